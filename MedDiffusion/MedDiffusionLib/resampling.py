@@ -1,0 +1,93 @@
+"""Resampling between grids: exact where lattices coincide, by kind where they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from .volume import Grid, Kind, Volume
+
+_LATTICE_TOLERANCE = 1e-3
+"""Voxels by which two lattices may differ and still be taken for the same."""
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+
+
+def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
+    """The volume on another grid; ``background`` where the grid leaves the volume.
+
+    Where the grids share their lattice (any crop, padding, flip or permutation) voxels are copied,
+    bit for bit. Elsewhere intensities are interpolated by cubic B-splines, kept within their own
+    range, and labels take the nearest voxel's value.
+    """
+    exact = _copy_on_lattice(volume, grid, background)
+    array = exact if exact is not None else _interpolate(volume, grid, background)
+    return Volume(array, grid.affine, volume.kind, volume.segments)
+
+
+def to_sitk(volume: Volume) -> sitk.Image:
+    """A SimpleITK image (LPS, array order k, j, i) of the volume."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.transpose()))
+    place(image, volume.grid)
+    return image
+
+
+def place(image: sitk.Image, grid: Grid) -> None:
+    """Give a SimpleITK image the spacing, origin and direction of a grid."""
+    image.SetSpacing([float(s) for s in grid.spacing])
+    image.SetOrigin([float(o) for o in _RAS_TO_LPS @ grid.origin])
+    image.SetDirection([float(d) for d in (_RAS_TO_LPS @ grid.direction).ravel()])
+
+
+def affine_of(image: sitk.Image) -> NDArray[np.float64]:
+    """The 4 x 4 RAS affine of a 3D SimpleITK image."""
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    affine = np.eye(4)
+    affine[:3, :3] = _RAS_TO_LPS @ direction * np.array(image.GetSpacing())
+    affine[:3, 3] = _RAS_TO_LPS @ np.array(image.GetOrigin())
+    return affine
+
+
+def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray | None:
+    to_source = np.linalg.inv(volume.affine) @ grid.affine
+    rounded = np.rint(to_source)
+    # The error grows with the index: judge it at the far corner.
+    reach = np.append(np.array(grid.size, float), 1)
+    if (np.abs(to_source - rounded)[:3] @ reach).max() > _LATTICE_TOLERANCE:
+        return None
+    step, start = rounded[:3, :3].astype(int), rounded[:3, 3].astype(int)
+    if not (np.abs(step).sum(0) == 1).all() or not (np.abs(step).sum(1) == 1).all():
+        return None
+    result = np.full(grid.size, background, volume.array.dtype)
+    source_axes = [int(np.flatnonzero(step[:, axis])[0]) for axis in range(3)]
+    source = volume.array.transpose(source_axes)
+    target_slices, source_slices = [], []
+    for axis, source_axis in enumerate(source_axes):
+        sign, first = step[source_axis, axis], start[source_axis]
+        index = first + sign * np.arange(grid.size[axis])
+        inside = np.flatnonzero((index >= 0) & (index < source.shape[axis]))
+        if inside.size == 0:
+            return result
+        low, high = inside[0], inside[-1]
+        target_slices.append(slice(low, high + 1))
+        stop = index[high] + sign
+        source_slices.append(slice(index[low], None if stop < 0 else stop, sign))
+    result[tuple(target_slices)] = source[tuple(source_slices)]
+    return result
+
+
+def _interpolate(volume: Volume, grid: Grid, background: float) -> NDArray:
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetSize([int(n) for n in grid.size])
+    resampler.SetOutputSpacing([float(s) for s in grid.spacing])
+    resampler.SetOutputOrigin([float(o) for o in _RAS_TO_LPS @ grid.origin])
+    resampler.SetOutputDirection([float(d) for d in (_RAS_TO_LPS @ grid.direction).ravel()])
+    resampler.SetDefaultPixelValue(float(background))
+    is_label = volume.kind is Kind.LABEL
+    resampler.SetInterpolator(sitk.sitkNearestNeighbor if is_label else sitk.sitkBSpline)
+    array = sitk.GetArrayFromImage(resampler.Execute(to_sitk(volume))).transpose()
+    if is_label:
+        return array
+    low = min(float(volume.array.min()), background)
+    high = max(float(volume.array.max()), background)
+    return np.clip(array, low, high)
