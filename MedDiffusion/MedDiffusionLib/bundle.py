@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .denoiser import Denoiser
+from .denoiser import TARGETS, Denoiser
 from .errors import UserError
 from .files import atomic, write_json
 from .grids import GridSpec
@@ -103,6 +103,11 @@ def build_denoiser(content: dict[str, Any]) -> Denoiser:
     return Denoiser(network, schedule, architecture["parameterization"])
 
 
+def build_manifest(preset: dict[str, Any]) -> Manifest:
+    """The manifest of a model that is yet to be trained, from a preset's ``manifest`` part."""
+    return Manifest({"bundle_version": BUNDLE_VERSION, **preset})
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A loaded model: manifest, denoiser (float32, evaluation mode), representation, its hash."""
@@ -133,9 +138,23 @@ def read_manifest(folder: Path) -> Manifest:
             "MedDiffusion reads: update MedDiffusion."
         )
     problem = validate(content, json.loads(SCHEMA_PATH.read_text("utf-8")))
-    if problem:
+    if problem := problem or _unknown_part(content["architecture"]):
         raise UserError(f"{path} is damaged ({problem}): copy the bundle anew.")
     return Manifest(content)
+
+
+def _unknown_part(architecture: dict[str, Any]) -> str | None:
+    """What the architecture names that no registry holds, in words, or None."""
+    named = {
+        "network": (architecture["network"]["name"], NETWORKS),
+        "representation": (architecture["representation"]["name"], REPRESENTATIONS),
+        "parameterization": (architecture["parameterization"], TARGETS),
+        "schedule": (architecture["schedule"], SCHEDULES),
+    }
+    for part, (name, registry) in named.items():
+        if name not in registry:
+            return f"unknown {part} {name!r}"
+    return None
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -150,7 +169,10 @@ def load_bundle(folder: Path) -> Bundle:
             f"{path} does not match the SHA-256 in {MANIFEST_NAME}: the weights are damaged or of "
             "another model; copy the bundle anew."
         )
-    denoiser = build_denoiser(manifest.content)
+    try:
+        denoiser = build_denoiser(manifest.content)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder / MANIFEST_NAME} is damaged ({error}): copy the bundle anew.") from error
     _load_tensors(denoiser, path)
     return Bundle(
         folder, manifest, denoiser.eval().requires_grad_(False),
@@ -172,8 +194,7 @@ def save_bundle(folder: Path, content: dict[str, Any], denoiser: Denoiser) -> No
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _load_tensors(denoiser: Denoiser, path: Path) -> None:

@@ -43,7 +43,13 @@ class Case:
     name: str
     image: Volume
     labels: Volume
+    scan: Grid
     fov: Grid
+
+    def validity(self, grid: Grid) -> NDArray[np.uint8]:
+        """1 where the grid lies inside the scan, 0 outside; of the grid's size."""
+        inside = Volume(np.ones(self.scan.size, np.uint8), self.scan.affine, Kind.LABEL)
+        return resample(inside, grid).array
 
 
 Sample = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -85,8 +91,7 @@ class TrainingSamples(Dataset[Sample]):
         grid = random_grid(case.fov, self.augmentation, random)
         image = resample(case.image, grid, background=-1.0).array
         labels = resample(case.labels, grid).array
-        scan = Volume(np.ones(case.labels.array.shape, np.uint8), case.labels.affine, Kind.LABEL)
-        valid = resample(scan, grid).array
+        valid = case.validity(grid)
         dropped = random_drop(len(self.label_values), self.label_dropout, random)
         present = np.isin(np.arange(1, len(self.label_values) + 1), case.labels.array) & ~dropped
         labels = np.where(np.append(True, present)[labels], labels, 0)
@@ -105,23 +110,37 @@ def load_case(
     label_values: list[int],
     percentiles: tuple[float, float],
 ) -> Case:
-    """Read, normalize and pad one case; its labels become indices 1, 2, ... in model order.
+    """Read a case from its two files; see :func:`make_case`."""
+    image, labels = read_image(image_path), read_label_map(label_path)
+    return make_case(image_path.name, image, labels, spec, label_values, percentiles)
+
+
+def make_case(
+    name: str,
+    image: Volume,
+    labels: Volume,
+    spec: GridSpec,
+    label_values: list[int],
+    percentiles: tuple[float, float],
+) -> Case:
+    """Normalize and pad a case; its labels become indices 1, 2, ... in the order of the model.
 
     The image is padded by mirroring, so that a field of view that leaves the scan shows plausible
     tissue; those voxels are invalid for the loss.
     """
-    labels = read_label_map(label_path)
-    image = read_image(image_path)
     indices = np.zeros(labels.array.shape, np.uint8)
     for index, value in enumerate(label_values, start=1):
         indices[labels.array == value] = index
-    labels = Volume(indices, labels.affine, Kind.LABEL)
-    margin = [int(np.ceil(max(spec.size) / 2))] * 3
-    padded = np.pad(to_model_range(image.array, percentiles), [(m, m) for m in margin], "symmetric")
+    margin = int(np.ceil(max(spec.size) / 2))
+    padded = np.pad(to_model_range(image.array, percentiles), margin, "symmetric")
     affine = image.affine.copy()
-    affine[:3, 3] = image.grid.positions(-np.array([margin], float))[0]
+    affine[:3, 3] = image.grid.positions(np.full((1, 3), -float(margin)))[0]
     return Case(
-        image_path.name, Volume(padded, affine, Kind.INTENSITY), labels, fov_grid(labels, spec)
+        name,
+        Volume(padded, affine, Kind.INTENSITY),
+        Volume(indices, labels.affine, Kind.LABEL),
+        image.grid,
+        fov_grid(labels, spec),
     )
 
 

@@ -38,6 +38,7 @@ class ResUNet(nn.Module):
         embedding: int = 192,
     ) -> None:
         super().__init__()
+        self.latent_channels = latent_channels
         self.factor = factor
         self.categories = label_count + 1
         self.label_embedding: nn.Embedding | None = None

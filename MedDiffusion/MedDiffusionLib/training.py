@@ -28,6 +28,7 @@ from .errors import UserError
 from .execution import Execution
 from .files import atomic
 from .grids import GridSpec
+from .models import resources_folder
 from .reading import has_image_suffix, stem
 from .representations import coarsen_mask
 
@@ -58,6 +59,30 @@ class Report:
     progress: float
     loss: float
     seconds: float
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """A preset by name (``Resources/Presets``) or from a JSON file of the user's."""
+    path = resources_folder() / "Presets" / f"{name}.json"
+    path = path if path.is_file() else Path(name)
+    try:
+        preset = json.loads(path.read_text("utf-8"))
+        return {"manifest": preset["manifest"], "training": preset["training"]}
+    except OSError as error:
+        raise UserError(f"There is no preset {name}: give a preset's name or JSON file.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no training preset ({error!r}): correct it.") from error
+
+
+def read_split(path: Path) -> list[str]:
+    """The case names under "train" of a split file."""
+    try:
+        names = json.loads(path.read_text("utf-8"))["train"]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: check the path.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} is no split file: it needs a JSON list under "train".') from error
+    return [str(name) for name in names]
 
 
 def pair_files(

@@ -1,0 +1,51 @@
+# make demo    synthesize a volume from the example label map
+# make test    lint and run all tests
+# make lint    ruff and mypy
+# make lock    renew requirements.lock from pyproject.toml's newest allowed versions
+# make clean   remove what these made
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint lock clean
+
+demo: $(READY)
+	@mkdir -p demo
+	$(BIN)/meddiffusion synthesize Resources/Examples/hippocampus.nii.gz \
+	  -o demo/volume.nii.gz --preview demo/preview.png --overwrite
+	@echo "The synthetic volume is demo/volume.nii.gz, its picture demo/preview.png."
+
+test: $(READY) lint
+	$(BIN)/pytest -n 2 --dist loadfile
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The virtual environment holds exactly what requirements.lock names. Debian and Ubuntu ship
+# python3 without venv: it is installed where that is allowed, and named where it is not.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "MedDiffusion needs Python 3.10 or later: give one with make PYTHON=/path/to/python3."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { apt-get install -y python3-venv 2>/dev/null || sudo -n apt-get install -y python3-venv; } \
+	  || { echo "Python's venv is missing: install the system package python3-venv."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet torch==2.13.0
+	.venv-lock/bin/python -m pip install --quiet '.[test]' hatchling==1.33.0 editables
+	{ grep '^#' requirements.lock; .venv-lock/bin/python -m pip freeze --exclude meddiffusion | sed 's/+cpu//' | grep -v ' @ '; } > requirements.new
+	mv requirements.new requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf .venv .venv-lock demo build dist .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

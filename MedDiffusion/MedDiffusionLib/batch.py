@@ -1,0 +1,137 @@
+"""A file or a folder of label maps through one loaded model; resumable, one bad file not fatal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from .errors import UserError
+from .labels import match_labels
+from .reading import has_image_suffix, read_label_map, stem
+from .results import Request, is_finished, result_paths, write_sample
+from .synthesis import OnStep, Settings, Synthesizer
+from .writing import WRITABLE_SUFFIXES, check_writable
+
+
+def plan_requests(source: Path, output: Path, preview: Path | None) -> list[Request]:
+    """One request for a file, one per label map for a folder (results are ``NAME.nii.gz``).
+
+    With a folder, ``output`` and ``preview`` are folders too and are made where their parent
+    exists. Raises UserError when source, output or preview cannot be used.
+    """
+    if not source.exists():
+        raise UserError(f"{source} does not exist: check the path.")
+    if not source.is_dir():
+        if output.is_dir():
+            raise UserError(f"{output} is a folder: give the name of the volume file to write.")
+        if preview is not None and preview.suffix.lower() != ".png":
+            raise UserError(f"{preview} is not a .png file name: previews are PNG pictures.")
+        requests = [Request(source, output, preview)]
+    else:
+        files = sorted(p for p in source.iterdir() if p.is_file() and has_image_suffix(p))
+        if not files:
+            raise UserError(f"{source} holds no label maps: give a folder of image files.")
+        for folder in (output, preview):
+            if folder is not None and not folder.is_dir():
+                _make_folder(folder)
+        names = [stem(p) for p in files]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise UserError(f"{source} holds two label maps named {twice[0]}: rename one.")
+        requests = [
+            Request(f, output / f"{n}.nii.gz", preview / f"{n}.png" if preview else None)
+            for f, n in zip(files, names, strict=True)
+        ]
+    for request in requests:
+        _check_targets(request)
+    return requests
+
+
+def run_request(
+    request: Request,
+    synthesizer: Synthesizer,
+    settings: Settings,
+    told: Mapping[int, str],
+    *,
+    overwrite: bool,
+    skip_finished: bool,
+    on_step: OnStep = lambda step: None,
+) -> int:
+    """Make the samples of one request that are not there yet; returns how many were made.
+
+    Every check comes before any work. Raises UserError; files written before it stay, whole.
+    """
+    bundle = synthesizer.bundle
+    settings = settings.resolved(bundle)
+    paths = result_paths(request, settings, bundle)
+    finished = 0
+    if not overwrite:
+        if not skip_finished:
+            _refuse_existing(request, paths)
+        done = [is_finished(p, request, settings, bundle, i) for i, p in enumerate(paths)]
+        finished = done.index(False) if False in done else len(done)
+    if finished == len(paths):
+        return 0
+    labels = match_labels(read_label_map(request.source), bundle.manifest, told)
+    with out_of_memory_as_user_error():
+        for sample in synthesizer.synthesize(labels, settings, on_step, first=finished):
+            write_sample(
+                sample, paths[sample.index], request, settings,
+                bundle, synthesizer.execution, labels,
+            )  # fmt: skip
+    return len(paths) - finished
+
+
+@contextmanager
+def out_of_memory_as_user_error() -> Iterator[None]:
+    """Turn the several ways of running out of memory into one sentence."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise UserError(_OUT_OF_MEMORY) from error
+    except RuntimeError as error:
+        if "alloc" not in str(error) and "memory" not in str(error):
+            raise
+        raise UserError(_OUT_OF_MEMORY) from error
+
+
+_OUT_OF_MEMORY = (
+    "Out of memory: crop the label map to the region of interest or give it a coarser spacing, "
+    "use --native, close other programs, or use --device cpu if this was a GPU."
+)
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.exists():
+        raise UserError(f"{folder} is a file: with a folder of label maps, give a folder.")
+    try:
+        folder.mkdir()
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be made ({error.strerror}): choose a folder in which you may write."
+        ) from error
+
+
+def _check_targets(request: Request) -> None:
+    if not request.output.name.lower().endswith(WRITABLE_SUFFIXES):
+        raise UserError(
+            f"{request.output} has no format that can be written: use {', '.join(WRITABLE_SUFFIXES)}."
+        )
+    for path in (request.output, request.preview):
+        if path is None:
+            continue
+        if os.path.realpath(path) == os.path.realpath(request.source):
+            raise UserError(f"{path} is the label map itself: give another output.")
+        check_writable(path)
+
+
+def _refuse_existing(request: Request, paths: list[list[Path]]) -> None:
+    existing = [p for sample in paths for p in sample if p.exists()]
+    if request.preview is not None and request.preview.exists():
+        existing.append(request.preview)
+    if existing:
+        raise UserError(f"{existing[0]} exists: use --overwrite to replace it.")

@@ -1,0 +1,264 @@
+"""The ``meddiffusion`` command: arguments in, sentences out; the engine does the work."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from . import __version__
+from .errors import Cancelled, UserError
+
+if TYPE_CHECKING:
+    from .synthesis import Step
+    from .training import Report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 bad input, 2 bad usage, 130 cancelled."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except UserError as error:
+        _say(f"error: {error}")
+        return 1
+    except (KeyboardInterrupt, Cancelled):
+        _say("cancelled; no file was left half-written.")
+        return 130
+
+
+def synthesize(options: argparse.Namespace) -> int:
+    """``meddiffusion synthesize``."""
+    from .batch import plan_requests, run_request
+    from .bundle import load_bundle
+    from .execution import choose_device, choose_execution
+    from .models import find_model
+    from .synthesis import Settings, Synthesizer
+
+    requests = plan_requests(options.label_map, options.output, options.preview)
+    bundle = load_bundle(find_model(options.model))
+    settings = Settings(
+        options.samples, options.seed, options.steps, options.sampler, options.guidance,
+        options.native,
+    )  # fmt: skip
+    settings.resolved(bundle)
+    execution = choose_execution(choose_device(options.device), bundle.manifest)
+    synthesizer = Synthesizer(bundle, execution)
+    is_folder = options.label_map.is_dir()
+    failed: list[str] = []
+    for number, request in enumerate(requests, start=1):
+        prefix = f"{request.source.name} ({number}/{len(requests)})" if is_folder else ""
+        progress = _Progress(prefix)
+        try:
+            made = run_request(
+                request, synthesizer, settings, dict(options.label), overwrite=options.overwrite,
+                skip_finished=is_folder, on_step=progress.step,
+            )  # fmt: skip
+        except UserError as error:
+            if not is_folder:
+                raise
+            failed.append(str(error))
+        else:
+            print(f"{request.output}{'' if made else ' (was there already)'}", flush=True)
+        finally:
+            progress.close()
+    for sentence in failed:
+        _say(f"error: {sentence}")
+    if failed:
+        _say(f"{len(failed)} of {len(requests)} label maps failed; the others are done.")
+    return 1 if failed else 0
+
+
+def label_map(options: argparse.Namespace) -> int:
+    """``meddiffusion labelmap``: draw a random label map from the model's shape model."""
+    from .bundle import read_manifest
+    from .models import find_model
+    from .shape_model import load_shape_model
+    from .writing import check_writable, write_volume
+
+    check_writable(options.output)
+    if options.output.exists() and not options.overwrite:
+        raise UserError(f"{options.output} exists: use --overwrite to replace it.")
+    folder = find_model(options.model)
+    shape_model = load_shape_model(folder, read_manifest(folder))
+    write_volume(options.output, shape_model.sample(options.seed))
+    print(options.output)
+    return 0
+
+
+def models(options: argparse.Namespace) -> int:
+    """``meddiffusion models``: a line per bundled and user model."""
+    from .models import load_manifests
+
+    for folder, manifest in load_manifests():
+        if isinstance(manifest, UserError):
+            print(f"{folder.name:<20} unusable: {manifest}")
+        else:
+            print(f"{folder.name:<20} {manifest.content['title']}")
+    return 0
+
+
+def info(options: argparse.Namespace) -> int:
+    """``meddiffusion info``: a model's card."""
+    from .bundle import read_manifest
+    from .models import describe, find_model
+
+    folder = find_model(options.model)
+    print(describe(folder, read_manifest(folder)))
+    return 0
+
+
+def train(options: argparse.Namespace) -> int:
+    """``meddiffusion train``."""
+    from .batch import out_of_memory_as_user_error
+    from .bundle import build_manifest
+    from .execution import choose_device, choose_execution
+    from .training import Limits, load_preset, pair_files, read_split
+    from .training import train as run_training
+
+    preset = load_preset(options.preset)
+    wanted = read_split(options.split) if options.split else None
+    pairs = pair_files(options.images, options.labels, wanted)
+    execution = choose_execution(choose_device(options.device), build_manifest(preset["manifest"]))
+    progress = _Progress("")
+    try:
+        with out_of_memory_as_user_error():
+            run_training(
+                pairs, options.output, preset, Limits(options.iterations, options.minutes),
+                execution, seed=options.seed, resume=options.resume, command=_command_line(options),
+                on_iteration=progress.iteration,
+            )  # fmt: skip
+    finally:
+        progress.close()
+    print(options.output)
+    return 0
+
+
+class _Progress:
+    """One line on stderr, rewritten in place, when stderr is a terminal; else silence."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.shown = sys.stderr.isatty()
+
+    def step(self, step: Step) -> None:
+        self._show(f"{self.prefix} sample {step.sample + 1}, step {step.step}/{step.steps}")
+
+    def iteration(self, report: Report) -> None:
+        self._show(
+            f"iteration {report.iteration}, {report.progress:.1%}, loss {report.loss:.4f}, "
+            f"{report.seconds / 60:.1f} min"
+        )
+
+    def close(self) -> None:
+        if self.shown:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()
+
+    def _show(self, text: str) -> None:
+        if self.shown:
+            sys.stderr.write(f"\r\033[K{text.strip()}")
+            sys.stderr.flush()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _say(f"error: {message} (see {self.prog} --help)")
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="meddiffusion", description="Turn label maps into synthetic volumes.")
+    parser.add_argument("--version", action="version", version=f"meddiffusion {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    command = commands.add_parser("synthesize", help="make volumes from a label map or a folder")
+    command.set_defaults(run=synthesize)
+    command.add_argument("label_map", type=Path, metavar="LABELMAP|FOLDER")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE|FOLDER")
+    command.add_argument("--samples", type=int, default=1, metavar="N", help="volumes to make")
+    _add_seed(command)
+    command.add_argument("--steps", type=int, metavar="K", help="default: the model's")
+    command.add_argument("--sampler", metavar="NAME", help="dpmpp-2m, ddim ...; default: the model's")
+    command.add_argument("--guidance", type=float, metavar="W", help="1 is none; default: the model's")
+    command.add_argument("--label", type=_label, action="append", default=[], metavar="V=NAME",
+                         help="label value V is the model's label NAME, or background")  # fmt: skip
+    command.add_argument("--native", action="store_true", help="stay on the model's own grid")
+    command.add_argument("--preview", type=Path, metavar="PNG", help="also draw the three planes")
+    _add_model(command)
+    _add_device(command)
+    _add_overwrite(command)
+
+    command = commands.add_parser("labelmap", help="draw a random label map")
+    command.set_defaults(run=label_map)
+    command.add_argument("--random", action="store_true", required=True, help="from the shape model")
+    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    _add_seed(command)
+    _add_model(command)
+    _add_overwrite(command)
+
+    command = commands.add_parser("models", help="list the models")
+    command.set_defaults(run=models)
+
+    command = commands.add_parser("info", help="print a model's card")
+    command.set_defaults(run=info)
+    command.add_argument("model", metavar="MODEL")
+
+    command = commands.add_parser("train", help="train a model on your own cases")
+    command.set_defaults(run=train)
+    command.add_argument("--images", type=Path, required=True, metavar="DIR")
+    command.add_argument("--labels", type=Path, required=True, metavar="DIR")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new bundle")
+    command.add_argument("--preset", default="hippocampus-mr", metavar="NAME|FILE")
+    command.add_argument("--split", type=Path, metavar="JSON", help='use the cases under "train"')
+    length = command.add_mutually_exclusive_group(required=True)
+    length.add_argument("--minutes", type=float, metavar="N")
+    length.add_argument("--iterations", type=int, metavar="N")
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    _add_seed(command)
+    _add_device(command)
+    return parser
+
+
+def _add_seed(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="hippocampus-mr", metavar="NAME|PATH",
+                         help="default: hippocampus-mr")  # fmt: skip
+
+
+def _add_device(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+
+
+def _add_overwrite(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--overwrite", action="store_true", help="replace existing files")
+
+
+def _label(text: str) -> tuple[int, str]:
+    value, separator, name = text.partition("=")
+    if not separator or not value.isdigit() or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form VALUE=NAME")
+    return int(value), name
+
+
+def _command_line(options: argparse.Namespace) -> str:
+    """The training command as the model card quotes it: base names only, no machine's paths."""
+    length = f"--minutes {options.minutes:g}" if options.minutes else f"--iterations {options.iterations}"
+    split = f" --split {options.split.name}" if options.split else ""
+    return (
+        f"meddiffusion train --images {options.images.name} --labels {options.labels.name}{split} "
+        f"--output {options.output.name} --preset {options.preset} {length} --seed {options.seed}"
+    )
+
+
+def _say(text: str) -> None:
+    print(f"meddiffusion: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

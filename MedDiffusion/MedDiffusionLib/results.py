@@ -1,0 +1,141 @@
+"""Results on disk: names, provenance, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import __version__
+from .bundle import Bundle
+from .errors import UserError
+from .execution import Execution
+from .files import write_json
+from .preview import write_preview
+from .reading import stem
+from .resampling import resample
+from .synthesis import Sample, Settings
+from .volume import Volume
+from .writing import write_volume
+
+
+@dataclass(frozen=True)
+class Request:
+    """One label map to synthesize from, and where its results go."""
+
+    source: Path
+    output: Path
+    preview: Path | None = None
+
+
+def result_path(path: Path, index: int, samples: int, channel: str, channels: int) -> Path:
+    """``out.nii.gz`` -> ``out_T1_sample-2.nii.gz``; a part is left out where there is but one."""
+    name = stem(path)
+    suffix = path.name[len(name) :]
+    if channels > 1:
+        name += f"_{channel}"
+    if samples > 1:
+        name += f"_sample-{index + 1}"
+    return path.with_name(name + suffix)
+
+
+def result_paths(request: Request, settings: Settings, bundle: Bundle) -> list[list[Path]]:
+    """The volume files of a request: a list per sample, a path per channel."""
+    channels = bundle.manifest.channels
+    return [
+        [
+            result_path(request.output, index, settings.samples, c.name, len(channels))
+            for c in channels
+        ]
+        for index in range(settings.samples)
+    ]
+
+
+def provenance_path(volume_path: Path) -> Path:
+    """The JSON file beside a volume: ``out.nii.gz`` -> ``out.json``."""
+    return volume_path.with_name(stem(volume_path) + ".json")
+
+
+def provenance(
+    request: Request, settings: Settings, bundle: Bundle, index: int, channel: str
+) -> dict[str, Any]:
+    """What made one volume: enough to make it again. ``settings`` are resolved."""
+    content = bundle.manifest.content
+    chosen = asdict(settings)
+    del chosen["samples"]
+    return {
+        "synthetic": True,
+        "label_map": request.source.name,
+        "model": content["name"],
+        "model_version": content["version"],
+        "weights_sha256": bundle.sha256,
+        "channel": channel,
+        "sample": index + 1,
+        **chosen,
+        "meddiffusion_version": __version__,
+        "license": content["license"],
+        "attribution": content["attribution"],
+    }
+
+
+def is_finished(
+    paths: list[Path], request: Request, settings: Settings, bundle: Bundle, index: int
+) -> bool:
+    """Whether a sample's files are all there, made by just this request.
+
+    Raises UserError when files are there that something else made.
+    """
+    files = [f for p in paths for f in (p, provenance_path(p))]
+    if not any(f.exists() for f in files):
+        return False
+    for path, channel in zip(paths, bundle.manifest.channels, strict=True):
+        wanted = provenance(request, settings, bundle, index, channel.name)
+        try:
+            found = json.loads(provenance_path(path).read_text("utf-8"))
+            same = path.exists() and {k: found.get(k) for k in wanted} == wanted
+        except (OSError, ValueError, AttributeError):
+            same = False
+        if not same:
+            raise UserError(
+                f"{path} or its .json exists and was not made with these settings: use --overwrite "
+                "to replace it, or another output."
+            )
+    return True
+
+
+def write_sample(
+    sample: Sample,
+    paths: list[Path],
+    request: Request,
+    settings: Settings,
+    bundle: Bundle,
+    execution: Execution,
+    labels: Volume,
+) -> None:
+    """Write a sample's volumes, each with its provenance beside it, and its preview.
+
+    ``labels`` carries the model's label values. Provenance comes first: a volume never stands
+    without it.
+    """
+    for path, volume, channel in zip(
+        paths, sample.volumes, bundle.manifest.channels, strict=True
+    ):
+        facts = provenance(request, settings, bundle, sample.index, channel.name)
+        made_on = {
+            "device": execution.device.type,
+            "precision": "bfloat16" if execution.bf16 else "float32",
+            "torch_version": str(torch.__version__),
+        }
+        write_volume(path, volume)
+        write_json(provenance_path(path), {**facts, **made_on})
+    if request.preview is not None:
+        colors = {label.value: label.color for label in bundle.manifest.labels}
+        for volume, channel in zip(sample.volumes, bundle.manifest.channels, strict=True):
+            path = result_path(
+                request.preview, sample.index, settings.samples,
+                channel.name, len(bundle.manifest.channels),
+            )  # fmt: skip
+            write_preview(path, volume, resample(labels, volume.grid), colors)
