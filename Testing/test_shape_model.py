@@ -111,10 +111,11 @@ def test_every_label_of_a_sample_is_one_piece(model: ShapeModel) -> None:
 
 def test_labels_that_touch_in_training_touch_in_samples(model: ShapeModel) -> None:
     for seed in range(10):
-        inside = model.sample(seed).array != 0
-        # Lines from back to front through a convex body enter it once.
-        entries = (np.diff(inside.astype(int), axis=1, prepend=0) == 1).sum(1)
-        assert entries.max() == 1
+        front, back = (model.sample(seed).array == value for value in (3, 7))
+        # Lines from back to front: those that meet both labels cross straight from one to the
+        # other, but for a few that graze the surface.
+        crossings = (back[:, :-1] & front[:, 1:]).any(1).sum()
+        assert crossings > 0.95 * (front.any(1) & back.any(1)).sum()
 
 
 def test_a_seed_is_a_label_map(model: ShapeModel) -> None:
@@ -143,7 +144,7 @@ def test_a_sample_is_an_integer_label_map_on_the_grid_around_the_origin() -> Non
         sample.grid.positions(np.argwhere(sample.array == value).astype(float)).mean(0)
         for value in (3, 7)
     )
-    assert front[1] > 2 > -2 > back[1]
+    assert front[1] > 1.5 > -1.5 > back[1]
 
 
 def test_the_place_and_the_axes_of_the_training_maps_do_not_matter() -> None:
@@ -166,10 +167,10 @@ def test_other_labels_are_background() -> None:
 def two_label_model(second: float, deviation: float) -> ShapeModel:
     """Label 1 in the left half; label 2 in the right, its field ``second`` +- ``deviation``."""
     spec = GridSpec("RAS", (1.0, 1.0, 1.0), (8, 8, 8))
-    mean = np.full((2, 5, 5, 5), -1, np.float16)
-    mean[0, :2], mean[1, 2:] = 1, second
+    mean = np.ones((3, 5, 5, 5), np.float16)
+    mean[1, 2:], mean[2] = -1, second
     modes = np.zeros((1, *mean.shape), np.float16)
-    modes[0, 1, 2:] = deviation
+    modes[0, 2, 2:] = deviation
     volumes = np.array([0, 1000], np.float32)
     segments = (Segment(1, "left"), Segment(2, "right"))
     return ShapeModel(spec, segments, mean, modes, np.ones(1, np.float32), volumes)

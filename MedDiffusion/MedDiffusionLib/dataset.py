@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .errors import UserError
 from .grids import GridSpec, fov_grid
 from .normalization import to_model_range
 from .reading import read_image, read_label_map
@@ -110,8 +111,21 @@ def load_case(
     label_values: list[int],
     percentiles: tuple[float, float],
 ) -> Case:
-    """Read a case from its two files; see :func:`make_case`."""
+    """Read a case from its two files; see :func:`make_case`.
+
+    Raises UserError where the two lie on different grids or the label map has other labels.
+    """
     image, labels = read_image(image_path), read_label_map(label_path)
+    if not image.grid.equals(labels.grid):
+        raise UserError(
+            f"{label_path} lies on another grid than {image_path}: resample it onto the image's."
+        )
+    unknown = set(np.unique(labels.array).tolist()) - {0, *label_values}
+    if unknown:
+        raise UserError(
+            f"{label_path} has the values {sorted(unknown)} that the preset does not name: add "
+            "them to the preset's labels, or set them to 0."
+        )
     return make_case(image_path.name, image, labels, spec, label_values, percentiles)
 
 

@@ -1,53 +1,90 @@
 """Reading images and label maps from the formats of the field, with every check before any work.
 
-NIfTI-1/2, NRRD, .seg.nrrd, MHA/MHD, GIPL and DICOM series by SimpleITK, MGH/MGZ by nibabel.
-All functions raise UserError with one sentence for input that cannot be used.
+NIfTI-1 and -2, MetaImage, MGH/MGZ and GIPL by the parsers of this package; NRRD, .seg.nrrd and
+DICOM series by SimpleITK. Input that cannot be used raises UserError with one sentence.
 """
 
 from __future__ import annotations
 
+import math
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from .errors import UserError
-from .resampling import affine_of
-from .volume import Kind, Segment, Volume
+from .headers import (
+    Header,
+    affine_from,
+    gipl_header,
+    metaimage_header,
+    mgh_header,
+    opened,
+    read_voxels,
+)
+from .nifti import nifti_header
+from .segments import merge_layers, parse_segments
+from .volume import LPS_TO_RAS, Kind, Segment, Volume
 
-SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".gipl.gz",
-            ".mgz", ".mgh")  # fmt: skip
+_HEADERS: dict[str, Callable[[BinaryIO, Path], Header]] = {
+    ".nii.gz": nifti_header,
+    ".nii": nifti_header,
+    ".mha": metaimage_header,
+    ".mhd": metaimage_header,
+    ".mgz": mgh_header,
+    ".mgh": mgh_header,
+    ".gipl.gz": gipl_header,
+    ".gipl": gipl_header,
+}
+_NRRD_SUFFIXES = (".seg.nrrd", ".nrrd", ".nhdr")
+SUFFIXES = (*_NRRD_SUFFIXES, *_HEADERS)
 MAX_VOXELS = 2**29
 """Larger volumes are refused: their float32 output alone would fill 2 GiB."""
 MAX_LABEL_VALUES = 256
-_MGH_SUFFIXES = (".mgz", ".mgh")
+_MAX_LABEL = 2**31 - 1
+_MAX_COSINE = 1e-3
+"""Of the angle between two axes; further from a right angle, a grid counts as sheared."""
+_MAX_SLICE_GAP_DEVIATION = 0.25
+"""Relative to the usual gap between DICOM slices; rounded positions stay below it."""
 
+# Warnings would reach standard error, which 3D Slicer shows as errors of the module.
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 
 def read_image(path: Path) -> Volume:
-    """An intensity volume, float32; a folder is read as one DICOM series."""
-    array, affine, _ = _read(path)
+    """An intensity volume ``[i, j, k]``, float32; a folder is read as one DICOM series.
+
+    Raises UserError for a file that cannot be read whole or is no single 3D volume of finite
+    numbers on a regular grid.
+    """
+    array, affine, segments = _read(path)
+    if array.ndim == 4 or segments:
+        raise UserError(f"{path} is a segmentation: give an image.")
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise UserError(f"{path} has NaN or infinite values: replace them before using it.")
-    return Volume(array.astype(np.float32), affine, Kind.INTENSITY)
+        raise UserError(f"{path} has NaN, infinite or huge values: replace them before using it.")
+    return Volume(array, affine, Kind.INTENSITY)
 
 
 def read_label_map(path: Path) -> Volume:
-    """A label map, int32, with its segments where the file names them.
+    """A label map ``[i, j, k]``, int32, 0 is background; with its segments where the file has them.
 
     Layers of a .seg.nrrd are merged, a later segment over an earlier one; a label value that two
-    layers share is renumbered for the later segment.
+    layers share is renumbered for the later segment. Raises UserError as :func:`read_image` does,
+    and for an empty map or values that are no labels.
     """
-    array, affine, metadata = _read(path)
-    segments = _segments(metadata, path)
+    array, affine, segments = _read(path)
     if array.ndim == 4:
-        array, segments = _merge_layers(array, metadata, segments)
-    _check_labels(array, path)
-    found = {int(v) for v in np.unique(array)}
-    named = tuple(s for s in segments.values() if s.value in found)
+        array, merged = merge_layers(array, segments)
+    else:
+        merged = [segment for _, segment in segments]
+    values = _label_values(array, path)
+    named = tuple(segment for segment in merged if segment.value in values)
     return Volume(array.astype(np.int32), affine, Kind.LABEL, named)
 
 
@@ -58,102 +95,137 @@ def has_image_suffix(path: Path) -> bool:
 
 def stem(path: Path) -> str:
     """The file name without its image suffix: ``case 1.seg.nrrd`` -> ``case 1``."""
-    endings = sorted((s for s in SUFFIXES if path.name.lower().endswith(s)), key=len)
-    return path.name[: -len(endings[-1])] if endings else path.stem
+    suffix = _suffix(path)
+    return path.name[: -len(suffix)] if suffix else path.stem
 
 
-def _read(path: Path) -> tuple[NDArray, NDArray[np.float64], dict[str, str]]:
-    """Array ``[i, j, k]`` (``[i, j, k, layer]`` for layered files), RAS affine, metadata."""
-    if not path.exists():
-        raise UserError(f"{path} does not exist: check the path.")
-    if path.name.lower().endswith(_MGH_SUFFIXES):
-        return _read_mgh(path)
+_Content = tuple[NDArray, NDArray[np.float64], list[tuple[int, Segment]]]
+"""Array ``[i, j, k]`` (``[i, j, k, layer]`` for layers), RAS affine, segments with their layers."""
+
+
+def _read(path: Path) -> _Content:
     try:
-        reader: Any = _series_reader(path) if path.is_dir() else _file_reader(path)
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise _unreadable(path, error) from error
-    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
-        image = image[..., 0]
-    _check_shape(image.GetSize(), path)
-    affine = affine_of(image)
-    _check_affine(affine, path)
-    array = sitk.GetArrayFromImage(image)
-    layered = image.GetNumberOfComponentsPerPixel() > 1
-    axes = (2, 1, 0, 3) if layered else (2, 1, 0)
-    metadata = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    if layered and not any(key.startswith("Segment0_") for key in metadata):
-        raise UserError(f"{path} has several values per voxel: give one scalar volume per file.")
-    return array.transpose(axes), affine, metadata
+        is_folder = path.is_dir()
+        if not is_folder:
+            path.open("rb").close()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: check the path.") from error
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be opened ({error.strerror}): check its permissions."
+        ) from error
+    try:
+        if is_folder:
+            return _read_dicom(path)
+        suffix = _suffix(path)
+        if suffix in _HEADERS:
+            return _read_raw(path, _HEADERS[suffix])
+        if suffix in _NRRD_SUFFIXES:
+            return _read_nrrd(path)
+    except (ValueError, KeyError, EOFError, OSError, zlib.error, RuntimeError) as error:
+        if "spacing" in str(error):
+            raise UserError(f"{path} has an unusable voxel spacing: correct its header.") from error
+        raise UserError(
+            f"{path} cannot be read: it is damaged, incomplete or not what its name says; copy or "
+            "save it again."
+        ) from error
+    raise UserError(
+        f"{path} has no known image format: use {', '.join(SUFFIXES)} or a DICOM folder."
+    )
 
 
-def _file_reader(path: Path) -> sitk.ImageFileReader:
+def _read_raw(path: Path, parse: Callable[[BinaryIO, Path], Header]) -> _Content:
+    with opened(path) as stream:
+        header = parse(stream, path)
+        _check_shape(header.shape, path)
+        _check_affine(header.affine, path)
+        return read_voxels(stream, header), header.affine, []
+
+
+def _read_nrrd(path: Path) -> _Content:
     reader = sitk.ImageFileReader()
+    reader.SetImageIO("NrrdImageIO")
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    _check_shape(reader.GetSize(), path)
-    return reader
+    layers = reader.GetNumberOfComponents()
+    metadata = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    segments = parse_segments(metadata, layers)
+    if layers > 1 and not segments:
+        raise UserError(f"{path} has several values per voxel: give one scalar volume per file.")
+    _check_shape(reader.GetSize(), path, layers)
+    affine = _itk_affine(reader, path)
+    array = sitk.GetArrayFromImage(reader.Execute())
+    kji = array.shape[-4:-1] if layers > 1 else array.shape[-3:]
+    axes = (2, 1, 0, 3) if layers > 1 else (2, 1, 0)
+    return array.reshape(kji + (layers,) * (layers > 1)).transpose(axes), affine, segments
 
 
-def _series_reader(folder: Path) -> sitk.ImageSeriesReader:
+def _read_dicom(folder: Path) -> _Content:
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if not series:
         raise UserError(f"{folder} is a folder without a DICOM series: give an image file.")
     if len(series) > 1:
         raise UserError(
-            f"{folder} holds {len(series)} DICOM series: put the one to use into a folder of its own."
+            f"{folder} holds {len(series)} DICOM series: put the one to use into a folder of its "
+            "own."
         )
+    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
     reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0]))
-    return reader
+    reader.SetFileNames(names)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    # Else a tilted gantry's slices would be stacked upright.
+    reader.ForceOrthogonalDirectionOff()
+    image = reader.Execute()
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise UserError(f"{folder} is a series of colour pictures: give one of grey values.")
+    _check_shape(image.GetSize(), folder)
+    if len(names) > 1:
+        _check_slices(reader, len(names), folder)
+    affine = _itk_affine(image, folder)
+    return sitk.GetArrayFromImage(image).transpose(), affine, []
 
 
-def _read_mgh(path: Path) -> tuple[NDArray, NDArray[np.float64], dict[str, str]]:
+def _itk_affine(image: sitk.Image | sitk.ImageFileReader, path: Path) -> NDArray[np.float64]:
+    """The checked affine of a SimpleITK image, or of a file whose information has been read."""
+    size = len(image.GetSize())
+    direction = np.array(image.GetDirection()).reshape(size, size)[:3, :3]
+    origin = LPS_TO_RAS @ np.array(image.GetOrigin()[:3])
+    affine = affine_from(LPS_TO_RAS @ direction, image.GetSpacing()[:3], origin, path)
+    _check_affine(affine, path)
+    return affine
+
+
+def _check_slices(reader: sitk.ImageSeriesReader, count: int, folder: Path) -> None:
+    """Slices must be evenly spaced: SimpleITK takes their mean distance whatever is missing."""
     try:
-        import nibabel
-    except ImportError as error:
+        places = [reader.GetMetaData(n, "0020|0032").split("\\") for n in range(count)]
+    except RuntimeError as error:
         raise UserError(
-            f"{path} needs nibabel to be read: run 'pip install nibabel', or convert it to NIfTI."
+            f"{folder} has slices without a position: it is no DICOM series of a volume."
         ) from error
-    try:
-        image = nibabel.load(path)
-        _check_shape(image.shape, path)
-        array = np.asarray(image.dataobj)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
-        raise _unreadable(path, error) from error
-    _check_affine(image.affine, path)
-    return array.reshape(array.shape[:3]), image.affine, {}
-
-
-def _unreadable(path: Path, error: Exception) -> UserError:
-    text = str(error)
-    geometry = ("direction", "orthonormal", "spacing", "pixdim", "determinant")
-    if any(word in text.lower() for word in geometry):
-        return UserError(
-            f"{path} has an unusable geometry (its axes or spacing in the header are zero, negative "
-            "or not at right angles): correct the header or resample the image."
-        )
-    return UserError(
-        f"{path} cannot be read as an image: it is damaged, cut off or of an unknown format; "
-        f"use {', '.join(SUFFIXES)} or a DICOM folder."
-    )
-
-
-def _check_shape(size: tuple[int, ...], path: Path) -> None:
-    shape = " x ".join(str(n) for n in size)
-    if len(size) > 3 and any(n != 1 for n in size[3:]):
-        raise UserError(f"{path} is {len(size)}D ({shape}): give one 3D volume per file.")
-    if len(size) < 3:
-        raise UserError(f"{path} is {len(size)}D ({shape}): a 3D volume is needed.")
-    if min(size[:3]) < 2:
+    gaps = np.linalg.norm(np.diff(np.array(places, float), axis=0), axis=1)
+    if np.abs(gaps - np.median(gaps)).max() > _MAX_SLICE_GAP_DEVIATION * np.median(gaps):
         raise UserError(
-            f"{path} is one voxel thin ({shape}): a volume of at least 2 voxels along each axis is "
-            "needed."
+            f"{folder} has missing, doubled or unevenly spaced slices: complete the series, or "
+            "resample it and save it as one file."
         )
-    if int(np.prod([int(n) for n in size], dtype=object)) > MAX_VOXELS:
+
+
+def _check_shape(shape: tuple[int, ...], path: Path, layers: int = 1) -> None:
+    shown = " x ".join(str(n) for n in shape)
+    if len(shape) > 3 and any(n != 1 for n in shape[3:]):
+        raise UserError(f"{path} is {len(shape)}D ({shown}): give one 3D volume per file.")
+    if len(shape) < 3:
+        raise UserError(f"{path} is {len(shape)}D ({shown}): give a 3D volume.")
+    if min(shape[:3]) < 2:
         raise UserError(
-            f"{path} is too large ({shape}, more than {MAX_VOXELS:,} voxels): crop it to the region "
-            "of interest or resample it."
+            f"{path} is less than 2 voxels thick ({shown}): give a volume of at least 2 voxels "
+            "along each axis."
+        )
+    if math.prod(shape) * layers > MAX_VOXELS:
+        raise UserError(
+            f"{path} is too large ({shown}, more than {MAX_VOXELS:,} voxels): crop it to the "
+            "region of interest or resample it."
         )
 
 
@@ -161,66 +233,40 @@ def _check_affine(affine: NDArray[np.float64], path: Path) -> None:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or (spacing < 1e-6).any():
         raise UserError(f"{path} has a zero or undefined voxel spacing: correct its header.")
-    if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
-        raise UserError(f"{path} has a singular direction matrix: correct its header.")
+    axes = affine[:3, :3] / spacing
+    cosines = axes.T @ axes - np.eye(3)
+    if np.abs(cosines).max() > _MAX_COSINE:
+        raise UserError(
+            f"{path} has voxel axes that are not at right angles to each other: correct its header "
+            "or resample it, with 3D Slicer for example."
+        )
 
 
-def _check_labels(array: NDArray, path: Path) -> None:
-    if not np.isfinite(array).all():
+def _label_values(array: NDArray, path: Path) -> set[int]:
+    """The values of a label map's array, 0 included where it occurs; UserError if no labels."""
+    low, high = array.min(), array.max()
+    if not np.isfinite([low, high]).all():
         raise UserError(f"{path} has NaN or infinite values: a label map holds whole numbers.")
     if array.dtype.kind == "f" and (array != np.rint(array)).any():
         raise UserError(
             f"{path} has fractional values, so it looks like an intensity image: give a label map "
             "of whole numbers."
         )
+    if low < 0:
+        raise UserError(f"{path} has negative values ({low:g}): labels are 0 and above.")
+    if high > _MAX_LABEL:
+        raise UserError(f"{path} has values up to {high:g}: labels are at most {_MAX_LABEL}.")
     values = np.unique(array)
     if values.size > MAX_LABEL_VALUES:
         raise UserError(
             f"{path} has {values.size:,} different values, so it looks like an intensity image: "
             f"give a label map of at most {MAX_LABEL_VALUES} labels."
         )
-    if values[0] < 0:
-        raise UserError(f"{path} has negative values ({values[0]:g}): labels are 0 and above.")
-    if not values.any():
+    if high == 0:
         raise UserError(f"{path} is empty: label at least one voxel.")
+    return {int(value) for value in values}
 
 
-def _segments(metadata: dict[str, str], path: Path) -> dict[int, Segment]:
-    """The segments of a .seg.nrrd by their position in the file."""
-    segments: dict[int, Segment] = {}
-    while (prefix := f"Segment{len(segments)}_") + "ID" in metadata:
-        try:
-            value = int(metadata.get(prefix + "LabelValue", str(len(segments) + 1)))
-        except ValueError as error:
-            raise UserError(f"{path} has a segment whose label value is not a number.") from error
-        name = metadata.get(prefix + "Name", metadata[prefix + "ID"])
-        segments[len(segments)] = Segment(value, name, _terminology(metadata, prefix))
-    return segments
-
-
-def _terminology(metadata: dict[str, str], prefix: str) -> str:
-    """``SCT:12738006`` from a segment's terminology tag: context~category~type~..., each a ^ triple."""
-    for entry in metadata.get(prefix + "Tags", "").split("|"):
-        key, _, value = entry.partition(":")
-        parts = value.split("~")
-        if key == "TerminologyEntry" and len(parts) > 2:
-            scheme, code, *_ = [*parts[2].split("^"), "", ""]
-            return f"{scheme}:{code}" if code else ""
-    return ""
-
-
-def _merge_layers(
-    array: NDArray, metadata: dict[str, str], segments: dict[int, Segment]
-) -> tuple[NDArray, dict[int, Segment]]:
-    merged = np.zeros(array.shape[:3], np.int32)
-    taken: set[int] = set()
-    result: dict[int, Segment] = {}
-    for position, segment in segments.items():
-        layer = int(metadata.get(f"Segment{position}_Layer", "0"))
-        value = segment.value
-        if value in taken:
-            value = max(taken | {s.value for s in segments.values()}) + 1
-        taken.add(value)
-        merged[array[..., layer] == segment.value] = value
-        result[position] = Segment(value, segment.name, segment.code)
-    return merged, result
+def _suffix(path: Path) -> str:
+    """The longest image suffix that the file name ends with, or nothing."""
+    return max((s for s in SUFFIXES if path.name.lower().endswith(s)), key=len, default="")

@@ -6,11 +6,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from .volume import Grid, Kind, Volume
+from .volume import LPS_TO_RAS, Grid, Kind, Volume
 
 _LATTICE_TOLERANCE = 1e-3
 """Voxels by which two lattices may differ and still be taken for the same."""
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
 def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
@@ -35,17 +34,8 @@ def to_sitk(volume: Volume) -> sitk.Image:
 def place(image: sitk.Image, grid: Grid) -> None:
     """Give a SimpleITK image the spacing, origin and direction of a grid."""
     image.SetSpacing([float(s) for s in grid.spacing])
-    image.SetOrigin([float(o) for o in _RAS_TO_LPS @ grid.origin])
-    image.SetDirection([float(d) for d in (_RAS_TO_LPS @ grid.direction).ravel()])
-
-
-def affine_of(image: sitk.Image) -> NDArray[np.float64]:
-    """The 4 x 4 RAS affine of a 3D SimpleITK image."""
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    affine = np.eye(4)
-    affine[:3, :3] = _RAS_TO_LPS @ direction * np.array(image.GetSpacing())
-    affine[:3, 3] = _RAS_TO_LPS @ np.array(image.GetOrigin())
-    return affine
+    image.SetOrigin([float(o) for o in LPS_TO_RAS @ grid.origin])
+    image.SetDirection([float(d) for d in (LPS_TO_RAS @ grid.direction).ravel()])
 
 
 def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray | None:
@@ -80,8 +70,8 @@ def _interpolate(volume: Volume, grid: Grid, background: float) -> NDArray:
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize([int(n) for n in grid.size])
     resampler.SetOutputSpacing([float(s) for s in grid.spacing])
-    resampler.SetOutputOrigin([float(o) for o in _RAS_TO_LPS @ grid.origin])
-    resampler.SetOutputDirection([float(d) for d in (_RAS_TO_LPS @ grid.direction).ravel()])
+    resampler.SetOutputOrigin([float(o) for o in LPS_TO_RAS @ grid.origin])
+    resampler.SetOutputDirection([float(d) for d in (LPS_TO_RAS @ grid.direction).ravel()])
     resampler.SetDefaultPixelValue(float(background))
     is_label = volume.kind is Kind.LABEL
     resampler.SetInterpolator(sitk.sitkNearestNeighbor if is_label else sitk.sitkBSpline)

@@ -1,8 +1,8 @@
 """A statistical shape model of label maps: new, plausible label maps from nothing but a seed.
 
-Each label of a training map becomes a smooth field on the model's grid whose sign says where the
-label is; the model is the mean of these fields and their main modes of variation (principal
-components). It is stored with a bundle as ``shape.safetensors``.
+A training map becomes signed distance fields on the model's grid, positive inside: one of all
+labels together and one of each label. The model is the mean of these fields and their main modes
+of variation (principal components). It is stored with a bundle as ``shape.safetensors``.
 """
 
 from __future__ import annotations
@@ -38,13 +38,15 @@ _DRAWS = 30
 
 @dataclass(frozen=True, eq=False)
 class ShapeModel:
-    """The mean fields of the labels and their modes of variation.
+    """The mean distance fields and their modes of variation, in mm.
 
-    Fields lie on every second voxel of the model's grid, in mm and in float16 as they are stored:
-    a voxel belongs to the label whose field is largest, to the background where none is positive.
-    ``mean`` is ``[L, X, Y, Z]``; ``modes`` is ``[M, L, X, Y, Z]``, each mode one standard deviation
-    long; ``explained`` is ``[M]``, the share of the training maps' variance, in falling order;
-    ``volumes`` is ``[2]``, the least and the greatest labelled volume of a training map in mm³.
+    Fields lie on every second voxel of the model's grid, in float16 as they are stored. Field 0
+    tells the labelled region from the background; within it, a voxel belongs to the label whose
+    field is largest, so labels that touch in training touch in every map.
+    ``mean`` is ``[1 + L, X, Y, Z]``; ``modes`` is ``[M, 1 + L, X, Y, Z]``, each mode one standard
+    deviation long; ``explained`` is ``[M]``, the share of the training maps' variance, in falling
+    order; ``volumes`` is ``[2]``, the least and the greatest labelled volume of a training map
+    in mm³.
     """
 
     spec: GridSpec
@@ -117,7 +119,7 @@ def fit_shape_model(
     if variances.sum() < 1e-6:
         raise UserError("The label maps of a shape model are all the same: give different ones.")
     count = min(modes, len(rows) - 1)
-    shape = (len(label_values), *_coarse_size(spec))
+    shape = (1 + len(label_values), *_coarse_size(spec))
     deviations = np.sqrt(variances[:count, None]) * directions[:count]
     return ShapeModel(
         spec,
@@ -162,7 +164,7 @@ def load_shape_model(bundle_folder: Path, manifest: Manifest) -> ShapeModel:
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}): copy the bundle anew.") from error
     segments = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
-    shape = (len(segments), *_coarse_size(manifest.grid))
+    shape = (1 + len(segments), *_coarse_size(manifest.grid))
     fits = metadata == _metadata(manifest.grid, [s.value for s in segments])
     if not fits or mean.shape != shape or modes.shape != (len(explained), *shape):
         raise UserError(
@@ -188,16 +190,9 @@ def _center(labels: Volume, spec: GridSpec, label_values: Sequence[int]) -> Volu
 
 
 def _fields(labels: Volume, label_values: Sequence[int]) -> NDArray[np.float32]:
-    """The fields ``[L, X, Y, Z]`` of one centered label map.
-
-    A label's field is half the sum of its own signed distance and that of all labels together:
-    zero on the surface to the background, where the two agree, but positive on both sides of a
-    surface between labels. So the mean of maps whose labels touch has labels that touch.
-    """
-    everything = _distance(labels.array != 0, labels.grid)
-    return np.stack(
-        [(_distance(labels.array == value, labels.grid) + everything) / 2 for value in label_values]
-    )
+    """The fields ``[1 + L, X, Y, Z]`` of one centered label map."""
+    masks = [labels.array != 0, *(labels.array == value for value in label_values)]
+    return np.stack([_distance(mask, labels.grid) for mask in masks])
 
 
 def _distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
@@ -216,9 +211,9 @@ def _distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
         )
         for part in (mask, ~mask)
     )
-    distance = sitk.GetArrayFromImage(inner - outer).transpose() / 2
+    distance: NDArray[np.float32] = sitk.GetArrayFromImage((inner - outer) / 2).transpose()
     reach = float(_REACH * grid.spacing.max())
-    return np.clip(distance, -reach, reach)[::2, ::2, ::2]
+    return distance[::2, ::2, ::2].clip(-reach, reach)
 
 
 def _labelled_volume(labels: Volume) -> float:
@@ -246,9 +241,9 @@ def _coefficients(count: int, seed: int, draw: int) -> NDArray[np.float64]:
 
 
 def _label_indices(fields: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Label indices ``[X, Y, Z]``, 0 for background, from fields ``[L, X, Y, Z]``."""
-    indices = np.where(fields.max(0) > 0, fields.argmax(0) + 1, 0)
-    for index in range(1, len(fields) + 1):
+    """Label indices ``[X, Y, Z]``, 0 for background, from fields ``[1 + L, X, Y, Z]``."""
+    indices = np.where(fields[0] > 0, fields[1:].argmax(0) + 1, 0)
+    for index in range(1, len(fields)):
         mask = indices == index
         indices[mask & ~_largest_piece(mask)] = 0
     return indices

@@ -124,6 +124,8 @@ def train(
     end; with ``resume`` the run goes on from it.
     """
     content, settings = preset["manifest"], preset["training"]
+    if (output / CHECKPOINT_NAME).exists() and not resume:
+        raise UserError(f"{output} holds another run: use --resume to go on, or another output.")
     spec = GridSpec(**{k: v if k == "orientation" else tuple(v) for k, v in content["grid"].items()})
     values = [label["value"] for label in content["labels"]]
     percentiles = tuple(content["intensity"]["percentiles"])

@@ -12,6 +12,9 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+"""3 x 3; between RAS and the LPS of ITK, NRRD and DICOM, in either direction."""
+
 
 class Kind(Enum):
     """What the numbers mean, and so how they may be interpolated."""

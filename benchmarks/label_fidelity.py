@@ -1,0 +1,78 @@
+"""Label fidelity: does a segmenter that never saw synthetic volumes find the label map in them?
+
+    python benchmarks/label_fidelity.py
+
+Mean Dice per label on real validation scans and on volumes synthesized from the validation label
+maps, in the precision that is used here and in float32. Needs the evaluation extra and the
+hippocampus data.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import segmenter
+import torch
+from common import HippocampusCase, arguments, hippocampus_cases, report
+from numpy.typing import NDArray
+
+from MedDiffusionLib.bundle import load_bundle
+from MedDiffusionLib.execution import Execution, choose_device, choose_execution
+from MedDiffusionLib.models import find_model
+from MedDiffusionLib.synthesis import Settings, Synthesizer
+
+
+def fidelity(
+    cases: list[HippocampusCase],
+    judge: torch.nn.Module,
+    synthesizer: Synthesizer,
+    settings: Settings,
+) -> NDArray[np.float64]:
+    """Dice ``[cases, labels]`` on one synthetic volume per case; case n is drawn with seed n."""
+    scores = []
+    for number, case in enumerate(cases):
+        own = Settings(1, number, settings.steps, settings.sampler, settings.guidance, native=True)
+        (sample,) = synthesizer.synthesize(case.labels, own)
+        scores.append(segmenter.dice(judge, sample.volumes[0], case.labels, case.image.grid))
+    return np.array(scores)
+
+
+def row(name: str, scores: NDArray[np.float64], real: NDArray[np.float64]) -> list[str]:
+    """Mean Dice per label, and its difference from the same cases' real scans (95 % interval)."""
+    cells = [name, *(f"{v:.4f}" for v in scores.mean(0))]
+    difference = scores - real
+    half = 1.96 * difference.std(0, ddof=1) / len(scores) ** 0.5
+    return cells + [f"{m:+.4f} ± {h:.4f}" for m, h in zip(difference.mean(0), half, strict=True)]
+
+
+def main() -> None:
+    parser = arguments("Label fidelity of a model.")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
+    options = parser.parse_args()
+    cases = hippocampus_cases("validation", options.cases)
+    judge = segmenter.load()
+    settings = Settings(steps=options.steps, guidance=options.guidance)
+    real = np.array([segmenter.dice(judge, c.image, c.labels, c.image.grid) for c in cases])
+    folder = find_model(options.model)
+    device = choose_device("cpu")
+    fast = choose_execution(device, load_bundle(folder).manifest)
+    rows = [row("real", real, real)]
+    for name, execution in (
+        (f"synthetic, {'bfloat16' if fast.bf16 else 'float32'} (as chosen here)", fast),
+        ("synthetic, float32", Execution(device, channels_last=True)),
+    ):
+        scores = fidelity(cases, judge, Synthesizer(load_bundle(folder), execution), settings)
+        rows.append(row(name, scores, real))
+    labels = [label.name for label in segmenter.MANIFEST.labels]
+    chosen = settings.resolved(load_bundle(folder))
+    report(
+        "label_fidelity",
+        f"Label fidelity of {folder.name}: mean Dice on {len(cases)} validation cases "
+        f"({chosen.sampler}, {chosen.steps} steps, guidance {chosen.guidance:g})",
+        ["volumes", *labels, *(f"{label}: synthetic - real" for label in labels)],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""A labelled region three fields of view wide: do the blocks leave seams?
+
+    python benchmarks/seams.py
+
+Three label maps of the shape model stand side by side. At every block border the mean absolute
+difference between the two slices that meet there is compared with that of all other neighboring
+slices: a seam would stand out. Writes the picture benchmarks/results/seams.png too.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from common import RESULTS, arguments, report
+
+from MedDiffusionLib.blocks import block_starts
+from MedDiffusionLib.bundle import load_bundle
+from MedDiffusionLib.execution import choose_device, choose_execution
+from MedDiffusionLib.models import find_model
+from MedDiffusionLib.preview import write_preview
+from MedDiffusionLib.resampling import resample
+from MedDiffusionLib.shape_model import load_shape_model
+from MedDiffusionLib.synthesis import Settings, Synthesizer
+from MedDiffusionLib.volume import Volume
+
+
+def main() -> None:
+    parser = arguments("Seams between blocks.")
+    parser.add_argument("--samples", type=int, default=8)
+    options = parser.parse_args()
+    folder = find_model(options.model)
+    bundle = load_bundle(folder)
+    shapes = load_shape_model(folder, bundle.manifest)
+    ones = [shapes.sample(seed) for seed in range(3)]
+    labels = Volume(np.concatenate([v.array for v in ones], 0), ones[0].affine, ones[0].kind)
+    synthesizer = Synthesizer(bundle, choose_execution(choose_device("cpu"), bundle.manifest))
+    steps = []
+    for sample in synthesizer.synthesize(labels, Settings(options.samples, native=True)):
+        volume = sample.volumes[0]
+        steps.append(np.abs(np.diff(volume.array, axis=0)).mean((1, 2)))
+        if sample.index == 0:
+            colors = {label.value: label.color for label in bundle.manifest.labels}
+            RESULTS.mkdir(exist_ok=True)
+            write_preview(RESULTS / "seams.png", volume, resample(labels, volume.grid), colors)
+    factor = bundle.representation.factor
+    fov = bundle.manifest.grid.size[0]
+    length = volume.array.shape[0]
+    starts = [factor * s for s in block_starts(length // factor, fov // factor)]
+    borders = sorted({b - 1 for s in starts for b in (s, s + fov) if 0 < b < length})
+    elsewhere = np.setdiff1d(np.arange(length - 1), borders)
+    mean = np.mean(steps, 0)
+    # Within a Haar pair and between pairs slices may differ by nature: compare like with like.
+    like = elsewhere[elsewhere % factor == (factor - 1)]
+    rows = [
+        ["at block borders", str(len(borders)), f"{mean[borders].mean():.1f}",
+         f"{mean[borders].max():.1f}"],
+        ["elsewhere between latent voxels", str(len(like)), f"{mean[like].mean():.1f}",
+         f"{mean[like].max():.1f}"],
+        ["elsewhere, all", str(len(elsewhere)), f"{mean[elsewhere].mean():.1f}",
+         f"{mean[elsewhere].max():.1f}"],
+    ]  # fmt: skip
+    report(
+        "seams",
+        f"Mean absolute difference of neighboring sagittal slices, {options.samples} samples of a "
+        f"region of {length} voxels in blocks of {fov}",
+        ["where", "slices", "mean", "largest"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    main()
