@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-import tomllib
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,15 +68,12 @@ def test_the_icon_is_128_pixels_square() -> None:
 
 def test_the_license_is_apache_2() -> None:
     assert "Version 2.0, January 2004" in (ROOT / "LICENSE").read_text("utf-8")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    assert project["license"] == "Apache-2.0"
+    assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
 @pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.py")), ids=lambda p: p.name)
 def test_the_engine_imports_nothing_of_slicer_and_nothing_unlisted(path: Path) -> None:
     allowed = {"torch", "numpy", "SimpleITK", "safetensors", "nibabel"}
-    own = {"errors", "__future__"}
-    standard = __import__("sys").stdlib_module_names
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -85,7 +82,7 @@ def test_the_engine_imports_nothing_of_slicer_and_nothing_unlisted(path: Path) -
         else:
             continue
         for name in names:
-            assert name.split(".")[0] in allowed | own | set(standard), name
+            assert name.split(".")[0] in allowed | sys.stdlib_module_names, name
 
 
 def test_the_bundled_weights_fit_the_index() -> None:

@@ -18,7 +18,7 @@ from common import ROOT, hippocampus_cases
 from monai.losses import MaskedDiceLoss
 from monai.networks.nets import DynUNet
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model, save_model
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -31,7 +31,7 @@ from MedDiffusionLib.volume import Grid, Volume
 
 WEIGHTS = ROOT / "runs" / "segmenter.safetensors"
 BATCH = 4
-ITERATIONS = 1200
+ITERATIONS = 1000
 MANIFEST = Manifest(load_preset("hippocampus-mr")["manifest"])
 VALUES = [label.value for label in MANIFEST.labels]
 
@@ -47,7 +47,7 @@ def build() -> DynUNet:
         upsample_kernel_size=[2, 2],
         filters=[16, 32, 64],
         norm_name=("GROUP", {"num_groups": 8}),
-    ).to(memory_format=torch.channels_last_3d)
+    )
 
 
 def load() -> DynUNet:
@@ -55,7 +55,7 @@ def load() -> DynUNet:
     if not WEIGHTS.is_file():
         train(ITERATIONS)
     network = build()
-    network.load_state_dict(load_file(WEIGHTS))
+    load_model(network, WEIGHTS)
     return network.eval()
 
 
@@ -70,7 +70,7 @@ def train(iterations: int, seed: int = 0) -> None:
         cases, MANIFEST.grid, VALUES, Augmentation(flip_axes=(0,), far_shift=0.0), 0.0,
         length=iterations * BATCH, seed=seed,
     )  # fmt: skip
-    network = build()
+    network = build().to(memory_format=torch.channels_last_3d)
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
     dice_loss = MaskedDiceLoss(softmax=True, to_onehot_y=True)
     start = time.monotonic()
@@ -92,7 +92,8 @@ def train(iterations: int, seed: int = 0) -> None:
         if iteration % 100 == 0:
             print(f"{iteration:>5} {time.monotonic() - start:6.0f} s  {loss:.4f}", flush=True)
     WEIGHTS.parent.mkdir(exist_ok=True)
-    save_file(network.state_dict(), WEIGHTS)
+    # Safetensors stores contiguous tensors; DynUNet lists its layers twice, which save_model knows.
+    save_model(network.to(memory_format=torch.contiguous_format), str(WEIGHTS))
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,16 @@ def atomic(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` (same suffixes) that replaces it when the block succeeds.
 
     On any exception, Ctrl-C included, the temporary file is removed and ``path`` is untouched.
+    Raises OSError where the folder cannot be written.
     """
     suffixes = "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=".meddiffusion-", suffix=suffixes, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".meddiffusion-{secrets.token_hex(8)}{suffixes}")
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        with temporary.open("rb+") as file:
+            # A power failure must not leave the name without the content.
+            os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

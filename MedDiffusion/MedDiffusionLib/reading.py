@@ -256,7 +256,7 @@ def _label_values(array: NDArray, path: Path) -> set[int]:
         raise UserError(f"{path} has negative values ({low:g}): labels are 0 and above.")
     if high > _MAX_LABEL:
         raise UserError(f"{path} has values up to {high:g}: labels are at most {_MAX_LABEL}.")
-    values = np.unique(array)
+    values = np.unique(array.ravel("K"))
     if values.size > MAX_LABEL_VALUES:
         raise UserError(
             f"{path} has {values.size:,} different values, so it looks like an intensity image: "

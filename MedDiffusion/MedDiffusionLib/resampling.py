@@ -10,6 +10,10 @@ from .volume import LPS_TO_RAS, Grid, Kind, Volume
 
 _LATTICE_TOLERANCE = 1e-3
 """Voxels by which two lattices may differ and still be taken for the same."""
+_BSPLINE_SUPPORT = 4
+"""Voxels along an axis that cubic B-splines need; thinner volumes are interpolated linearly."""
+_LABEL_INTERPOLATOR = getattr(sitk, "sitkLabelLinear", sitk.sitkNearestNeighbor)
+"""By vote of the neighbours; SimpleITK builds without its label interpolator take the nearest."""
 
 
 def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
@@ -17,7 +21,9 @@ def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
 
     Where the grids share their lattice (any crop, padding, flip or permutation) voxels are copied,
     bit for bit. Elsewhere intensities are interpolated by cubic B-splines, kept within their own
-    range, and labels take the nearest voxel's value.
+    range (float32 where they were integers), and a label map's voxel takes the label that has the
+    largest share of it by linear interpolation, so no value appears that was not there. A volume
+    reaches to the outer faces of its voxels.
     """
     exact = _copy_on_lattice(volume, grid, background)
     array = exact if exact is not None else _interpolate(volume, grid, background)
@@ -67,17 +73,24 @@ def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray |
 
 
 def _interpolate(volume: Volume, grid: Grid, background: float) -> NDArray:
+    if volume.kind is Kind.LABEL:
+        return _resampled(volume, grid, _LABEL_INTERPOLATOR, background)
+    array = volume.array if volume.array.dtype.kind == "f" else volume.array.astype(np.float32)
+    volume = Volume(array, volume.affine, volume.kind)
+    interpolator = sitk.sitkBSpline if min(array.shape) >= _BSPLINE_SUPPORT else sitk.sitkLinear
+    # NaN marks what lies outside, so that only what lies inside is held within the range.
+    result = _resampled(volume, grid, interpolator, np.nan)
+    result = np.clip(result, array.min(), array.max())
+    result[np.isnan(result)] = background
+    return result
+
+
+def _resampled(volume: Volume, grid: Grid, interpolator: int, background: float) -> NDArray:
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize([int(n) for n in grid.size])
     resampler.SetOutputSpacing([float(s) for s in grid.spacing])
     resampler.SetOutputOrigin([float(o) for o in LPS_TO_RAS @ grid.origin])
     resampler.SetOutputDirection([float(d) for d in (LPS_TO_RAS @ grid.direction).ravel()])
     resampler.SetDefaultPixelValue(float(background))
-    is_label = volume.kind is Kind.LABEL
-    resampler.SetInterpolator(sitk.sitkNearestNeighbor if is_label else sitk.sitkBSpline)
-    array = sitk.GetArrayFromImage(resampler.Execute(to_sitk(volume))).transpose()
-    if is_label:
-        return array
-    low = min(float(volume.array.min()), background)
-    high = max(float(volume.array.max()), background)
-    return np.clip(array, low, high)
+    resampler.SetInterpolator(interpolator)
+    return sitk.GetArrayFromImage(resampler.Execute(to_sitk(volume))).transpose()

@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from .bundle import MANIFEST_NAME, Manifest, file_sha256
 from .errors import UserError
@@ -135,8 +135,9 @@ def save_shape_model(model: ShapeModel, folder: Path) -> str:
     """Write ``shape.safetensors`` into a bundle folder; returns its SHA-256 for the manifest."""
     path = folder / SHAPE_MODEL_NAME
     tensors = {name: getattr(model, name) for name in _TENSORS}
+    metadata = _metadata(model.spec, [s.value for s in model.segments])
     with atomic(path) as temporary:
-        save_file(tensors, temporary, _metadata(model.spec, [s.value for s in model.segments]))
+        temporary.write_bytes(save(tensors, metadata))
     return file_sha256(path)
 
 
