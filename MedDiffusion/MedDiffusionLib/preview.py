@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .files import atomic
 from .grids import GridSpec, fov_grid, labelled_box
 from .resampling import resample
-from .volume import Grid, Volume
+from .volume import Grid, Kind, Volume
 
 Array = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -30,8 +30,10 @@ _PLANES = {2: "R", 1: "R", 0: "A"}
 """Axial, coronal, sagittal: the display axis across the plane, and the letter of its left side."""
 _HEIGHT, _WIDTH = 360, 720
 """Pixels that a panel fills one way without exceeding them the other way."""
+_SUPPORT = 3
+"""Voxels about a plane beyond which a cubic B-spline's influence is negligible."""
 _BORDER = 2
-_DARK, _BRIGHT = 16, 200
+_DARK, _BRIGHT = 16, 230
 _PERCENTILES = (1.0, 99.0)
 _GLYPHS = {
     "R": ("####.", "#...#", "#...#", "####.", "#.#..", "#..#.", "#...#"),
@@ -53,20 +55,18 @@ def write_preview(
     if not image.grid.equals(labels.grid):
         raise ValueError("A preview needs image and labels on the same grid.")
     box = _shown_box(labels)
-    middle = _middle(labels, box)
-    image, labels = _cropped(image, box), _cropped(labels, box)
+    planes = {axis: _plane(box, _middle(labels, box), axis) for axis in _PLANES}
     minimum = float(image.array.min())
-    slices = {axis: _slice(image, box, axis, middle, minimum) for axis in _PLANES}
+    slices = {axis: _slice(image, plane, axis, minimum) for axis, plane in planes.items()}
     low, high = _window(np.concatenate([s.ravel() for s in slices.values()]), minimum)
     plain, outlined = [], []
-    for axis, letter in _PLANES.items():
-        size = _panel_size(slices[axis], np.delete(box.spacing, axis)[::-1])
+    for axis, plane in planes.items():
+        size = _panel_size(slices[axis], np.delete(plane.spacing, axis)[::-1])
         gray = ((_enlarged(slices[axis], size) - low) / (high - low)).clip(0, 1)
         panel = np.rint(255 * gray).astype(np.uint8)[..., None].repeat(3, -1)
-        _draw_letter(panel, letter)
-        label_panel = _enlarged_labels(_slice(labels, box, axis, middle, 0), size)
+        _draw_letter(panel, _PLANES[axis])
         plain.append(_framed(panel))
-        outlined.append(_framed(_with_outlines(panel, label_panel, colors)))
+        outlined.append(_framed(_outlined(panel, _label_panel(labels, plane, axis, size), colors)))
     rows = [np.concatenate(row, 1) for row in (plain, outlined)]
     picture = sitk.GetImageFromArray(np.concatenate(rows), isVector=True)
     with atomic(path) as temporary:
@@ -96,7 +96,7 @@ def _spacing(grid: Grid) -> tuple[float, float, float]:
     return x, y, z
 
 
-def _middle(labels: Volume, box: Grid) -> NDArray[np.int64]:
+def _middle(labels: Volume, box: Grid) -> NDArray[np.integer]:
     """Index in the box of the labelled voxel nearest to the centroid of all of them."""
     positions = labels.grid.positions(np.argwhere(labels.array != 0).astype(float))
     nearest = np.square(positions - positions.mean(0)).sum(1).argmin()
@@ -104,14 +104,11 @@ def _middle(labels: Volume, box: Grid) -> NDArray[np.int64]:
     return np.rint(index[:3]).astype(int).clip(0, np.array(box.size) - 1)
 
 
-def _cropped(volume: Volume, box: Grid) -> Volume:
-    """The voxels of the volume that the box touches: what lies beyond need not be interpolated."""
-    ends = np.array(np.meshgrid(*[(-1, n) for n in box.size])).reshape(3, -1).T
-    to_volume = np.linalg.inv(volume.affine)
-    indices = box.positions(ends.astype(float)) @ to_volume[:3, :3].T + to_volume[:3, 3]
-    first = np.maximum(np.floor(indices.min(0)), 0).astype(int)
-    last = np.minimum(np.ceil(indices.max(0)), np.array(volume.grid.size) - 1).astype(int)
-    return resample(volume, _part(volume.grid, first, last - first + 1))
+def _plane(box: Grid, middle: NDArray[np.integer], axis: int) -> Grid:
+    """The box cut down to the plane across ``axis`` through its voxel ``middle``."""
+    first, size = np.zeros(3, int), np.array(box.size)
+    first[axis], size[axis] = middle[axis], 1
+    return _part(box, first, size)
 
 
 def _part(grid: Grid, first: NDArray[np.integer], size: NDArray[np.integer]) -> Grid:
@@ -122,14 +119,21 @@ def _part(grid: Grid, first: NDArray[np.integer], size: NDArray[np.integer]) -> 
     return Grid((x, y, z), affine)
 
 
-def _slice(
-    volume: Volume, box: Grid, axis: int, middle: NDArray[np.int64], background: float
-) -> Array:
-    """The plane across ``axis`` through voxel ``middle`` of the box, ``[row, column]``."""
-    first, size = np.zeros(3, int), np.array(box.size)
-    first[axis], size[axis] = middle[axis], 1
-    plane = resample(volume, _part(box, first, size), background)
-    return plane.array.take(0, axis).T.astype(np.float32)
+def _slice(volume: Volume, plane: Grid, axis: int, background: float) -> Array:
+    """The volume on a plane across ``axis``, ``[row, column]``."""
+    array = resample(_around(volume, plane), plane, background).array
+    return array.take(0, axis).T.astype(np.float32)
+
+
+def _around(volume: Volume, plane: Grid) -> Volume:
+    """The part of the volume about a plane, so that no more than that is interpolated."""
+    ends = np.array(np.meshgrid(*[(0, n - 1) for n in plane.size])).reshape(3, -1).T
+    to_volume = np.linalg.inv(volume.affine)
+    indices = plane.positions(ends.astype(float)) @ to_volume[:3, :3].T + to_volume[:3, 3]
+    last = np.array(volume.grid.size) - 1
+    first = (np.floor(indices.min(0)).astype(int) - _SUPPORT).clip(0, last)
+    last = (np.ceil(indices.max(0)).astype(int) + _SUPPORT).clip(0, last)
+    return resample(volume, _part(volume.grid, first, last - first + 1))
 
 
 def _window(shown: Array, minimum: float) -> tuple[float, float]:
@@ -155,20 +159,30 @@ def _enlarged(plane: Array, size: Sequence[int]) -> Array:
     resampler.SetSize([int(n) for n in size[::-1]])
     resampler.SetOutputSpacing([float(s) for s in step])
     resampler.SetOutputOrigin([float(s) for s in (step - 1) / 2])
-    # Cubic B-splines need four points.
-    resampler.SetInterpolator(sitk.sitkBSpline if min(plane.shape) > 3 else sitk.sitkLinear)
+    resampler.SetInterpolator(sitk.sitkBSpline)
     return sitk.GetArrayFromImage(resampler.Execute(sitk.GetImageFromArray(plane)))
 
 
-def _enlarged_labels(plane: Array, size: Sequence[int]) -> Array:
-    """Each pixel takes the label whose enlarged mask is strongest there: edges become smooth."""
-    values = np.unique(plane)
-    masks = [_enlarged((plane == value).astype(np.float32), size) for value in values]
-    return values[np.argmax(masks, 0)]
+def _label_panel(
+    labels: Volume, plane: Grid, axis: int, size: Sequence[int]
+) -> NDArray[np.integer]:
+    """The label values on a plane, ``size`` pixels.
+
+    The mask of each label is interpolated like an image and the strongest wins, so that edges are
+    smooth.
+    """
+    nearby = _around(labels, plane)
+    values = np.unique(_slice(nearby, plane, axis, 0)).astype(int)
+    strengths = []
+    for value in values:
+        mask = (nearby.array == value).astype(np.float32)
+        part = Volume(mask, nearby.affine, Kind.INTENSITY)
+        strengths.append(_enlarged(_slice(part, plane, axis, float(value == 0)), size))
+    return values[np.argmax(strengths, 0)]
 
 
-def _with_outlines(
-    panel: Picture, labels: Array, colors: Mapping[int, tuple[int, int, int]]
+def _outlined(
+    panel: Picture, labels: NDArray[np.integer], colors: Mapping[int, tuple[int, int, int]]
 ) -> Picture:
     """The panel with the outermost pixels of each label in its color."""
     padded = np.pad(labels, 1, "edge")
@@ -181,10 +195,12 @@ def _with_outlines(
 
 
 def _draw_letter(panel: Picture, letter: str) -> None:
+    """Draw a letter at the left side of the panel, with a shadow that shows it on white."""
     glyph = np.array([[c == "#" for c in row] for row in _GLYPHS[letter]]).repeat(2, 0).repeat(2, 1)
-    top = (panel.shape[0] - glyph.shape[0]) // 2
-    place = panel[max(top, 0) :, 5:][: glyph.shape[0], : glyph.shape[1]]
-    place[glyph[: place.shape[0], : place.shape[1]]] = _BRIGHT
+    top = max(0, (panel.shape[0] - glyph.shape[0]) // 2)
+    for offset, gray in ((1, 0), (0, _BRIGHT)):
+        place = panel[top + offset :, 4 + offset :][: glyph.shape[0], : glyph.shape[1]]
+        place[glyph[: place.shape[0], : place.shape[1]]] = gray
 
 
 def _framed(panel: Picture) -> Picture:

@@ -33,15 +33,10 @@ def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
 def to_sitk(volume: Volume) -> sitk.Image:
     """A SimpleITK image (LPS, array order k, j, i) of the volume."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.transpose()))
-    place(image, volume.grid)
+    image.SetSpacing([float(s) for s in volume.grid.spacing])
+    image.SetOrigin([float(o) for o in LPS_TO_RAS @ volume.grid.origin])
+    image.SetDirection([float(d) for d in (LPS_TO_RAS @ volume.grid.direction).ravel()])
     return image
-
-
-def place(image: sitk.Image, grid: Grid) -> None:
-    """Give a SimpleITK image the spacing, origin and direction of a grid."""
-    image.SetSpacing([float(s) for s in grid.spacing])
-    image.SetOrigin([float(o) for o in LPS_TO_RAS @ grid.origin])
-    image.SetDirection([float(d) for d in (LPS_TO_RAS @ grid.direction).ravel()])
 
 
 def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray | None:
