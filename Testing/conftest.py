@@ -20,7 +20,13 @@ TINY: dict[str, Any] = {
     "title": "Tiny untrained model",
     "description": "For tests.",
     "architecture": {
-        "network": {"name": "resunet", "channels": [8, 8], "blocks": 1, "groups": 4, "embedding": 8},
+        "network": {
+            "name": "resunet",
+            "channels": [8, 8],
+            "blocks": 1,
+            "groups": 4,
+            "embedding": 8,
+        },
         "representation": {"name": "haar", "levels": 1},
         "parameterization": "v",
         "schedule": "cosine",
@@ -42,7 +48,9 @@ TINY: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def own_user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_user_folder(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """No test reads or writes the real user folder; the execution choice is not measured anew."""
     folder = tmp_path_factory.mktemp("user")
     monkeypatch.setenv("MEDDIFFUSION_HOME", str(folder))

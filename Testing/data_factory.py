@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -89,9 +89,7 @@ def box_map(
     return Volume(array, affine, Kind.LABEL)
 
 
-def surrounding(
-    grid: Grid, axes: NDArray[np.float64], spacing: tuple[float, float, float]
-) -> Grid:
+def surrounding(grid: Grid, axes: NDArray[np.float64], spacing: tuple[float, float, float]) -> Grid:
     """The grid of these axes and this spacing that covers all of another, off its lattice."""
     faces = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.size])).reshape(3, -1).T
     along = grid.positions(faces) @ axes
@@ -112,6 +110,11 @@ def write_nifti(
     edit(content)
     nibabel.save(content, path)
     return path
+
+
+def by_nibabel(path: Path) -> Any:
+    """A file as nibabel sees it; its ``affine``, ``header`` and ``get_fdata()``."""
+    return nibabel.load(path)
 
 
 def write_nrrd(path: Path, array: NDArray, fields: str = "", data: bytes | None = None) -> Path:
@@ -175,7 +178,7 @@ def write_dicom(
     are left out.
     """
     folder.mkdir(exist_ok=True)
-    root = f"1.2.826.0.1.3680043.2.1125.{int(time.time())}"
+    root = "1.2.826.0.1.3680043.2.1125.5"
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for k in sorted(set(range(array.shape[2])) - set(skip)):

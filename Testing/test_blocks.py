@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 
-from MedDiffusionLib.blocks import blend_weights, block_starts, denoise_in_blocks
+from MedDiffusionLib.blocks import Place, blend_weights, block_starts, denoise_in_blocks
 
 
 @pytest.mark.parametrize("length", range(10, 60))
@@ -15,7 +17,7 @@ def test_blocks_cover_the_length_and_overlap_by_half(length: int) -> None:
     assert starts[0] == 0
     assert max(starts[-1] + 20, 20) >= length
     assert starts[-1] + 20 <= max(length, 20)
-    assert all(0 < b - a <= 11 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(0 < b - a <= 11 for a, b in itertools.pairwise(starts))
 
 
 def test_weights_are_positive_and_largest_in_the_middle() -> None:
@@ -35,7 +37,7 @@ def test_each_block_learns_where_it_lies() -> None:
     x = torch.zeros(1, 1, 20, 8, 8)
     position = torch.arange(20.0).view(1, 1, 20, 1, 1).expand(x.shape)
 
-    def from_place(part: Tensor, place: tuple[slice, slice, slice]) -> Tensor:
+    def from_place(part: Tensor, place: Place) -> Tensor:
         assert part.shape[2:] == (8, 8, 8)
         return position[(slice(None), slice(None), *place)]
 
@@ -45,5 +47,10 @@ def test_each_block_learns_where_it_lies() -> None:
 def test_a_latent_of_one_block_is_denoised_in_one_call() -> None:
     calls: list[tuple[int, ...]] = []
     x = torch.randn(1, 1, 8, 8, 8)
-    denoise_in_blocks(lambda part, place: (calls.append(tuple(part.shape)), part)[1], x, (8, 8, 8))
+
+    def count(part: Tensor, place: Place) -> Tensor:
+        calls.append(tuple(part.shape))
+        return part
+
+    denoise_in_blocks(count, x, (8, 8, 8))
     assert calls == [(1, 1, 8, 8, 8)]

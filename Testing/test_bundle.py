@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 import torch
-from conftest import TINY, make_bundle
 from safetensors.torch import load_file, save_file
 
+from conftest import TINY, make_bundle
 from MedDiffusionLib.bundle import SCHEMA_PATH, file_sha256, load_bundle, read_manifest
 from MedDiffusionLib.errors import UserError
 from MedDiffusionLib.schema import validate
@@ -50,7 +50,7 @@ def test_a_manifest_that_is_no_json_is_refused(tiny_bundle: Path) -> None:
 
 def test_a_newer_bundle_version_is_refused(tiny_bundle: Path) -> None:
     edit(tiny_bundle, bundle_version=99, something_new=True)
-    with pytest.raises(UserError, match="newer than 1.*update MedDiffusion"):
+    with pytest.raises(UserError, match=r"newer than 1.*update MedDiffusion"):
         load_bundle(tiny_bundle)
 
 
@@ -126,7 +126,8 @@ def mutations() -> list[Any]:
     valid = {**copy.deepcopy(TINY), "weights": weights}
     found: list[Any] = [valid, None, [], "x", 3]
     for path in _paths(valid):
-        for value in (None, -1, 0.5, "", "x" * 3, [], [1, 2, 3], {}, True, 10**6):
+        values: tuple[Any, ...] = (None, -1, 0.5, "", "x" * 3, [], [1, 2, 3], {}, True, 10**6)
+        for value in values:
             changed = copy.deepcopy(valid)
             parent = changed
             for step in path[:-1]:

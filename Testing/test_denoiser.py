@@ -77,9 +77,7 @@ def test_voxels_outside_the_scan_do_not_count_in_the_loss() -> None:
     with torch.no_grad():
         masked = denoiser.loss(x0, maps, present, valid, t, noise)
         alpha, sigma = cosine(t.double())
-        prediction = denoiser.network(
-            (alpha * x0 + sigma * noise).float(), t, maps, present
-        )
+        prediction = denoiser.network((alpha * x0 + sigma * noise).float(), t, maps, present)
         target = alpha * noise - sigma * x0
         inside = (prediction - target)[..., :2].square().mean()
     assert masked.item() == pytest.approx(inside.item(), rel=1e-5)

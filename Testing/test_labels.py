@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY
 
+from conftest import TINY
 from MedDiffusionLib.bundle import Manifest
 from MedDiffusionLib.errors import UserError
 from MedDiffusionLib.labels import match_labels

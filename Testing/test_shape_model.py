@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from MedDiffusionLib.bundle import Manifest
 from MedDiffusionLib.errors import UserError
 from MedDiffusionLib.grids import GridSpec
@@ -21,7 +23,6 @@ from MedDiffusionLib.shape_model import (
     save_shape_model,
 )
 from MedDiffusionLib.volume import Kind, Segment, Volume
-from numpy.typing import NDArray
 
 SPEC = GridSpec("RAS", (1.0, 1.0, 1.0), (28, 32, 24))
 RADII = np.linspace(6.0, 10.0, 12)
@@ -82,6 +83,19 @@ def test_the_first_mode_is_the_size_where_only_the_size_varies() -> None:
         radii = np.cbrt(np.array(volumes) / (0.96 * 4 / 3 * np.pi))
         expected = RADII.mean() + np.array([-steps, steps]) * deviation
         np.testing.assert_allclose(sorted(radii), sorted(expected), atol=0.25)
+
+
+def test_fields_are_distances_in_mm_positive_inside() -> None:
+    spec = GridSpec("RAS", (1.0, 1.0, 2.0), (33, 33, 17))
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    away = np.linalg.norm((np.indices((33, 33, 17)).T - [16, 16, 8]) * [1, 1, 2], axis=-1).T
+    balls = [Volume((away < radius).astype(np.int32), affine, Kind.LABEL) for radius in (9, 11)]
+    model = fit_shape_model(balls, spec, [1])
+    near = np.abs(10 - away[::2, ::2, ::2]) < 8
+    expected = (10 - away[::2, ::2, ::2])[near]
+    half_diagonal_of_a_voxel = np.sqrt(1.5)
+    for field in model.mean:
+        np.testing.assert_allclose(field[near], expected, atol=half_diagonal_of_a_voxel)
 
 
 def test_two_maps_are_found_again_at_their_coefficients() -> None:
@@ -183,16 +197,29 @@ def test_a_draw_that_loses_a_label_is_drawn_again() -> None:
     assert all(2 in model.sample(seed).array for seed in range(20))
 
 
+def test_of_a_label_in_two_pieces_the_larger_is_kept() -> None:
+    spec = GridSpec("RAS", (1.0, 1.0, 1.0), (20, 8, 8))
+    mean = np.full((2, 11, 5, 5), -1, np.float16)
+    mean[:, 1:6, 1:4, 1:4] = mean[:, 8:10, 1:4, 1:4] = 1
+    nothing = np.zeros(0, np.float32)
+    model = ShapeModel(
+        spec, (Segment(1, "egg"),), mean, np.zeros((0, *mean.shape), np.float16), nothing,
+        np.array([0, 2000], np.float32),
+    )  # fmt: skip
+    along = np.asarray(model.sample(0).array.any((1, 2)))
+    assert along[2:11].all()
+    assert not along[13:].any()
+
+
 def test_a_model_without_one_of_its_labels_is_refused() -> None:
     with pytest.raises(UserError, match="none has every label"):
         two_label_model(second=-3.0, deviation=1.0).sample(0)
 
 
 def test_the_closest_volume_is_taken_where_none_is_in_range() -> None:
-    maps = [ellipsoid(8.0, cut) for cut in (-3.0, 0.0, 3.0)]
-    model = fit_shape_model(maps, SPEC, (3, 7))
+    model = fit_shape_model([ellipsoid(r) for r in RADII[::4]], SPEC, (3, 7))
     impossible = ShapeModel(
-        model.spec, model.segments, model.mean, model.modes, model.explained, model.volumes * 2
+        model.spec, model.segments, model.mean, model.modes, model.explained, model.volumes * 10
     )
     volumes = [labelled(model.label_map(_coefficients(2, 0, draw))) for draw in range(30)]
     assert labelled(impossible.sample(0)) == max(volumes)

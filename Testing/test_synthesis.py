@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_bundle
 
+from conftest import make_bundle
 from MedDiffusionLib.bundle import load_bundle
 from MedDiffusionLib.errors import Cancelled, UserError
 from MedDiffusionLib.execution import Execution
@@ -40,8 +40,12 @@ def affine(kind: str) -> np.ndarray:
 def label_map(kind: str = "plain", size: tuple[int, int, int] = (20, 22, 24)) -> Volume:
     array = np.zeros(size, np.int32)
     middle = [n // 2 for n in size]
-    array[middle[0] - 3 : middle[0] + 3, middle[1] - 4 : middle[1], middle[2] - 2 : middle[2] + 2] = 1
-    array[middle[0] - 3 : middle[0] + 3, middle[1] : middle[1] + 3, middle[2] - 2 : middle[2] + 2] = 2
+    array[
+        middle[0] - 3 : middle[0] + 3, middle[1] - 4 : middle[1], middle[2] - 2 : middle[2] + 2
+    ] = 1
+    array[
+        middle[0] - 3 : middle[0] + 3, middle[1] : middle[1] + 3, middle[2] - 2 : middle[2] + 2
+    ] = 2
     return Volume(array, affine(kind), Kind.LABEL)
 
 
@@ -71,7 +75,7 @@ def test_the_anatomy_stays_where_it_is_in_patient_space(tmp_path: Path, kind: st
     # The same voxels of patient space, stored in another order.
     to_plain = np.rint(np.linalg.inv(plain.affine) @ turned.affine)[:3, :3].astype(int)
     array = plain.array.transpose([int(np.flatnonzero(column)[0]) for column in to_plain.T])
-    flips = [axis for axis, column in enumerate(to_plain.T) if column.sum() < 0]
+    flips = tuple(axis for axis, column in enumerate(to_plain.T) if column.sum() < 0)
     array = np.flip(array, flips)
     origin = np.array([plain.array.shape[n] - 1 if to_plain[n].sum() < 0 else 0 for n in range(3)])
     moved = turned.affine.copy()

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+
 import segmenter
 from common import arguments, hippocampus_cases, report
-
 from MedDiffusionLib.cli import main as command
 from MedDiffusionLib.reading import read_image
 from MedDiffusionLib.resampling import resample
@@ -75,8 +75,8 @@ def main() -> None:
                 scores.setdefault(name, []).append(found)
     plain = np.mean(scores["plain"], 0)
     rows = []
-    for name, found in scores.items():
-        mean = np.mean(found, 0)
+    for name, dice in scores.items():
+        mean = np.mean(dice, 0)
         rows.append(
             [name, *(f"{v:.4f}" for v in mean), *(f"{v:+.4f}" for v in mean - plain),
              f"{headers[name]:.1e}"]

@@ -10,11 +10,11 @@ hippocampus data.
 from __future__ import annotations
 
 import numpy as np
-import segmenter
 import torch
-from common import HippocampusCase, arguments, hippocampus_cases, report
 from numpy.typing import NDArray
 
+import segmenter
+from common import HippocampusCase, arguments, hippocampus_cases, report
 from MedDiffusionLib.bundle import load_bundle
 from MedDiffusionLib.execution import Execution, choose_device, choose_execution
 from MedDiffusionLib.models import find_model

@@ -10,8 +10,8 @@ slices: a seam would stand out. Writes the picture benchmarks/results/seams.png 
 from __future__ import annotations
 
 import numpy as np
-from common import RESULTS, arguments, report
 
+from common import RESULTS, arguments, report
 from MedDiffusionLib.blocks import block_starts
 from MedDiffusionLib.bundle import load_bundle
 from MedDiffusionLib.execution import choose_device, choose_execution

@@ -14,7 +14,6 @@ import time
 
 import numpy as np
 import torch
-from common import ROOT, hippocampus_cases
 from monai.losses import MaskedDiceLoss
 from monai.networks.nets import DynUNet
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from safetensors.torch import load_model, save_model
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from common import ROOT, hippocampus_cases
 from MedDiffusionLib.bundle import Manifest
 from MedDiffusionLib.dataset import Augmentation, TrainingSamples, make_case
 from MedDiffusionLib.grids import fov_grid
@@ -74,7 +74,9 @@ def train(iterations: int, seed: int = 0) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
     dice_loss = MaskedDiceLoss(softmax=True, to_onehot_y=True)
     start = time.monotonic()
-    for iteration, (image, labels, _, valid) in enumerate(DataLoader(samples, BATCH, num_workers=1)):
+    for iteration, (image, labels, _, valid) in enumerate(
+        DataLoader(samples, BATCH, num_workers=1)
+    ):
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * (1 + math.cos(math.pi * iteration / iterations))
         # Contrast and brightness vary, so that the judge looks at anatomy, not at gray levels.

@@ -19,9 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import report
 
-from MedDiffusionLib.bundle import Bundle, Manifest, build_denoiser, build_representation, load_bundle
+from common import report
+from MedDiffusionLib.bundle import (
+    Bundle,
+    Manifest,
+    build_denoiser,
+    build_representation,
+    load_bundle,
+)
 from MedDiffusionLib.execution import Execution, choose_device, choose_execution
 from MedDiffusionLib.models import find_model, resources_folder
 from MedDiffusionLib.reading import read_label_map
@@ -125,7 +131,8 @@ def main() -> None:
         seconds[key] = measured["seconds"]
         baseline = seconds["import"] if key in ("import", "cold") else None
         if key.endswith("-ancestral"):
-            ratio = f"{measured['seconds'] / seconds[key.removesuffix('-ancestral')]:.0f} x its fast row"
+            fast = seconds[key.removesuffix("-ancestral")]
+            ratio = f"{measured['seconds'] / fast:.0f} x its fast row"
         else:
             ratio = f"{measured['seconds'] / baseline:.2f} x import torch" if baseline else "1"
         rows.append([title, f"{measured['seconds']:.2f} s", f"{measured['peak_gb']:.2f} GB", ratio])

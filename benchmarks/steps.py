@@ -11,7 +11,6 @@ from __future__ import annotations
 import segmenter
 from common import arguments, hippocampus_cases, report
 from label_fidelity import fidelity
-
 from MedDiffusionLib.bundle import load_bundle
 from MedDiffusionLib.execution import choose_device, choose_execution
 from MedDiffusionLib.models import find_model

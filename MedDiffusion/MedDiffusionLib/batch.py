@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -119,7 +119,8 @@ def _make_folder(folder: Path) -> None:
 def _check_targets(request: Request) -> None:
     if not request.output.name.lower().endswith(WRITABLE_SUFFIXES):
         raise UserError(
-            f"{request.output} has no format that can be written: use {', '.join(WRITABLE_SUFFIXES)}."
+            f"{request.output} has no format that can be written: use "
+            f"{', '.join(WRITABLE_SUFFIXES)}."
         )
     for path in (request.output, request.preview):
         if path is None:

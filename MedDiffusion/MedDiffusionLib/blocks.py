@@ -34,8 +34,12 @@ def blend_weights(size: Sequence[int]) -> Tensor:
     return weights
 
 
+Place = tuple[slice, ...]
+"""Where a block lies in the latent: a slice along x, y and z."""
+
+
 def denoise_in_blocks(
-    denoise_block: Callable[[Tensor, tuple[slice, slice, slice]], Tensor],
+    denoise_block: Callable[[Tensor, Place], Tensor],
     x: Tensor,
     block: Sequence[int],
 ) -> Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from .denoiser import TARGETS, Denoiser
 from .errors import UserError
@@ -134,8 +135,8 @@ def read_manifest(folder: Path) -> Manifest:
     version = content.get("bundle_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > BUNDLE_VERSION:
         raise UserError(
-            f"{path} has bundle version {version}, newer than {BUNDLE_VERSION}, the newest that this "
-            "MedDiffusion reads: update MedDiffusion."
+            f"{path} has bundle version {version}, newer than {BUNDLE_VERSION}, the newest that "
+            "this MedDiffusion reads: update MedDiffusion."
         )
     problem = validate(content, json.loads(SCHEMA_PATH.read_text("utf-8")))
     if problem := problem or _unknown_part(content["architecture"]):
@@ -145,7 +146,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _unknown_part(architecture: dict[str, Any]) -> str | None:
     """What the architecture names that no registry holds, in words, or None."""
-    named = {
+    named: dict[str, tuple[str, Container[str]]] = {
         "network": (architecture["network"]["name"], NETWORKS),
         "representation": (architecture["representation"]["name"], REPRESENTATIONS),
         "parameterization": (architecture["parameterization"], TARGETS),
@@ -172,7 +173,9 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         denoiser = build_denoiser(manifest.content)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{folder / MANIFEST_NAME} is damaged ({error}): copy the bundle anew.") from error
+        raise UserError(
+            f"{folder / MANIFEST_NAME} is damaged ({error}): copy the bundle anew."
+        ) from error
     _load_tensors(denoiser, path)
     return Bundle(
         folder, manifest, denoiser.eval().requires_grad_(False),
@@ -186,7 +189,7 @@ def save_bundle(folder: Path, content: dict[str, Any], denoiser: Denoiser) -> No
     tensors = {k: v.detach().half().contiguous() for k, v in denoiser.state_dict().items()}
     path = folder / WEIGHTS_NAME
     with atomic(path) as temporary:
-        save_file(tensors, temporary)
+        temporary.write_bytes(save(tensors))
     parameters = sum(tensor.numel() for tensor in tensors.values())
     weights = {"sha256": file_sha256(path), "parameters": parameters, "dtype": "float16"}
     write_json(folder / MANIFEST_NAME, {**content, "weights": weights})
@@ -204,8 +207,8 @@ def _load_tensors(denoiser: Denoiser, path: Path) -> None:
             missing, extra = wanted.keys() - file.keys(), file.keys() - wanted.keys()
             if missing or extra:
                 raise UserError(
-                    f"{path} does not fit the architecture in {MANIFEST_NAME} ({len(missing)} tensors "
-                    f"missing, {len(extra)} unknown): copy the bundle anew."
+                    f"{path} does not fit the architecture in {MANIFEST_NAME} ({len(missing)} "
+                    f"tensors missing, {len(extra)} unknown): copy the bundle anew."
                 )
             tensors = {key: file.get_tensor(key) for key in wanted}
     except SafetensorError as error:

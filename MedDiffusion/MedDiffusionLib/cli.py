@@ -76,8 +76,10 @@ def label_map(options: argparse.Namespace) -> int:
     from .bundle import read_manifest
     from .models import find_model
     from .shape_model import load_shape_model
+    from .synthesis import check_seed
     from .writing import check_writable, write_volume
 
+    check_seed(options.seed)
     check_writable(options.output)
     if options.output.exists() and not options.overwrite:
         raise UserError(f"{options.output} exists: use --overwrite to replace it.")
@@ -181,8 +183,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--samples", type=int, default=1, metavar="N", help="volumes to make")
     _add_seed(command)
     command.add_argument("--steps", type=int, metavar="K", help="default: the model's")
-    command.add_argument("--sampler", metavar="NAME", help="dpmpp-2m, ddim ...; default: the model's")
-    command.add_argument("--guidance", type=float, metavar="W", help="1 is none; default: the model's")
+    command.add_argument(
+        "--sampler", metavar="NAME", help="dpmpp-2m, ddim ...; default: the model's"
+    )
+    command.add_argument(
+        "--guidance", type=float, metavar="W", help="1 is none; default: the model's"
+    )
     command.add_argument("--label", type=_label, action="append", default=[], metavar="V=NAME",
                          help="label value V is the model's label NAME, or background")  # fmt: skip
     command.add_argument("--native", action="store_true", help="stay on the model's own grid")
@@ -193,7 +199,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("labelmap", help="draw a random label map")
     command.set_defaults(run=label_map)
-    command.add_argument("--random", action="store_true", required=True, help="from the shape model")
+    command.add_argument(
+        "--random", action="store_true", required=True, help="from the shape model"
+    )
     command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
     _add_seed(command)
     _add_model(command)
@@ -248,7 +256,11 @@ def _label(text: str) -> tuple[int, str]:
 
 def _command_line(options: argparse.Namespace) -> str:
     """The training command as the model card quotes it: base names only, no machine's paths."""
-    length = f"--minutes {options.minutes:g}" if options.minutes else f"--iterations {options.iterations}"
+    length = (
+        f"--minutes {options.minutes:g}"
+        if options.minutes
+        else f"--iterations {options.iterations}"
+    )
     split = f" --split {options.split.name}" if options.split else ""
     return (
         f"meddiffusion train --images {options.images.name} --labels {options.labels.name}{split} "

@@ -142,7 +142,7 @@ def make_case(
     The image is padded by mirroring, so that a field of view that leaves the scan shows plausible
     tissue; those voxels are invalid for the loss.
     """
-    indices = np.zeros(labels.array.shape, np.uint8)
+    indices = np.zeros(labels.array.shape, np.int32)
     for index, value in enumerate(label_values, start=1):
         indices[labels.array == value] = index
     margin = int(np.ceil(max(spec.size) / 2))

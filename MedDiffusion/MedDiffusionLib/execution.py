@@ -10,14 +10,14 @@ from typing import Any
 
 import torch
 
-from .bundle import Manifest, build_denoiser
+from .bundle import Manifest, build_denoiser, build_representation
 from .denoiser import Denoiser
 from .errors import UserError
 from .files import write_json
 from .models import user_folder
 
 _PROBE_SIZE = 16
-"""Latent voxels along each axis of the timing probe; a multiple of every sensible network's need."""
+"""Latent voxels along each axis of the timing probe; fits networks of up to five levels."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Execution:
     def prepare(self, denoiser: Denoiser) -> Denoiser:
         """The denoiser on the device in this memory format; its weights stay float32."""
         layout = torch.channels_last_3d if self.channels_last else torch.contiguous_format
-        return denoiser.to(self.device).to(memory_format=layout)
+        # torch's stubs do not know this overload.
+        return denoiser.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
 
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which convolutions run in bfloat16, where that was chosen."""
@@ -87,11 +88,12 @@ def _fastest(device: torch.device, manifest: Manifest) -> Execution:
 def _seconds(execution: Execution, manifest: Manifest) -> float:
     """The best of three forward passes of the untrained network on a small latent."""
     denoiser = execution.prepare(build_denoiser(manifest.content).eval())
-    network = denoiser.network
-    size = [_PROBE_SIZE] * 3
-    x = torch.zeros(1, network.latent_channels, *size, device=execution.device)
-    labels = torch.zeros(1, *(n * network.factor for n in size), dtype=torch.long).to(x.device)
-    present = torch.ones(1, len(manifest.labels), device=x.device)
+    representation = build_representation(manifest.content)
+    channels = len(manifest.channels) * representation.channels
+    size, full_size = [_PROBE_SIZE] * 3, [_PROBE_SIZE * representation.factor] * 3
+    x = torch.zeros(1, channels, *size, device=execution.device)
+    labels = torch.zeros(1, *full_size, dtype=torch.long, device=execution.device)
+    present = torch.ones(1, len(manifest.labels), device=execution.device)
     times = []
     for _ in range(4):
         start = time.perf_counter()

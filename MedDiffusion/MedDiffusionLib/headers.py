@@ -36,8 +36,6 @@ _MGH = np.dtype([
 ])  # fmt: skip
 _MGH_OFFSET = 284
 _MGH_TYPES = {0: ">u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
-_MGH_CORONAL = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-"""Axes (columns, RAS) that FreeSurfer assumes for a file without geometry."""
 
 _GIPL = np.dtype([
     ("shape", ">u2", (4,)), ("type", ">u2"), ("spacing", ">f4", (4,)), ("text", "S80"),
@@ -115,6 +113,14 @@ def affine_from(
     return affine
 
 
+def no_geometry(path: Path) -> UserError:
+    """For a file without axes: programs disagree on its left and right, front and back."""
+    return UserError(
+        f"{path} does not say how it lies in the body: open it in 3D Slicer, check left and right, "
+        "and save it again."
+    )
+
+
 def record(stream: BinaryIO, layout: np.dtype) -> np.void:
     """The binary header of this layout at the start of the stream."""
     content = stream.read(layout.itemsize)
@@ -130,11 +136,10 @@ def mgh_header(stream: BinaryIO, path: Path) -> Header:
         raise ValueError("no MGH header")
     shape = tuple(int(n) for n in fields["shape"])
     shape = shape[:3] if shape[3] == 1 else shape
-    axes, spacing, centre = fields["axes"].T.astype(float), fields["spacing"], fields["centre"]
     if fields["has_geometry"] != 1:
-        axes, spacing, centre = _MGH_CORONAL, np.ones(3), np.zeros(3)
-    affine = affine_from(axes, spacing, np.zeros(3), path)
-    affine[:3, 3] = centre - affine[:3, :3] @ (np.array(shape[:3]) / 2)
+        raise no_geometry(path)
+    affine = affine_from(fields["axes"].T, fields["spacing"], np.zeros(3), path)
+    affine[:3, 3] = fields["centre"] - affine[:3, :3] @ (np.array(shape[:3]) / 2)
     return Header(shape, affine, np.dtype(_MGH_TYPES[int(fields["type"])]), _MGH_OFFSET)
 
 

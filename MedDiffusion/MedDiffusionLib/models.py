@@ -21,7 +21,11 @@ def resources_folder() -> Path:
     and at the top level of the source tree.
     """
     package = Path(__file__).parent
-    candidates = [package / "Resources", package.parent / "Resources", package.parents[1] / "Resources"]
+    candidates = [
+        package / "Resources",
+        package.parent / "Resources",
+        package.parents[1] / "Resources",
+    ]
     for folder in candidates:
         if (folder / "Models").is_dir():
             return folder
@@ -46,7 +50,9 @@ def find_model(name: str) -> Path:
         return Path(name)
     if Path(name).exists():
         raise UserError(f"{name} is no model bundle: it has no {MANIFEST_NAME}.")
-    raise UserError(f"There is no model {name}: use one of {', '.join(folders)} or a bundle folder.")
+    raise UserError(
+        f"There is no model {name}: use one of {', '.join(folders)} or a bundle folder."
+    )
 
 
 def describe(folder: Path, manifest: Manifest) -> str:

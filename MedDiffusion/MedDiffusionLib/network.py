@@ -38,7 +38,6 @@ class ResUNet(nn.Module):
         embedding: int = 192,
     ) -> None:
         super().__init__()
-        self.latent_channels = latent_channels
         self.factor = factor
         self.categories = label_count + 1
         self.label_embedding: nn.Embedding | None = None
@@ -48,8 +47,7 @@ class ResUNet(nn.Module):
             self.label_embedding = nn.Embedding(self.categories, label_channels)
         self.time_embedding = _TimeEmbedding(embedding)
         self.present_embedding = nn.Linear(label_count, embedding)
-        nn.init.zeros_(self.present_embedding.weight)
-        nn.init.zeros_(self.present_embedding.bias)
+        _zero(self.present_embedding)
 
         width = channels[0]
         self.entry = nn.Conv3d(latent_channels + label_channels * factor**3, width, 3, padding=1)
@@ -79,8 +77,7 @@ class ResUNet(nn.Module):
             self.up.append(stage)
         self.exit_norm = nn.GroupNorm(groups, width)
         self.exit = nn.Conv3d(width, latent_channels, 3, padding=1)
-        nn.init.zeros_(self.exit.weight)
-        nn.init.zeros_(self.exit.bias)
+        _zero(self.exit)
 
     def forward(self, xt: Tensor, t: Tensor, labels: Tensor, present: Tensor) -> Tensor:
         condition = functional.silu(
@@ -89,7 +86,7 @@ class ResUNet(nn.Module):
         h = self.entry(torch.cat([xt, self._label_channels(labels, xt)], dim=1))
         skips: list[Tensor] = []
         for stage in self.down:
-            for layer in stage:
+            for layer in stage.children():
                 if isinstance(layer, _ResidualBlock):
                     h = layer(h, condition)
                     skips.append(h)
@@ -98,7 +95,7 @@ class ResUNet(nn.Module):
         for layer in self.middle:
             h = layer(h, condition)
         for stage in self.up:
-            for layer in stage:
+            for layer in stage.children():
                 if isinstance(layer, _ResidualBlock):
                     h = layer(torch.cat([h, skips.pop()], dim=1), condition)
                 else:
@@ -128,8 +125,7 @@ class _ResidualBlock(nn.Module):
         self.film = nn.Linear(embedding, 2 * after)
         self.norm2 = nn.GroupNorm(groups, after)
         self.conv2 = nn.Conv3d(after, after, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        _zero(self.conv2)
         self.shortcut = nn.Conv3d(before, after, 1) if before != after else nn.Identity()
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -137,6 +133,12 @@ class _ResidualBlock(nn.Module):
         h = self.conv1(functional.silu(self.norm1(x)))
         h = self.conv2(functional.silu(self.norm2(h) * (1 + scale) + shift))
         return self.shortcut(x) + h
+
+
+def _zero(layer: nn.Module) -> None:
+    """Start a layer at 0, so that what it adds grows from nothing in training."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 class _TimeEmbedding(nn.Module):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UserError
-from .headers import Header, affine_from
+from .headers import Header, affine_from, no_geometry
 
 _NIFTI1 = np.dtype([
     ("sizeof_hdr", "i4"), ("unused", "S35"), ("dim_info", "u1"), ("dim", "i2", (8,)),
@@ -58,8 +58,8 @@ _COMMENT = 6
 def nifti_header(stream: BinaryIO, path: Path) -> Header:
     """The header of a .nii file; raises ValueError when damaged, UserError when of no use.
 
-    The geometry is the sform's where the file has one, else the qform's. A file with neither is
-    refused: programs disagree on its left and right, front and back.
+    The geometry is the sform's where the file has one, else the qform's, as in nibabel; a file
+    with neither is refused.
     """
     start = stream.read(4)
     little = int.from_bytes(start, "little") in _LAYOUTS
@@ -128,10 +128,7 @@ def _affine(fields: np.void, path: Path) -> NDArray[np.float64]:
             axes[:, 2] *= -1
         affine = affine_from(axes, fields["pixdim"][1:4], fields["qoffset"], path)
     else:
-        raise UserError(
-            f"{path} does not say how it lies in the body (its qform and sform codes are 0): open "
-            "it in 3D Slicer, check left and right, and save it again."
-        )
+        raise no_geometry(path)
     affine[:3] *= _MM_PER_UNIT.get(int(fields["xyzt_units"]) & _UNIT_MASK, 1.0)
     return affine
 

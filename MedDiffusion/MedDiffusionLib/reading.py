@@ -106,7 +106,9 @@ _Content = tuple[NDArray, NDArray[np.float64], list[tuple[int, Segment]]]
 def _read(path: Path) -> _Content:
     try:
         is_folder = path.is_dir()
-        if not is_folder:
+        if is_folder:
+            next(path.iterdir(), None)
+        else:
             path.open("rb").close()
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: check the path.") from error

@@ -120,9 +120,7 @@ def write_sample(
     ``labels`` carries the model's label values. Provenance comes first: a volume never stands
     without it.
     """
-    for path, volume, channel in zip(
-        paths, sample.volumes, bundle.manifest.channels, strict=True
-    ):
+    for path, volume, channel in zip(paths, sample.volumes, bundle.manifest.channels, strict=True):
         facts = provenance(request, settings, bundle, sample.index, channel.name)
         made_on = {
             "device": execution.device.type,

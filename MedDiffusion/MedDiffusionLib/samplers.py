@@ -16,6 +16,7 @@ A new sampler is one function and one line in ``SAMPLERS``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def ddpm(
 ) -> Tensor:
     """Ancestral sampling: draws from the posterior q(x_s | x_t, x_0) (Ho et al. 2020, eq. 7)."""
     x0 = x
-    for n, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True), start=1):
+    for n, (t, s) in enumerate(pairwise(times), start=1):
         x0 = denoise(x, t)
         on_step(n, x0)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
@@ -49,7 +50,7 @@ def ddim(
 ) -> Tensor:
     """Deterministic DDIM (Song et al. 2021, eq. 12 with sigma = 0)."""
     x0 = x
-    for n, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True), start=1):
+    for n, (t, s) in enumerate(pairwise(times), start=1):
         x0 = denoise(x, t)
         on_step(n, x0)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
@@ -63,7 +64,7 @@ def dpmpp_2m(
     """DPM-Solver++(2M), the multistep second-order solver (Lu et al. 2022, algorithm 2)."""
     x0 = x
     previous, previous_step = None, None
-    for n, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True), start=1):
+    for n, (t, s) in enumerate(pairwise(times), start=1):
         x0 = denoise(x, t)
         on_step(n, x0)
         (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
@@ -85,7 +86,7 @@ def heun(
     Karras et al. 2022, algorithm 1; two evaluations a step, one in the last.
     """
     x0 = x
-    for n, (t, s) in enumerate(zip(times[:-1], times[1:], strict=True), start=1):
+    for n, (t, s) in enumerate(pairwise(times), start=1):
         x0 = denoise(x, t)
         on_step(n, x0)
         if n == len(times) - 1:

@@ -27,7 +27,7 @@ def cosine(t: Tensor) -> tuple[Tensor, Tensor]:
 def linear(t: Tensor) -> tuple[Tensor, Tensor]:
     """Continuous form of the linear-beta schedule (Ho et al. 2020; Song et al. 2021, eq. 32)."""
     log_alpha = -0.25 * t**2 * (20.0 - 0.1) - 0.5 * t * 0.1
-    alpha = log_alpha.clamp(max=-_CLIP**2).exp()
+    alpha = log_alpha.clamp(max=-(_CLIP**2)).exp()
     return alpha, (1 - alpha**2).sqrt()
 
 

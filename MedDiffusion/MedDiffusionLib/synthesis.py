@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .blocks import denoise_in_blocks
+from .blocks import Place, denoise_in_blocks
 from .bundle import Bundle
 from .denoiser import guide
 from .errors import UserError
@@ -49,7 +49,7 @@ class Settings:
         sampler = self.sampler or defaults["sampler"]
         guidance = defaults["guidance"] if self.guidance is None else self.guidance
         _check_range("samples", self.samples, 1, MAX_SAMPLES)
-        _check_range("seed", self.seed, 0, MAX_SEED)
+        check_seed(self.seed)
         _check_range("steps", steps, 1, MAX_STEPS)
         _check_range("guidance", guidance, 0, MAX_GUIDANCE)
         if sampler not in SAMPLERS:
@@ -148,7 +148,7 @@ class Synthesizer:
             return torch.randn(shape, generator=generator).to(device)
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
-            def denoise_block(part: Tensor, place: tuple[slice, slice, slice]) -> Tensor:
+            def denoise_block(part: Tensor, place: Place) -> Tensor:
                 where = tuple(slice(s.start * factor, s.stop * factor) for s in place)
                 labels = indices[(slice(None), *where)]
                 return self._estimate(part, t, labels, present, settings.guidance or 0)
@@ -202,6 +202,11 @@ def region_grid(labels: Volume, spec: GridSpec, factor: int) -> Grid:
         enlarged = -(-(int(needed) + fov // 4) // factor) * factor
         size.append(fov if needed <= fov else enlarged)
     return fov_grid(labels, spec, (size[0], size[1], size[2]))
+
+
+def check_seed(seed: int) -> None:
+    """Raises UserError for a seed below 0 or above ``MAX_SEED``."""
+    _check_range("seed", seed, 0, MAX_SEED)
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

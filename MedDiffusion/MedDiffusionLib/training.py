@@ -17,17 +17,16 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .bundle import BUNDLE_VERSION, build_denoiser, build_representation, save_bundle
+from .bundle import build_denoiser, build_manifest, build_representation, save_bundle
 from .dataset import Augmentation, Sample, TrainingSamples, load_case
 from .denoiser import Denoiser
 from .errors import UserError
 from .execution import Execution
 from .files import atomic
-from .grids import GridSpec
 from .models import resources_folder
 from .reading import has_image_suffix, stem
 from .representations import coarsen_mask
@@ -88,7 +87,7 @@ def read_split(path: Path) -> list[str]:
 def pair_files(
     images: Path, labels: Path, wanted: list[str] | None = None
 ) -> list[tuple[Path, Path]]:
-    """Image and label map files of the same name (any suffix), sorted; ``wanted`` names a subset."""
+    """Image and label map files of the same name, sorted; ``wanted`` names a subset of them."""
     found: list[dict[str, Path]] = []
     for folder in (images, labels):
         if not folder.is_dir():
@@ -126,10 +125,9 @@ def train(
     content, settings = preset["manifest"], preset["training"]
     if (output / CHECKPOINT_NAME).exists() and not resume:
         raise UserError(f"{output} holds another run: use --resume to go on, or another output.")
-    spec = GridSpec(**{k: v if k == "orientation" else tuple(v) for k, v in content["grid"].items()})
-    values = [label["value"] for label in content["labels"]]
-    percentiles = tuple(content["intensity"]["percentiles"])
-    cases = [load_case(i, m, spec, values, percentiles) for i, m in pairs]
+    planned = build_manifest(content)
+    spec, values = planned.grid, [label.value for label in planned.labels]
+    cases = [load_case(i, m, spec, values, planned.percentiles) for i, m in pairs]
 
     torch.manual_seed(seed)
     representation = build_representation(content)
@@ -179,8 +177,7 @@ def train(
         "minutes": round(seconds / 60, 1),
         "command": command,
     }
-    manifest = {"bundle_version": BUNDLE_VERSION, **content, "training": training, "figures": []}
-    save_bundle(output, manifest, average)
+    save_bundle(output, {**planned.content, "training": training, "figures": []}, average)
 
 
 def _step(
@@ -243,7 +240,7 @@ def _save_checkpoint(
         tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in state.items()}
     metadata = {"run": json.dumps({"iteration": iteration, "seconds": seconds})}
     with atomic(output / CHECKPOINT_NAME) as temporary:
-        save_file(tensors, temporary, metadata)
+        temporary.write_bytes(save(tensors, metadata))
 
 
 def _load_checkpoint(

@@ -54,7 +54,7 @@ class Grid:
         """RAS position of the centre of voxel (0, 0, 0) in mm."""
         return self.affine[:3, 3]
 
-    def positions(self, indices: NDArray[np.floating]) -> NDArray[np.float64]:
+    def positions(self, indices: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float64]:
         """RAS positions ``[N, 3]`` in mm of voxel indices ``[N, 3]``."""
         return indices @ self.affine[:3, :3].T + self.affine[:3, 3]
 

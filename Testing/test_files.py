@@ -1,0 +1,78 @@
+"""A file appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from MedDiffusionLib.files import atomic, write_json
+
+NAMES = ["plain.json", "fall 1 ä.nii.gz", "脳.seg.nrrd", "without suffix"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_appears_only_when_it_is_complete(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with atomic(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        temporary.write_text("whole")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert path.read_text() == "whole"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_an_exception_leaves_what_was_there_and_nothing_else(
+    tmp_path: Path, name: str, error: type[BaseException]
+) -> None:
+    path = tmp_path / name
+    path.write_text("old")
+    with pytest.raises(error), atomic(path) as temporary:
+        temporary.write_text("new")
+        raise error
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".seg.nrrd", ".json", ".safetensors"])
+def test_the_temporary_name_ends_like_the_final_one(tmp_path: Path, suffix: str) -> None:
+    with atomic(tmp_path / f"case 1.2{suffix}") as temporary:
+        assert temporary.name.endswith(suffix)
+        assert temporary.parent == tmp_path
+
+
+def test_a_block_that_removes_its_file_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(FileNotFoundError), atomic(path) as temporary:
+        temporary.unlink()
+    assert path.read_text() == "old"
+
+
+def test_two_writers_of_one_name_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with atomic(path) as first, atomic(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    with atomic(tmp_path / "a.txt"):
+        pass
+    (tmp_path / "b.txt").touch()
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a.txt", "b.txt")]
+    assert modes[0] == modes[1]
+
+
+def test_json_is_readable_text(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"Näme": [1, 2]})
+    text = (tmp_path / "a.json").read_text("utf-8")
+    assert json.loads(text) == {"Näme": [1, 2]}
+    assert "Näme" in text
+    assert text.endswith("}\n")

@@ -1,0 +1,276 @@
+"""Files of every format read as nibabel, SimpleITK or the bytes themselves say."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from numpy.testing import assert_allclose, assert_array_equal
+
+from data_factory import (
+    AFFINES,
+    SHAPE,
+    affine,
+    by_nibabel,
+    rotation,
+    shared_file,
+    write_dicom,
+    write_mha,
+    write_nifti,
+    write_nrrd,
+)
+from MedDiffusionLib.reading import has_image_suffix, read_image, read_label_map, stem
+from MedDiffusionLib.resampling import to_sitk
+from MedDiffusionLib.volume import Kind, Volume
+
+COUNT = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int16)
+LABELS = (COUNT % 4).astype(np.uint8)
+every_affine = pytest.mark.parametrize("name", AFFINES)
+
+
+def write_by_itk(path: Path, array: np.ndarray, name: str, compress: bool = False) -> Path:
+    volume = Volume(array, AFFINES[name], Kind.INTENSITY)
+    sitk.WriteImage(to_sitk(volume), str(path), useCompression=compress)
+    return path
+
+
+@every_affine
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("image_class", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_nifti_is_read_as_nibabel_reads_it(
+    tmp_path: Path, name: str, suffix: str, image_class: type
+) -> None:
+    path = write_nifti(tmp_path / f"a{suffix}", COUNT, AFFINES[name], image_class=image_class)
+    volume = read_image(path)
+    assert_array_equal(volume.array, COUNT)
+    assert_allclose(volume.affine, by_nibabel(path).affine, rtol=0, atol=1e-12)
+    assert volume.array.dtype == np.float32
+    assert volume.array.flags.writeable
+
+
+@every_affine
+def test_a_nifti_with_only_a_qform_lies_where_nibabel_says(tmp_path: Path, name: str) -> None:
+    def only_qform(image: nibabel.Nifti1Image) -> None:
+        image.set_sform(None, 0)
+        image.set_qform(AFFINES[name], 1)
+
+    path = write_nifti(tmp_path / "a.nii", COUNT, AFFINES[name], only_qform)
+    assert_allclose(read_image(path).affine, by_nibabel(path).affine, rtol=0, atol=2e-5)
+
+
+@every_affine
+def test_a_nifti_with_only_an_sform_lies_where_nibabel_says(tmp_path: Path, name: str) -> None:
+    def only_sform(image: nibabel.Nifti1Image) -> None:
+        image.set_qform(None, 0)
+        image.set_sform(AFFINES[name], 2)
+        image.header["pixdim"][1:4] = 0
+
+    path = write_nifti(tmp_path / "a.nii", COUNT, AFFINES[name], only_sform)
+    assert_allclose(read_image(path).affine, by_nibabel(path).affine, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("code", [1, 2, 4])
+def test_where_sform_and_qform_differ_the_sform_counts(tmp_path: Path, code: int) -> None:
+    def both(image: nibabel.Nifti1Image) -> None:
+        image.set_qform(AFFINES["identity"], 1)
+        image.set_sform(AFFINES["oblique"], code)
+
+    path = write_nifti(tmp_path / "a.nii", COUNT, edit=both)
+    assert_allclose(read_image(path).affine, by_nibabel(path).affine, rtol=0, atol=1e-12)
+
+
+def test_a_big_endian_nifti_is_read(tmp_path: Path) -> None:
+    header = nibabel.Nifti1Header(endianness=">")
+    header.set_data_dtype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(COUNT, AFFINES["oblique"], header), tmp_path / "a.nii")
+    assert (tmp_path / "a.nii").read_bytes()[:4] == struct.pack(">i", 348)
+    volume = read_image(tmp_path / "a.nii")
+    assert_array_equal(volume.array, COUNT)
+    assert_allclose(volume.affine, AFFINES["oblique"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"])
+def test_every_number_type_of_nifti_is_read(tmp_path: Path, dtype: str) -> None:
+    path = write_nifti(tmp_path / "a.nii.gz", LABELS.astype(dtype))
+    assert_array_equal(read_image(path).array, LABELS)
+    assert_array_equal(read_label_map(path).array, LABELS)
+    assert read_label_map(path).array.dtype == np.int32
+
+
+def test_nifti_values_are_scaled_by_slope_and_intercept(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(COUNT, np.eye(4))
+    image.header.set_slope_inter(0.5, -3)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    assert_allclose(
+        read_image(tmp_path / "a.nii.gz").array,
+        by_nibabel(tmp_path / "a.nii.gz").get_fdata(),
+        atol=1e-4,
+    )
+
+
+def test_labels_scaled_to_whole_numbers_are_labels(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a.nii", LABELS)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<2f", content, 112, 2.0, 1.0)
+    path.write_bytes(content)
+    assert_array_equal(read_label_map(path).array, LABELS * 2 + 1)
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("meter", 1000), ("micron", 0.001), ("mm", 1)])
+def test_nifti_units_become_millimetres(tmp_path: Path, unit: str, factor: float) -> None:
+    path = write_nifti(
+        tmp_path / "a.nii", COUNT, AFFINES["oblique"], lambda i: i.header.set_xyzt_units(unit)
+    )
+    expected = AFFINES["oblique"] * np.array([[factor]] * 3 + [[1]])
+    assert_allclose(read_image(path).affine, expected, rtol=1e-6)
+
+
+def test_a_gzip_file_named_nii_is_read(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a.nii", COUNT)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert_array_equal(read_image(path).array, COUNT)
+
+
+def test_a_trailing_fourth_axis_of_one_is_dropped(tmp_path: Path) -> None:
+    assert_array_equal(read_image(write_nifti(tmp_path / "a.nii", COUNT[..., None])).array, COUNT)
+    matrix = " ".join(str(n) for n in np.eye(4).ravel())
+    fields = f"TransformMatrix = {matrix}\nOffset = 0 0 0 0\nElementSpacing = 1 1 1 1"
+    path = write_mha(tmp_path / "a.mha", COUNT[..., None], fields)
+    assert_array_equal(read_image(path).array, COUNT)
+
+
+@every_affine
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_nrrd_and_metaimage_lie_where_simpleitk_wrote_them(
+    tmp_path: Path, name: str, suffix: str, compress: bool
+) -> None:
+    volume = read_image(write_by_itk(tmp_path / f"a{suffix}", COUNT, name, compress))
+    assert_array_equal(volume.array, COUNT)
+    assert_allclose(volume.affine, AFFINES[name], rtol=0, atol=1e-9)
+
+
+def test_a_nrrd_in_ras_and_one_in_lps_of_opposite_axes_lie_alike(tmp_path: Path) -> None:
+    ras = "space: right-anterior-superior\nspace directions: (-2,0,0) (0,3,0) (0,0,4)\n"
+    lps = "space directions: (2,0,0) (0,-3,0) (0,0,4)\n"
+    ras_path = write_nrrd(tmp_path / "a.nrrd", COUNT, ras + "space origin: (5,6,7)")
+    lps_path = write_nrrd(tmp_path / "b.nrrd", COUNT, lps + "space origin: (-5,-6,7)")
+    expected = affine(np.diag([-1.0, 1, 1]), (2, 3, 4), (5, 6, 7))
+    assert_allclose(read_image(ras_path).affine, expected)
+    assert_allclose(read_image(lps_path).affine, expected)
+
+
+def test_a_hand_written_metaimage_has_one_axis_a_line_of_its_matrix(tmp_path: Path) -> None:
+    fields = (
+        "TransformMatrix = 0 1 0 0 0 1 1 0 0\nElementSpacing = 2 3 4\nOffset = 5 6 7\nComment = ä=b"
+    )
+    expected = np.array([[0, 0, -4, -5], [-2, 0, 0, -6], [0, 3, 0, 7], [0, 0, 0, 1]])
+    path = write_mha(tmp_path / "a.mha", COUNT, fields)
+    assert_allclose(read_image(path).affine, expected)
+    image = sitk.ReadImage(str(path))
+    assert image.TransformIndexToPhysicalPoint((1, 0, 0)) == (5, 8, 7)
+
+
+def test_a_big_endian_metaimage_is_read(tmp_path: Path) -> None:
+    path = write_mha(
+        tmp_path / "a.mha", COUNT, "BinaryDataByteOrderMSB = True", COUNT.astype(">i2").tobytes("F")
+    )
+    assert_array_equal(read_image(path).array, COUNT)
+
+
+@every_affine
+@pytest.mark.parametrize("suffix", [".mgh", ".mgz"])
+def test_mgh_is_read_as_nibabel_reads_it(tmp_path: Path, name: str, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    nibabel.save(nibabel.MGHImage(COUNT.astype(np.int32), AFFINES[name]), path)
+    volume = read_label_map(path)
+    assert_array_equal(volume.array, COUNT)
+    assert_allclose(volume.affine, by_nibabel(path).affine, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("suffix", [".gipl", ".gipl.gz"])
+def test_gipl_is_read_as_simpleitk_reads_it(tmp_path: Path, suffix: str) -> None:
+    # The format keeps no axes, so those of ITK's world (left, posterior, superior) are used.
+    volume = read_image(write_by_itk(tmp_path / f"a{suffix}", COUNT, "LPS"))
+    assert_array_equal(volume.array, COUNT)
+    assert_allclose(volume.affine, AFFINES["LPS"], rtol=1e-6)
+
+
+def test_a_dicom_folder_is_read_in_the_order_of_its_positions(tmp_path: Path) -> None:
+    folder = write_dicom(tmp_path / "series", COUNT, (0.5, 0.75, 2.0))
+    names = sorted(folder.iterdir())
+    names[0].rename(folder / "z.dcm")
+    (folder / "notes.txt").write_text("no image")
+    volume = read_image(folder)
+    assert_array_equal(volume.array, COUNT)
+    assert_allclose(volume.affine, affine(np.diag([-1.0, -1, 1]), (0.5, 0.75, 2.0)))
+
+
+@pytest.mark.parametrize("name", ["fall 1 ä.nii.gz", "Ü b.nrrd", "脳 1.mha", "é à.mhd", "ß.mgz"])
+def test_names_with_spaces_and_any_letters_work(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "Ordner ñ"
+    folder.mkdir()
+    path = folder / name
+    if path.suffix == ".gz":
+        write_nifti(path, LABELS)
+    elif path.suffix == ".mgz":
+        nibabel.save(nibabel.MGHImage(LABELS, np.eye(4)), path)
+    else:
+        write_by_itk(path, LABELS, "identity")
+    assert_array_equal(read_label_map(path).array, LABELS)
+
+
+def test_a_dicom_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = write_dicom(tmp_path / "Serie 1 脳", COUNT)
+    assert_array_equal(read_image(folder).array, COUNT)
+
+
+def test_the_stem_is_the_name_without_its_image_suffix() -> None:
+    names = {
+        "case 1.seg.nrrd": "case 1",
+        "a.b.NII.GZ": "a.b",
+        "x.mgz": "x",
+        "y.gipl.gz": "y",
+        "notes.txt": "notes",
+    }
+    assert {name: stem(Path(name)) for name in names} == names
+    assert [has_image_suffix(Path(name)) for name in names] == [True, True, True, True, False]
+
+
+def test_a_real_oblique_ct_lies_where_nibabel_says() -> None:
+    path = shared_file("formats/oblique-ct.nii.gz")
+    expected = by_nibabel(path)
+    volume = read_image(path)
+    assert_allclose(volume.affine, expected.affine, atol=1e-9)
+    assert_array_equal(volume.array, expected.get_fdata())
+
+
+def test_a_real_ct_has_42_label_values() -> None:
+    path = shared_file("formats/ct-multi-organ/example_seg.nii.gz")
+    assert np.unique(read_label_map(path).array).size == 42
+
+
+def test_a_real_nrrd_with_flipped_axes_is_read_whole() -> None:
+    image = read_image(shared_file("formats/brain2_image.nrrd"))
+    labels = read_label_map(shared_file("formats/brain2_label.nrrd"))
+    assert image.grid.equals(labels.grid)
+    expected = affine(np.diag([-1.0, 1, 1]), (0.78125, 0.78125, 6.5), (110, -103.41874695, -62.7))
+    assert_allclose(image.affine, expected, rtol=1e-7)
+
+
+def test_a_real_dicom_series_is_read_whole() -> None:
+    volume = read_image(shared_file("formats/dicom-ct-head"))
+    assert volume.array.shape == (64, 64, 93)
+    assert_allclose(volume.affine, affine(np.diag([-1.0, -1, 1]), (3.2, 3.2, 1.5)))
+    first = sitk.ReadImage(str(shared_file("formats/dicom-ct-head/CTHead1.dcm")))
+    assert_array_equal(volume.array[..., 0], sitk.GetArrayFromImage(first)[0].T)
+
+
+def test_a_rotation_is_what_the_tests_take_it_for() -> None:
+    assert_allclose(rotation(0, 0, 90) @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+    assert_allclose(rotation(90, 0, 0) @ [0, 1, 0], [0, 0, 1], atol=1e-12)
