@@ -149,6 +149,20 @@ def _series_with_a_cut_slice(folder: Path) -> Path:
     return path
 
 
+def _pictures(folder: Path, array: NDArray) -> Path:
+    """A DICOM series of three secondary captures of an array ``[row, column, ...]``."""
+    (folder / "a").mkdir()
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    for n in range(3):
+        picture = sitk.GetImageFromArray(array, isVector=array.ndim == 3)
+        for key in ("0020|000d", "0020|000e"):
+            picture.SetMetaData(key, "1.2.3")
+        writer.SetFileName(str(folder / "a" / f"{n}.dcm"))
+        writer.Execute(picture)
+    return folder / "a"
+
+
 _DAMAGED: dict[str, Make] = {
     **{
         f"text named a.{suffix}": _bytes(f"a.{suffix}", b"hello\n" * 99)
@@ -173,6 +187,7 @@ _DAMAGED: dict[str, Make] = {
     "cut .mha": _cut(_mha(array=_NOISE)),
     "cut deflated .mha": _cut(_by_itk("a.mha", compress=True)),
     "deflated .mha cut with its size noted": _deflated(_DEFLATED[:9000]),
+    "cut checksum of deflated .mha": _deflated(_DEFLATED[:-2]),
     ".mha cut before deflation": _deflated(zlib.compress(_NOISE.tobytes()[:9000])),
     "corrupt deflated .mha": _changed(_deflated(_DEFLATED), -3000),
     ".mha without sizes": _mha("DimSize = "),
@@ -201,6 +216,15 @@ BAD: dict[str, tuple[str, Make]] = {
     "DICOM series of a tilted gantry": (
         "right angles",
         lambda folder: write_dicom(folder / "a", LABELS, tilt=0.4),
+    ),
+    "DICOM series of colours": (
+        "colour",
+        lambda folder: _pictures(folder, np.zeros((5, 6, 3), np.uint8)),
+    ),
+    # Depending on what it did before, SimpleITK writes no positions or the same for all.
+    "DICOM series without positions": (
+        "slices",
+        lambda folder: _pictures(folder, LABELS[..., 0]),
     ),
     "2D NIfTI": ("is 2D (5 x 6)", _nifti(LABELS[..., 0])),
     "2D NRRD": ("is 2D (5 x 6)", _by_itk("a.nrrd", LABELS[..., 0])),

@@ -20,6 +20,7 @@ from data_factory import (
     write_nifti,
     write_nrrd,
 )
+from MedDiffusionLib import reading
 from MedDiffusionLib.errors import UserError
 from MedDiffusionLib.reading import MAX_VOXELS, read_image, read_label_map
 
@@ -102,6 +103,27 @@ def test_a_file_that_may_not_be_read_is_refused(capfd: pytest.CaptureFixture[str
     finally:
         closed.chmod(0o755)
         shutil.rmtree(folder)
+
+
+def test_a_file_that_does_not_fit_into_memory_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def no_memory(*arguments: object) -> object:
+        raise MemoryError
+
+    path = write_mha(tmp_path / "a.mha", LABELS)
+    monkeypatch.setattr(reading, "read_voxels", no_memory)
+    assert_refused(read_image, path, "does not fit into memory", capfd)
+
+
+def test_a_file_name_does_not_change_the_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "spacing allocated.nrrd"
+    path.write_text("hello")
+    assert_refused(read_image, path, "damaged, incomplete", capfd)
 
 
 def test_the_largest_volume_allowed_is_refused_only_for_its_missing_voxels(tmp_path: Path) -> None:

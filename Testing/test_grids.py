@@ -138,9 +138,11 @@ def test_grids_are_equal_when_their_corners_meet_within_the_tolerance() -> None:
     assert grid.equals(Grid((10, 20, 30), AFFINES["oblique"] + 1e-9))
     assert not grid.equals(Grid((10, 20, 31), AFFINES["oblique"]))
     shifted = AFFINES["oblique"].copy()
-    shifted[0, 3] += 0.01
+    shifted[0, 3] += 0.08
     assert not grid.equals(Grid((10, 20, 30), shifted))
-    assert grid.equals(Grid((10, 20, 30), shifted), tolerance=0.1)
+    # The tolerance is in voxels, whose shortest edge here is 0.7 mm.
+    assert not grid.equals(Grid((10, 20, 30), shifted), tolerance=0.1)
+    assert grid.equals(Grid((10, 20, 30), shifted), tolerance=0.12)
 
 
 @every_affine

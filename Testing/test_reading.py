@@ -113,6 +113,15 @@ def test_nifti_values_are_scaled_by_slope_and_intercept(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("slope", [0.0, float("nan")])
+def test_a_nifti_slope_of_zero_or_nan_means_unscaled(tmp_path: Path, slope: float) -> None:
+    path = write_nifti(tmp_path / "a.nii", COUNT)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<2f", content, 112, slope, 5.0)
+    path.write_bytes(content)
+    assert_array_equal(read_image(path).array, COUNT)
+
+
 def test_labels_scaled_to_whole_numbers_are_labels(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii", LABELS)
     content = bytearray(path.read_bytes())

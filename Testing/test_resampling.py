@@ -217,7 +217,7 @@ def test_whole_intensities_are_not_rounded_between_voxels() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("thin", [1, 2, 3])
-def test_volumes_too_thin_for_splines_are_interpolated_too(kind: Kind, thin: int) -> None:
+def test_volumes_thinner_than_a_splines_support_are_interpolated_too(kind: Kind, thin: int) -> None:
     array = np.full((thin, 8, 8), 4, np.int32 if kind is Kind.LABEL else np.float32)
     result = resample(Volume(array, np.eye(4), kind), Grid((1, 4, 4), affine(origin=(0, 1.4, 1.6))))
     assert_allclose(result.array, 4)

@@ -95,6 +95,9 @@ def test_a_code_survives_a_name_made_of_separators(tmp_path: Path) -> None:
     segment = Segment(1, "a^b~c|d", "SCT:5")
     write_volume(tmp_path / "a.seg.nrrd", label_map(values=(0, 1), segments=(segment,)))
     assert read_label_map(tmp_path / "a.seg.nrrd").segments == (segment,)
+    # Context, category, type, its modifier, and the same of the region: Slicer splits at ~ and ^.
+    entry = b"Tags:=TerminologyEntry:~^^~SCT^5^a b c d~^^~~^^~^^|\n"
+    assert entry in (tmp_path / "a.seg.nrrd").read_bytes()
 
 
 def test_a_seg_nrrd_has_the_fields_that_slicer_looks_for(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_voxels_are_compressed(tmp_path: Path, suffix: str) -> None:
 
 METADATA = {
     "MedDiffusion.model": "hippocampus-mr 1.0",
-    "MedDiffusion.note": "Ä = b: C\\D, 'e' \"f\"",
+    "MedDiffusion.note": "Ä = b: C:\\new, 'e' \"f\"",
     "MedDiffusion.long": "x" * 5000,
 }
 

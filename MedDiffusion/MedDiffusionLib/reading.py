@@ -124,15 +124,31 @@ def _read(path: Path) -> _Content:
             return _read_raw(path, _HEADERS[suffix])
         if suffix in _NRRD_SUFFIXES:
             return _read_nrrd(path)
-    except (ValueError, KeyError, EOFError, OSError, zlib.error, RuntimeError) as error:
-        if "spacing" in str(error):
-            raise UserError(f"{path} has an unusable voxel spacing: correct its header.") from error
-        raise UserError(
-            f"{path} cannot be read: it is damaged, incomplete or not what its name says; copy or "
-            "save it again."
-        ) from error
+    except (
+        ValueError,
+        KeyError,
+        EOFError,
+        OSError,
+        zlib.error,
+        RuntimeError,
+        MemoryError,
+    ) as error:
+        raise UserError(f"{path} {_complaint(error, path)}") from error
     raise UserError(
         f"{path} has no known image format: use {', '.join(SUFFIXES)} or a DICOM folder."
+    )
+
+
+def _complaint(error: Exception, path: Path) -> str:
+    """What a reader's exception means to the user; SimpleITK has but one type for all."""
+    text = str(error).replace(str(path), "")
+    if isinstance(error, MemoryError) or "allocate" in text:
+        return "does not fit into memory: crop it to the region of interest or resample it."
+    if "spacing" in text:
+        return "has an unusable voxel spacing: correct its header."
+    return (
+        "cannot be read: it is damaged, incomplete or not what its name says; copy or save it "
+        "again."
     )
 
 
@@ -157,9 +173,10 @@ def _read_nrrd(path: Path) -> _Content:
     _check_shape(reader.GetSize(), path, layers)
     affine = _itk_affine(reader, path)
     array = sitk.GetArrayFromImage(reader.Execute())
-    kji = array.shape[-4:-1] if layers > 1 else array.shape[-3:]
-    axes = (2, 1, 0, 3) if layers > 1 else (2, 1, 0)
-    return array.reshape(kji + (layers,) * (layers > 1)).transpose(axes), affine, segments
+    i, j, k = reader.GetSize()[:3]
+    if layers > 1:
+        return array.reshape(k, j, i, layers).transpose(2, 1, 0, 3), affine, segments
+    return array.reshape(k, j, i).transpose(), affine, segments
 
 
 def _read_dicom(folder: Path) -> _Content:
@@ -206,7 +223,8 @@ def _check_slices(reader: sitk.ImageSeriesReader, count: int, folder: Path) -> N
             f"{folder} has slices without a position: it is no DICOM series of a volume."
         ) from error
     gaps = np.linalg.norm(np.diff(np.array(places, float), axis=0), axis=1)
-    if np.abs(gaps - np.median(gaps)).max() > _MAX_SLICE_GAP_DEVIATION * np.median(gaps):
+    usual = np.median(gaps)
+    if usual == 0 or np.abs(gaps - usual).max() > _MAX_SLICE_GAP_DEVIATION * usual:
         raise UserError(
             f"{folder} has missing, doubled or unevenly spaced slices: complete the series, or "
             "resample it and save it as one file."

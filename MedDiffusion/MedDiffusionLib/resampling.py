@@ -10,8 +10,6 @@ from .volume import LPS_TO_RAS, Grid, Kind, Volume
 
 _LATTICE_TOLERANCE = 1e-3
 """Voxels by which two lattices may differ and still be taken for the same."""
-_BSPLINE_SUPPORT = 4
-"""Voxels along an axis that cubic B-splines need; thinner volumes are interpolated linearly."""
 _LABEL_INTERPOLATOR = getattr(sitk, "sitkLabelLinear", sitk.sitkNearestNeighbor)
 """By vote of the neighbours; SimpleITK builds without its label interpolator take the nearest."""
 
@@ -72,9 +70,8 @@ def _interpolate(volume: Volume, grid: Grid, background: float) -> NDArray:
         return _resampled(volume, grid, _LABEL_INTERPOLATOR, background)
     array = volume.array if volume.array.dtype.kind == "f" else volume.array.astype(np.float32)
     volume = Volume(array, volume.affine, volume.kind)
-    interpolator = sitk.sitkBSpline if min(array.shape) >= _BSPLINE_SUPPORT else sitk.sitkLinear
     # NaN marks what lies outside, so that only what lies inside is held within the range.
-    result = _resampled(volume, grid, interpolator, np.nan)
+    result = _resampled(volume, grid, sitk.sitkBSpline, np.nan)
     result = np.clip(result, array.min(), array.max())
     result[np.isnan(result)] = background
     return result
