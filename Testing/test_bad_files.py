@@ -20,9 +20,9 @@ from data_factory import (
     write_nifti,
     write_nrrd,
 )
-from MedDiffusionLib import reading
 from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.reading import MAX_VOXELS, read_image, read_label_map
+from MedDiffusionLib.formats import MAX_VOXELS
+from MedDiffusionLib.reading import read_image, read_label_map
 
 
 def assert_refused(
@@ -103,19 +103,6 @@ def test_a_file_that_may_not_be_read_is_refused(capfd: pytest.CaptureFixture[str
     finally:
         closed.chmod(0o755)
         shutil.rmtree(folder)
-
-
-def test_a_file_that_does_not_fit_into_memory_is_refused(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    def no_memory(*arguments: object) -> object:
-        raise MemoryError
-
-    path = write_mha(tmp_path / "a.mha", LABELS)
-    monkeypatch.setattr(reading, "read_voxels", no_memory)
-    assert_refused(read_image, path, "does not fit into memory", capfd)
 
 
 def test_a_file_name_does_not_change_the_sentence(

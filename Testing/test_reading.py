@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import struct
 from pathlib import Path
 
@@ -137,12 +136,6 @@ def test_nifti_units_become_millimetres(tmp_path: Path, unit: str, factor: float
     )
     expected = AFFINES["oblique"] * np.array([[factor]] * 3 + [[1]])
     assert_allclose(read_image(path).affine, expected, rtol=1e-6)
-
-
-def test_a_gzip_file_named_nii_is_read(tmp_path: Path) -> None:
-    path = write_nifti(tmp_path / "a.nii", COUNT)
-    path.write_bytes(gzip.compress(path.read_bytes()))
-    assert_array_equal(read_image(path).array, COUNT)
 
 
 def test_a_trailing_fourth_axis_of_one_is_dropped(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_a_code_survives_a_name_made_of_separators(tmp_path: Path) -> None:
 def test_a_seg_nrrd_has_the_fields_that_slicer_looks_for(tmp_path: Path) -> None:
     labels = box_map((8, 9, 10), (1, 2, 3), (4, 6, 8))
     labels.array[2, 3, 4] = 7
-    write_volume(tmp_path / "a.seg.nrrd", labels, {"MedDiffusion.seed": "3"})
+    write_volume(tmp_path / "a.seg.nrrd", labels)
     header = (tmp_path / "a.seg.nrrd").read_bytes().split(b"\n\n")[0].decode().splitlines()
     fields = dict(line.split(":=", 1) for line in header if ":=" in line)
     assert fields == {
@@ -122,7 +122,6 @@ def test_a_seg_nrrd_has_the_fields_that_slicer_looks_for(tmp_path: Path) -> None
         "Segment1_LabelValue": "7",
         "Segment1_Layer": "0",
         "Segment1_Extent": "2 2 3 3 4 4",
-        "MedDiffusion.seed": "3",
     }
     stored = sitk.ReadImage(str(tmp_path / "a.seg.nrrd"))
     assert {key: stored.GetMetaData(key) for key in fields} == fields
