@@ -12,7 +12,7 @@ import torch
 from .errors import UserError
 from .labels import match_labels
 from .reading import has_image_suffix, read_label_map, stem
-from .results import Request, is_finished, result_paths, write_sample
+from .results import Request, is_finished, provenance_path, result_paths, write_sample
 from .synthesis import OnStep, Settings, Synthesizer
 from .writing import WRITABLE_SUFFIXES, check_writable
 
@@ -67,17 +67,22 @@ def run_request(
     """
     bundle = synthesizer.bundle
     settings = settings.resolved(bundle)
-    paths = result_paths(request, settings, bundle)
+    paths = result_paths(request.output, settings, bundle)
     finished = 0
     if not overwrite:
-        if not skip_finished:
-            _refuse_existing(request, paths)
-        done = [is_finished(p, request, settings, bundle, i) for i, p in enumerate(paths)]
-        finished = done.index(False) if False in done else len(done)
+        if skip_finished:
+            done = [is_finished(p, request, settings, bundle, i) for i, p in enumerate(paths)]
+            finished = done.index(False) if False in done else len(done)
+        new = [path for sample in paths[finished:] for path in sample]
+        new += [provenance_path(path) for path in new]
+        if request.preview is not None:
+            previews = result_paths(request.preview, settings, bundle)[finished:]
+            new += [path for sample in previews for path in sample]
+        _refuse_existing(new)
     if finished == len(paths):
         return 0
-    labels = match_labels(read_label_map(request.source), bundle.manifest, told)
     with out_of_memory_as_user_error():
+        labels = match_labels(read_label_map(request.source), bundle.manifest, told)
         for sample in synthesizer.synthesize(labels, settings, on_step, first=finished):
             write_sample(
                 sample, paths[sample.index], request, settings,
@@ -130,9 +135,7 @@ def _check_targets(request: Request) -> None:
         check_writable(path)
 
 
-def _refuse_existing(request: Request, paths: list[list[Path]]) -> None:
-    existing = [p for sample in paths for p in sample if p.exists()]
-    if request.preview is not None and request.preview.exists():
-        existing.append(request.preview)
-    if existing:
-        raise UserError(f"{existing[0]} exists: use --overwrite to replace it.")
+def _refuse_existing(paths: list[Path]) -> None:
+    for path in paths:
+        if path.exists():
+            raise UserError(f"{path} exists: use --overwrite to replace it.")

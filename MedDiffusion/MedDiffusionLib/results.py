@@ -42,14 +42,11 @@ def result_path(path: Path, index: int, samples: int, channel: str, channels: in
     return path.with_name(name + suffix)
 
 
-def result_paths(request: Request, settings: Settings, bundle: Bundle) -> list[list[Path]]:
-    """The volume files of a request: a list per sample, a path per channel."""
+def result_paths(path: Path, settings: Settings, bundle: Bundle) -> list[list[Path]]:
+    """The path of every volume (or preview): a list per sample, an entry per channel."""
     channels = bundle.manifest.channels
     return [
-        [
-            result_path(request.output, index, settings.samples, c.name, len(channels))
-            for c in channels
-        ]
+        [result_path(path, index, settings.samples, c.name, len(channels)) for c in channels]
         for index in range(settings.samples)
     ]
 
@@ -131,9 +128,6 @@ def write_sample(
         write_json(provenance_path(path), {**facts, **made_on})
     if request.preview is not None:
         colors = {label.value: label.color for label in bundle.manifest.labels}
-        for volume, channel in zip(sample.volumes, bundle.manifest.channels, strict=True):
-            path = result_path(
-                request.preview, sample.index, settings.samples,
-                channel.name, len(bundle.manifest.channels),
-            )  # fmt: skip
+        previews = result_paths(request.preview, settings, bundle)[sample.index]
+        for path, volume in zip(previews, sample.volumes, strict=True):
             write_preview(path, volume, resample(labels, volume.grid), colors)
