@@ -26,6 +26,7 @@ from MedDiffusionLib.dataset import (
 from MedDiffusionLib.errors import UserError
 from MedDiffusionLib.execution import Execution
 from MedDiffusionLib.grids import GridSpec
+from MedDiffusionLib.shape_model import load_shape_model
 from MedDiffusionLib.training import Limits, Report, load_preset, pair_files, read_split, train
 from MedDiffusionLib.volume import Kind, Volume
 
@@ -191,6 +192,25 @@ def test_a_run_leaves_a_bundle_that_loads_and_says_how_it_was_made(data: Path) -
     facts = loaded.manifest.content["training"]
     assert (facts["cases"], facts["iterations"], facts["data"]) == (3, 3, "made up")
     assert facts["command"] == "meddiffusion train"
+
+
+def test_a_run_fits_a_shape_model_where_its_label_maps_have_all_labels(data: Path) -> None:
+    def widen(name: str, width: int) -> None:
+        labels = np.zeros((14, 20, 18), np.uint8)
+        labels[5:9, 6:10, 6 : 6 + width], labels[5:9, 10:14, 6 : 6 + width] = 1, 2
+        write(data / "labels", name, labels)
+
+    for n in range(3):
+        widen(f"case {n}.nrrd", 3 + n)
+    run(data, data / "model", 1)
+    drawn = load_shape_model(data / "model", load_bundle(data / "model").manifest).sample(0)
+    assert set(np.unique(drawn.array)) == {0, 1, 2}
+
+    write(data / "labels", "case 0.nrrd", np.pad(np.ones((4, 4, 4), np.uint8), 7)[:14, :, :])
+    (data / "images" / "case 0.nii.gz").unlink()
+    write(data / "images", "case 0.nii.gz", np.zeros((14, 18, 18), np.float32))
+    run(data, data / "other", 1)
+    assert "shape_model" not in load_bundle(data / "other").manifest.content
 
 
 def test_the_loss_falls(data: Path) -> None:

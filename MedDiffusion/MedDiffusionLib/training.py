@@ -21,17 +21,20 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .bundle import build_denoiser, build_manifest, build_representation, save_bundle
+from .bundle import Manifest, build_denoiser, build_manifest, build_representation, save_bundle
 from .dataset import Augmentation, Sample, TrainingSamples, load_case
 from .denoiser import Denoiser
 from .errors import UserError
 from .execution import Execution
 from .files import atomic
 from .models import resources_folder
-from .reading import has_image_suffix, stem
+from .reading import has_image_suffix, read_label_map, stem
 from .representations import coarsen_mask
+from .shape_model import fit_shape_model, save_shape_model
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
+_MAX_SHAPE_VALUES = 2**28
+"""Distances of all training label maps together that a shape model may be fitted to: 1 GiB."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,25 @@ def train(
         "minutes": round(seconds / 60, 1),
         "command": command,
     }
-    save_bundle(output, {**planned.content, "training": training, "figures": []}, average)
+    shape = _fit_shape_model([labels for _, labels in pairs], planned, output)
+    save_bundle(output, {**planned.content, **shape, "training": training, "figures": []}, average)
+
+
+def _fit_shape_model(paths: list[Path], planned: Manifest, output: Path) -> dict[str, Any]:
+    """Write the shape model that random label maps are drawn from; returns its manifest entry.
+
+    No shape model where it would not fit into memory, or where the label maps have not all labels.
+    """
+    fields = (1 + len(planned.labels)) * math.prod(planned.grid.size) // 8
+    if fields * len(paths) > _MAX_SHAPE_VALUES:
+        return {}
+    try:
+        model = fit_shape_model(
+            map(read_label_map, paths), planned.grid, [label.value for label in planned.labels]
+        )
+    except UserError:
+        return {}
+    return {"shape_model": {"sha256": save_shape_model(model, output)}}
 
 
 def _step(
