@@ -254,3 +254,16 @@ def test_real_labels_come_back_better_by_vote_than_by_the_nearest(
                 dice.setdefault(interpolator, []).append(overlap)
     voted, nearest = (np.mean(d) for d in dice.values())
     assert voted > nearest > 0.8
+
+
+def test_thick_slices_of_a_slanted_bar_become_a_bar_without_steps() -> None:
+    # A bar that moves 4 mm from one 4 mm slice to the next: 1 mm slices in between move 1 mm.
+    thick = np.zeros((40, 8, 6), np.uint8)
+    for k in range(6):
+        thick[8 + 4 * k : 14 + 4 * k, 2:6, k] = 7
+    volume = Volume(thick, np.diag([1.0, 1.0, 4.0, 1.0]), Kind.LABEL)
+    thin = resample(volume, Grid((40, 8, 21), np.eye(4)))
+    starts = [int(np.flatnonzero(thin.array[:, 4, k])[0]) for k in range(21)]
+    assert set(np.unique(thin.array)) == {0, 7}
+    assert np.abs(np.array(starts) - (8 + np.arange(21))).max() <= 1
+    assert starts[::4] == [8, 12, 16, 20, 24, 28]

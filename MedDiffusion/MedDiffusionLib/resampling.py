@@ -14,14 +14,20 @@ _LABEL_INTERPOLATOR = getattr(sitk, "sitkLabelLinear", sitk.sitkNearestNeighbor)
 """By vote of the neighbours; SimpleITK builds without its label interpolator take the nearest."""
 
 
+_COARSE = 2 / 3
+"""Voxels of a label map per grid voxel, along an axis, below which it counts as much coarser."""
+
+
 def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
     """The volume on another grid; ``background`` where the grid leaves the volume.
 
     Where the grids share their lattice (any crop, padding, flip or permutation) voxels are copied,
     bit for bit. Elsewhere intensities are interpolated by cubic B-splines, kept within their own
     range (float32 where they were integers), and a label map's voxel takes the label that has the
-    largest share of it by linear interpolation, so no value appears that was not there. A volume
-    reaches to the outer faces of its voxels.
+    largest share of it by linear interpolation, so no value appears that was not there. Where the
+    label map is much coarser than the grid along an axis, as between thick slices, its labels'
+    signed distances are interpolated instead, which leaves no steps. A volume reaches to the outer
+    faces of its voxels.
     """
     exact = _copy_on_lattice(volume, grid, background)
     array = exact if exact is not None else _interpolate(volume, grid, background)
@@ -35,6 +41,26 @@ def to_sitk(volume: Volume) -> sitk.Image:
     image.SetOrigin([float(o) for o in LPS_TO_RAS @ volume.grid.origin])
     image.SetDirection([float(d) for d in (LPS_TO_RAS @ volume.grid.direction).ravel()])
     return image
+
+
+def signed_distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
+    """Distance ``[i, j, k]`` in mm to the mask's surface, positive inside.
+
+    The surface runs along voxel faces: a voxel beside it is half a voxel away.
+    """
+    # Maurer's distance is 0 at the outermost voxels of what it is given, so the mask and its
+    # complement err by half a voxel each, in opposite directions.
+    inner, outer = (
+        sitk.SignedMaurerDistanceMap(
+            to_sitk(Volume(part.astype(np.uint8), grid.affine, Kind.LABEL)),
+            insideIsPositive=True,
+            squaredDistance=False,
+            useImageSpacing=True,
+        )
+        for part in (mask, ~mask)
+    )
+    distance: NDArray[np.float32] = sitk.GetArrayFromImage((inner - outer) / 2).transpose()
+    return distance
 
 
 def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray | None:
@@ -67,6 +93,9 @@ def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray |
 
 def _interpolate(volume: Volume, grid: Grid, background: float) -> NDArray:
     if volume.kind is Kind.LABEL:
+        steps = np.abs(np.linalg.inv(volume.affine) @ grid.affine)[:3, :3].max(1)
+        if (steps < _COARSE).any():
+            return _between_slices(volume, grid, background)
         return _resampled(volume, grid, _LABEL_INTERPOLATOR, background)
     array = volume.array if volume.array.dtype.kind == "f" else volume.array.astype(np.float32)
     volume = Volume(array, volume.affine, volume.kind)
@@ -74,6 +103,20 @@ def _interpolate(volume: Volume, grid: Grid, background: float) -> NDArray:
     result = _resampled(volume, grid, sitk.sitkBSpline, np.nan)
     result = np.clip(result, array.min(), array.max())
     result[np.isnan(result)] = background
+    return result
+
+
+def _between_slices(volume: Volume, grid: Grid, background: float) -> NDArray:
+    """Each voxel takes the label it lies deepest in (shape-based; Raya & Udupa 1990)."""
+    reach = 3 * float(volume.grid.spacing.max())
+    deepest = np.full(grid.size, -np.inf, np.float32)
+    result = np.full(grid.size, background, volume.array.dtype)
+    for value in np.unique(volume.array):
+        distance = signed_distance(volume.array == value, volume.grid).clip(-reach, reach)
+        field = Volume(distance, volume.affine, Kind.INTENSITY)
+        depth = _resampled(field, grid, sitk.sitkLinear, -np.inf)
+        result[depth > deepest] = value
+        deepest = np.maximum(deepest, depth)
     return result
 
 

@@ -23,7 +23,7 @@ from .bundle import MANIFEST_NAME, Manifest, file_sha256
 from .errors import UserError
 from .files import atomic
 from .grids import GridSpec, fov_grid
-from .resampling import resample, to_sitk
+from .resampling import resample, signed_distance
 from .volume import Grid, Kind, Segment, Volume
 
 SHAPE_MODEL_NAME = "shape.safetensors"
@@ -197,24 +197,9 @@ def _fields(labels: Volume, label_values: Sequence[int]) -> NDArray[np.float32]:
 
 
 def _distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
-    """Signed distance in mm to the mask's surface, positive inside, at every second voxel.
-
-    The surface runs along voxel faces: a voxel beside it is half a voxel away.
-    """
-    # Maurer's distance is 0 at the outermost voxels of what it is given, so the mask and its
-    # complement err by half a voxel each, in opposite directions.
-    inner, outer = (
-        sitk.SignedMaurerDistanceMap(
-            to_sitk(Volume(part.astype(np.uint8), grid.affine, Kind.LABEL)),
-            insideIsPositive=True,
-            squaredDistance=False,
-            useImageSpacing=True,
-        )
-        for part in (mask, ~mask)
-    )
-    distance: NDArray[np.float32] = sitk.GetArrayFromImage((inner - outer) / 2).transpose()
+    """Signed distance in mm to the mask's surface, cut off, at every second voxel."""
     reach = float(_REACH * grid.spacing.max())
-    return distance[::2, ::2, ::2].clip(-reach, reach)
+    return signed_distance(mask, grid)[::2, ::2, ::2].clip(-reach, reach)
 
 
 def _labelled_volume(labels: Volume) -> float:
