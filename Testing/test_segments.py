@@ -130,3 +130,10 @@ def test_a_seg_nrrd_has_the_fields_that_slicer_looks_for(tmp_path: Path) -> None
 def test_a_nrrd_that_is_no_segmentation_has_no_segment_fields(tmp_path: Path) -> None:
     write_volume(tmp_path / "a.nrrd", label_map(values=(0, 1, 5), segments=NAMED))
     assert b"Segment" not in (tmp_path / "a.nrrd").read_bytes().split(b"\n\n")[0]
+
+
+def test_the_modifier_of_a_terminology_entry_is_part_of_the_code(tmp_path: Path) -> None:
+    segments = (Segment(1, "front", "SCT:5366008/SCT:255549009"), Segment(2, "back", "SCT:5366008"))
+    write_volume(tmp_path / "a.seg.nrrd", label_map(values=(0, 1, 2), segments=segments))
+    assert read_label_map(tmp_path / "a.seg.nrrd").segments == segments
+    assert b"~SCT^5366008^front~SCT^255549009^~" in (tmp_path / "a.seg.nrrd").read_bytes()

@@ -84,20 +84,25 @@ def _prefixes(metadata: Mapping[str, str]) -> Iterator[str]:
 
 
 def _code(tags: str) -> str:
-    """``SCT:12738006`` from tags; a terminology entry is context~category~type~..., ^ triples."""
+    """The type and its modifier in a terminology entry, ``SCT:5366008/SCT:255549009``.
+
+    An entry is context~category~type~modifier~..., each a scheme^code^meaning.
+    """
     for tag in tags.split("|"):
         key, _, entry = tag.partition(":")
         parts = entry.split("~")
         if key == "TerminologyEntry" and len(parts) > 2:
-            scheme, code, *_ = [*parts[2].split("^"), ""]
-            return f"{scheme}:{code}" if code else ""
+            triples = (part.split("^") for part in parts[2:4])
+            return "/".join(f"{t[0]}:{t[1]}" for t in triples if len(t) > 1 and t[1])
     return ""
 
 
 def _terminology(segment: Segment) -> str:
-    scheme, _, code = segment.code.partition(":")
+    kind, _, modifier = segment.code.partition("/")
     meaning = segment.name.translate(str.maketrans("^~|", "   "))
-    return f"TerminologyEntry:~^^~{scheme}^{code}^{meaning}~^^~~^^~^^|"
+    coded = kind.replace(":", "^", 1) + f"^{meaning}"
+    modified = modifier.replace(":", "^", 1) + "^" if modifier else "^^"
+    return f"TerminologyEntry:~^^~{coded}~{modified}~~^^~^^|"
 
 
 def _extent(mask: NDArray[np.bool_]) -> str:

@@ -25,7 +25,8 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Segment:
-    """A named label of a label map; ``code`` is a terminology code such as ``SCT:12738006``."""
+    """A named label of a label map; ``code`` is a terminology code such as ``SCT:12738006``,
+    or ``SCT:5366008/SCT:255549009`` where it has a modifier."""
 
     value: int
     name: str
