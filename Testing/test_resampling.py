@@ -149,10 +149,25 @@ def test_without_a_label_interpolator_the_nearest_label_is_taken(
     assert_array_equal(result.array, labels.array[:4, :5, 1:])
 
 
-def test_splines_reproduce_the_voxels_that_a_coarser_lattice_shares() -> None:
+def test_splines_reproduce_the_voxels_that_a_finer_lattice_shares() -> None:
     volume = image((20, 21, 22), AFFINES["oblique"])
-    result = resample(volume, moved(volume.grid, np.eye(3) * 2, np.array([1, 0, 1]), (9, 10, 10)))
-    assert_allclose(result.array, volume.array[1:19:2, 0:20:2, 1:21:2], rtol=1e-4, atol=1e-2)
+    result = resample(volume, moved(volume.grid, np.eye(3) / 2, np.array([1, 0, 1]), (37, 41, 41)))
+    assert_allclose(result.array[::2, ::2, ::2], volume.array[1:, :, 1:], rtol=1e-4, atol=1e-2)
+
+
+def test_thick_slices_are_the_mean_of_the_slices_within_them() -> None:
+    volume = image((20, 21, 24), AFFINES["oblique"])
+    thick = moved(volume.grid, np.diag([1.0, 1.0, 3.0]), np.array([0, 0, 1]), (20, 21, 8))
+    expected = volume.array.reshape(20, 21, 8, 3).mean(3)
+    assert_allclose(resample(volume, thick).array, expected, rtol=1e-4, atol=1e-2)
+
+
+def test_thick_slices_at_the_border_are_the_mean_of_what_is_known() -> None:
+    volume = image((5, 5, 4), np.eye(4))
+    thick = moved(volume.grid, np.diag([1.0, 1.0, 3.0]), np.array([0, 0, 4]), (5, 5, 2))
+    result = resample(volume, thick, background=-7.0).array
+    assert_allclose(result[..., 0], volume.array[..., 3], rtol=1e-4, atol=1e-2)
+    assert (result[..., 1] == -7).all()
 
 
 @every_affine

@@ -34,7 +34,7 @@ def run(name: str, steps: int, count: int = 40_000) -> tuple[Tensor, Tensor]:
         return torch.randn(count, generator=generator, dtype=torch.float64)
 
     start = noise()
-    times = trailing_times(steps)
+    times = trailing_times(steps, cosine)
     return start, SAMPLERS[name](gaussian_denoise, start, times, cosine, noise, lambda n, x: None)
 
 
@@ -72,7 +72,7 @@ def test_every_step_reports_and_the_first_time_is_the_last_timestep(name: str) -
 
     x = torch.randn(8, dtype=torch.float64)
     SAMPLERS[name](
-        denoise, x, trailing_times(6), cosine, lambda: torch.randn_like(x),
+        denoise, x, trailing_times(6, cosine), cosine, lambda: torch.randn_like(x),
         lambda n, x0: seen.append(n),
     )  # fmt: skip
     assert seen == [1, 2, 3, 4, 5, 6]
@@ -90,7 +90,7 @@ def test_a_callback_that_raises_ends_the_sampling(name: str) -> None:
 
     x = torch.randn(8, dtype=torch.float64)
     with pytest.raises(Cancelled):
-        SAMPLERS[name](gaussian_denoise, x, trailing_times(6), cosine, lambda: x, stop)
+        SAMPLERS[name](gaussian_denoise, x, trailing_times(6, cosine), cosine, lambda: x, stop)
     assert calls == 1
 
 
@@ -132,3 +132,13 @@ def test_guidance_of_one_is_the_conditional_estimate_and_two_goes_as_far_again()
     assert guide(conditional, unconditional, 1.0) == 3
     assert guide(conditional, unconditional, 2.0) == 5
     assert guide(conditional, unconditional, 0.0) == 1
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_times_run_from_one_to_zero_in_equal_steps_of_log_snr(schedule) -> None:  # type: ignore[no-untyped-def]
+    times = trailing_times(8, schedule)
+    assert times[[0, -1]].tolist() == [1.0, 0.0]
+    assert (times.diff() < 0).all()
+    alpha, sigma = schedule(times[1:-1])
+    steps = (alpha / sigma).log().diff()
+    torch.testing.assert_close(steps, torch.ones(6, dtype=torch.float64), rtol=1e-3, atol=0)

@@ -9,6 +9,8 @@ hippocampus data.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,12 +29,18 @@ def fidelity(
     synthesizer: Synthesizer,
     settings: Settings,
 ) -> NDArray[np.float64]:
-    """Dice ``[cases, labels]`` on one synthetic volume per case; case n is drawn with seed n."""
+    """Dice ``[cases, labels]``, averaged over ``settings.samples`` synthetic volumes per case.
+
+    Sample i of case n is drawn with seed ``n * samples + i``.
+    """
     scores = []
     for number, case in enumerate(cases):
-        own = Settings(1, number, settings.steps, settings.sampler, settings.guidance, native=True)
-        (sample,) = synthesizer.synthesize(case.labels, own)
-        scores.append(segmenter.dice(judge, sample.volumes[0], case.labels, case.image.grid))
+        own = replace(settings, seed=number * settings.samples, native=True)
+        each = [
+            segmenter.dice(judge, sample.volumes[0], case.labels, case.image.grid)
+            for sample in synthesizer.synthesize(case.labels, own)
+        ]
+        scores.append(np.mean(each, axis=0))
     return np.array(scores)
 
 
@@ -48,10 +56,11 @@ def main() -> None:
     parser = arguments("Label fidelity of a model.")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
+    parser.add_argument("--samples", type=int, default=3, help="volumes per label map")
     options = parser.parse_args()
     cases = hippocampus_cases("validation", options.cases)
     judge = segmenter.load()
-    settings = Settings(steps=options.steps, guidance=options.guidance)
+    settings = Settings(options.samples, steps=options.steps, guidance=options.guidance)
     real = np.array([segmenter.dice(judge, c.image, c.labels, c.image.grid) for c in cases])
     folder = find_model(options.model)
     device = choose_device("cpu")
@@ -67,8 +76,9 @@ def main() -> None:
     chosen = settings.resolved(load_bundle(folder))
     report(
         "label_fidelity",
-        f"Label fidelity of {folder.name}: mean Dice on {len(cases)} validation cases "
-        f"({chosen.sampler}, {chosen.steps} steps, guidance {chosen.guidance:g})",
+        f"Label fidelity of {folder.name}: mean Dice on {len(cases)} validation cases, "
+        f"{chosen.samples} samples each ({chosen.sampler}, {chosen.steps} steps, "
+        f"guidance {chosen.guidance:g})",
         ["volumes", *labels, *(f"{label}: synthetic - real" for label in labels)],
         rows,
     )

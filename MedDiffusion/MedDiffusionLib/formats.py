@@ -79,6 +79,8 @@ def _read_nibabel(path: Path) -> Content:
     try:
         import nibabel
         from nibabel import imageglobals
+        from nibabel.filebasedimages import ImageFileError
+        from nibabel.spatialimages import HeaderDataError
     except ImportError as error:
         raise UserError(
             f"{path} needs the Python package nibabel: install it, or save the file as .nrrd."
@@ -96,7 +98,7 @@ def _read_nibabel(path: Path) -> Content:
             _check_shape(shape, path)
             _check_affine(affine, path)
             array = np.asanyarray(image.dataobj).reshape(shape)
-        except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError) as e:
+        except (ImageFileError, HeaderDataError) as e:
             raise ValueError(str(e)) from e
     if array.dtype.names or array.dtype.kind == "c":
         raise UserError(f"{path} has several values per voxel: give one scalar volume per file.")

@@ -12,18 +12,19 @@ _LATTICE_TOLERANCE = 1e-3
 """Voxels by which two lattices may differ and still be taken for the same."""
 _LABEL_INTERPOLATOR = getattr(sitk, "sitkLabelLinear", sitk.sitkNearestNeighbor)
 """By vote of the neighbours; SimpleITK builds without its label interpolator take the nearest."""
-
-
 _COARSE = 2 / 3
 """Voxels of a label map per grid voxel, along an axis, below which it counts as much coarser."""
+_ABOUT_EQUAL = 0.25
+"""Voxels may be this part larger than the source's without being averaged over."""
 
 
 def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
     """The volume on another grid; ``background`` where the grid leaves the volume.
 
     Where the grids share their lattice (any crop, padding, flip or permutation) voxels are copied,
-    bit for bit. Elsewhere intensities are interpolated by cubic B-splines, kept within their own
-    range (float32 where they were integers), and a label map's voxel takes the label that has the
+    bit for bit. Elsewhere intensities are interpolated by cubic B-splines, averaged over the voxel
+    where it is larger than theirs (as a scanner's thick slice is), and kept within their own range
+    (float32 where they were integers), and a label map's voxel takes the label that has the
     largest share of it by linear interpolation, so no value appears that was not there. Where the
     label map is much coarser than the grid along an axis, as between thick slices, its labels'
     signed distances are interpolated instead, which leaves no steps. A volume reaches to the outer
@@ -96,14 +97,32 @@ def _interpolate(volume: Volume, grid: Grid, background: float) -> NDArray:
         steps = np.abs(np.linalg.inv(volume.affine) @ grid.affine)[:3, :3].max(1)
         if (steps < _COARSE).any():
             return _between_slices(volume, grid, background)
-        return _resampled(volume, grid, _LABEL_INTERPOLATOR, background)
+        return _resampled(to_sitk(volume), grid, _LABEL_INTERPOLATOR, background)
+    return _average_of_splines(volume, grid, background)
+
+
+def _average_of_splines(volume: Volume, grid: Grid, background: float) -> NDArray:
+    """Mean of the cubic B-spline over each voxel, at as many points as source voxels fit in it."""
     array = volume.array if volume.array.dtype.kind == "f" else volume.array.astype(np.float32)
-    volume = Volume(array, volume.affine, volume.kind)
-    # NaN marks what lies outside, so that only what lies inside is held within the range.
-    result = _resampled(volume, grid, sitk.sitkBSpline, np.nan)
-    result = np.clip(result, array.min(), array.max())
-    result[np.isnan(result)] = background
-    return result
+    coefficients = sitk.BSplineDecomposition(
+        to_sitk(Volume(array, volume.affine, volume.kind)), splineOrder=3
+    )
+    span = np.linalg.norm((np.linalg.inv(volume.affine) @ grid.affine)[:3, :3], axis=0)
+    points = [int(n) for n in np.maximum(1, np.ceil(span - _ABOUT_EQUAL))]
+    total, inside = np.zeros(grid.size, array.dtype), np.zeros(grid.size, np.int32)
+    for point in np.ndindex(*points):
+        shift = np.eye(4)
+        shift[:3, 3] = (np.array(point) + 0.5) / points - 0.5
+        shifted = Grid(grid.size, grid.affine @ shift)
+        # NaN marks what lies outside: it counts for nothing, and is not held within the range.
+        values = _resampled(coefficients, shifted, sitk.sitkBSplineResampler, np.nan)
+        known = ~np.isnan(values)
+        inside += known
+        np.add(total, values, out=total, where=known)
+    np.divide(total, inside, out=total, where=inside > 0)
+    mean = np.clip(total, array.min(), array.max())
+    mean[inside == 0] = background
+    return mean
 
 
 def _between_slices(volume: Volume, grid: Grid, background: float) -> NDArray:
@@ -114,13 +133,13 @@ def _between_slices(volume: Volume, grid: Grid, background: float) -> NDArray:
     for value in np.unique(volume.array):
         distance = signed_distance(volume.array == value, volume.grid).clip(-reach, reach)
         field = Volume(distance, volume.affine, Kind.INTENSITY)
-        depth = _resampled(field, grid, sitk.sitkLinear, -np.inf)
+        depth = _resampled(to_sitk(field), grid, sitk.sitkLinear, -np.inf)
         result[depth > deepest] = value
         deepest = np.maximum(deepest, depth)
     return result
 
 
-def _resampled(volume: Volume, grid: Grid, interpolator: int, background: float) -> NDArray:
+def _resampled(image: sitk.Image, grid: Grid, interpolator: int, background: float) -> NDArray:
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize([int(n) for n in grid.size])
     resampler.SetOutputSpacing([float(s) for s in grid.spacing])
@@ -128,4 +147,4 @@ def _resampled(volume: Volume, grid: Grid, interpolator: int, background: float)
     resampler.SetOutputDirection([float(d) for d in (LPS_TO_RAS @ grid.direction).ravel()])
     resampler.SetDefaultPixelValue(float(background))
     resampler.SetInterpolator(interpolator)
-    return sitk.GetArrayFromImage(resampler.Execute(to_sitk(volume))).transpose()
+    return sitk.GetArrayFromImage(resampler.Execute(image)).transpose()

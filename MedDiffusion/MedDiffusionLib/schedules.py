@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 Schedule = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Maps times (any shape, values in [0, 1]) to (alpha, sigma) of the same shape."""
+
+_LOG_SNR = 4.0
+"""log(alpha / sigma) of the steps stays within plus and minus this; the ends go on to 1 and 0."""
 
 _CLIP = 1e-3
 """Keeps alpha(1) and sigma(0) off zero, so that log(alpha / sigma) stays finite."""
@@ -34,10 +38,17 @@ def linear(t: Tensor) -> tuple[Tensor, Tensor]:
 SCHEDULES: dict[str, Schedule] = {"cosine": cosine, "linear": linear}
 
 
-def trailing_times(steps: int) -> Tensor:
-    """``steps + 1`` times from exactly 1 down to 0, evenly spaced (Lin et al. 2024, sec. 3.3).
+def trailing_times(steps: int, schedule: Schedule) -> Tensor:
+    """``steps + 1`` times from exactly 1 down to 0, evenly spaced in log(alpha / sigma) between.
 
-    The first is always the noisiest that the model was trained on; a spacing that misses it
-    leaves few-step samples wrong in mean brightness.
+    Few-step solvers err least on steps of equal log-SNR (DPM-Solver, Lu et al. 2022, sec. 3). The
+    first time is always the noisiest that the model was trained on; a spacing that misses it
+    leaves few-step samples wrong in mean brightness (Lin et al. 2024, sec. 3.3).
     """
-    return torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
+    dense = torch.linspace(1.0, 0.0, 10001, dtype=torch.float64)
+    alpha, sigma = schedule(dense)
+    log_snr = (alpha / sigma).log().numpy()
+    wanted = np.linspace(-_LOG_SNR, _LOG_SNR, steps + 1)
+    times = torch.from_numpy(np.interp(wanted, log_snr, dense.numpy()))
+    times[0], times[-1] = 1.0, 0.0
+    return times

@@ -155,7 +155,7 @@ class Synthesizer:
 
             return denoise_in_blocks(denoise_block, x, block)
 
-        times = trailing_times(settings.steps or 1)
+        times = trailing_times(settings.steps or 1, self._denoiser.schedule)
         sampler = SAMPLERS[settings.sampler or ""]
         return sampler(denoise, noise(), times, self._denoiser.schedule, noise, report)
 
