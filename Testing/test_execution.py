@@ -10,9 +10,9 @@ import torch
 
 from conftest import TINY
 from MedDiffusionLib import execution
-from MedDiffusionLib.bundle import Manifest
 from MedDiffusionLib.errors import UserError
 from MedDiffusionLib.execution import choose_device, choose_execution
+from MedDiffusionLib.manifest import Manifest
 
 CPU = torch.device("cpu")
 MANIFEST = Manifest(TINY)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from conftest import TINY
-from MedDiffusionLib.bundle import Manifest
 from MedDiffusionLib.errors import UserError
 from MedDiffusionLib.labels import match_labels
+from MedDiffusionLib.manifest import Manifest
 from MedDiffusionLib.volume import Kind, Segment, Volume
 
 

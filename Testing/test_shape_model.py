@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from MedDiffusionLib.bundle import Manifest
 from MedDiffusionLib.errors import UserError
 from MedDiffusionLib.grids import GridSpec
+from MedDiffusionLib.manifest import Manifest
 from MedDiffusionLib.shape_model import (
     SHAPE_MODEL_NAME,
     ShapeModel,

@@ -145,7 +145,7 @@ def test_guidance_moves_away_from_the_unconditional_result(tmp_path: Path) -> No
     np.testing.assert_allclose((2 * one - none)[inner], two[inner], atol=0.5)
 
 
-def test_every_step_reports_an_estimate_in_the_results_geometry(tmp_path: Path) -> None:
+def test_every_step_reports_an_estimate_on_the_models_own_grid(tmp_path: Path) -> None:
     labels, steps = label_map("oblique"), []
     last: list[np.ndarray] = []
 
@@ -154,8 +154,10 @@ def test_every_step_reports_an_estimate_in_the_results_geometry(tmp_path: Path) 
         last.append(step.estimate()[0].array)
 
     made = synthesizer(tmp_path)
-    samples = list(made.synthesize(labels, Settings(samples=2, steps=3), on_step))
-    assert steps == [(0, 1, 3), (0, 2, 3), (0, 3, 3), (1, 1, 3), (1, 2, 3), (1, 3, 3)]
+    samples = list(made.synthesize(labels, Settings(samples=2, steps=3, native=True), on_step))
+    list(made.synthesize(labels, Settings(steps=3), on_step))
+    assert (last[-1] == last[2]).all()
+    assert steps[:6] == [(0, 1, 3), (0, 2, 3), (0, 3, 3), (1, 1, 3), (1, 2, 3), (1, 3, 3)]
     assert (last[2] == samples[0].volumes[0].array).all()
 
 

@@ -22,9 +22,9 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from common import ROOT, hippocampus_cases
-from MedDiffusionLib.bundle import Manifest
 from MedDiffusionLib.dataset import Augmentation, TrainingSamples, make_case
 from MedDiffusionLib.grids import fov_grid
+from MedDiffusionLib.manifest import Manifest
 from MedDiffusionLib.resampling import resample
 from MedDiffusionLib.training import load_preset
 from MedDiffusionLib.volume import Grid, Volume

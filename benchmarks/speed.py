@@ -21,14 +21,9 @@ import numpy as np
 import torch
 
 from common import report
-from MedDiffusionLib.bundle import (
-    Bundle,
-    Manifest,
-    build_denoiser,
-    build_representation,
-    load_bundle,
-)
+from MedDiffusionLib.bundle import Bundle, build_denoiser, build_representation, load_bundle
 from MedDiffusionLib.execution import Execution, choose_device, choose_execution
+from MedDiffusionLib.manifest import Manifest
 from MedDiffusionLib.models import find_model, resources_folder
 from MedDiffusionLib.reading import read_label_map
 from MedDiffusionLib.synthesis import Settings, Synthesizer

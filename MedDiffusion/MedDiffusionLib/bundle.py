@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,71 +14,12 @@ from safetensors.torch import save
 from .denoiser import TARGETS, Denoiser
 from .errors import UserError
 from .files import atomic, write_json
-from .grids import GridSpec
+from .manifest import MANIFEST_NAME, Manifest, file_sha256, read_manifest
 from .network import NETWORKS
 from .representations import REPRESENTATIONS, Representation
 from .schedules import SCHEDULES
-from .schema import validate
 
-BUNDLE_VERSION = 1
-"""The newest manifest version that this code reads; raised when the format changes."""
-MANIFEST_NAME = "model.json"
 WEIGHTS_NAME = "weights.safetensors"
-SCHEMA_PATH = Path(__file__).with_name("model.schema.json")
-
-
-@dataclass(frozen=True)
-class Label:
-    """A label that the model knows: its value, name, display color (RGB, 0-255) and code."""
-
-    value: int
-    name: str
-    color: tuple[int, int, int]
-    code: str
-
-
-@dataclass(frozen=True)
-class Channel:
-    """A contrast that the model makes, and the intensities that [-1, 1] stands for."""
-
-    name: str
-    units: str
-    range: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The checked content of a ``model.json``; ``content`` is the JSON object itself."""
-
-    content: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return self.content["name"]
-
-    @property
-    def labels(self) -> tuple[Label, ...]:
-        return tuple(
-            Label(entry["value"], entry["name"], tuple(entry["color"]), entry["code"])
-            for entry in self.content["labels"]
-        )
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        return tuple(
-            Channel(entry["name"], entry["units"], tuple(entry["range"]))
-            for entry in self.content["channels"]
-        )
-
-    @property
-    def grid(self) -> GridSpec:
-        grid = self.content["grid"]
-        return GridSpec(grid["orientation"], tuple(grid["spacing"]), tuple(grid["size"]))
-
-    @property
-    def percentiles(self) -> tuple[float, float]:
-        low, high = self.content["intensity"]["percentiles"]
-        return low, high
 
 
 def build_representation(content: dict[str, Any]) -> Representation:
@@ -104,11 +43,6 @@ def build_denoiser(content: dict[str, Any]) -> Denoiser:
     return Denoiser(network, schedule, architecture["parameterization"])
 
 
-def build_manifest(preset: dict[str, Any]) -> Manifest:
-    """The manifest of a model that is yet to be trained, from a preset's ``manifest`` part."""
-    return Manifest({"bundle_version": BUNDLE_VERSION, **preset})
-
-
 @dataclass(frozen=True)
 class Bundle:
     """A loaded model: manifest, denoiser (float32, evaluation mode), representation, its hash."""
@@ -123,44 +57,11 @@ class Bundle:
         return self.manifest.content["weights"]["sha256"]
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read and check ``model.json``; raises UserError when it is missing or damaged."""
-    path = folder / MANIFEST_NAME
-    if not path.is_file():
-        raise UserError(f"{folder} is no model bundle: it has no {MANIFEST_NAME}.")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}): copy the bundle anew.") from error
-    version = content.get("bundle_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > BUNDLE_VERSION:
-        raise UserError(
-            f"{path} has bundle version {version}, newer than {BUNDLE_VERSION}, the newest that "
-            "this MedDiffusion reads: update MedDiffusion."
-        )
-    problem = validate(content, json.loads(SCHEMA_PATH.read_text("utf-8")))
-    if problem := problem or _unknown_part(content["architecture"]):
-        raise UserError(f"{path} is damaged ({problem}): copy the bundle anew.")
-    return Manifest(content)
-
-
-def _unknown_part(architecture: dict[str, Any]) -> str | None:
-    """What the architecture names that no registry holds, in words, or None."""
-    named: dict[str, tuple[str, Container[str]]] = {
-        "network": (architecture["network"]["name"], NETWORKS),
-        "representation": (architecture["representation"]["name"], REPRESENTATIONS),
-        "parameterization": (architecture["parameterization"], TARGETS),
-        "schedule": (architecture["schedule"], SCHEDULES),
-    }
-    for part, (name, registry) in named.items():
-        if name not in registry:
-            return f"unknown {part} {name!r}"
-    return None
-
-
 def load_bundle(folder: Path) -> Bundle:
     """Load a bundle; raises UserError unless manifest, hash and every tensor are as they should."""
     manifest = read_manifest(folder)
+    if problem := _unknown_part(manifest.content["architecture"]):
+        raise UserError(f"{folder / MANIFEST_NAME} is damaged ({problem}): copy the bundle anew.")
     expected = manifest.content["weights"]["sha256"]
     path = folder / WEIGHTS_NAME
     if not path.is_file():
@@ -195,9 +96,18 @@ def save_bundle(folder: Path, content: dict[str, Any], denoiser: Denoiser) -> No
     write_json(folder / MANIFEST_NAME, {**content, "weights": weights})
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _unknown_part(architecture: dict[str, Any]) -> str | None:
+    """What the architecture names that no registry holds, in words, or None."""
+    named: dict[str, tuple[str, Container[str]]] = {
+        "network": (architecture["network"]["name"], NETWORKS),
+        "representation": (architecture["representation"]["name"], REPRESENTATIONS),
+        "parameterization": (architecture["parameterization"], TARGETS),
+        "schedule": (architecture["schedule"], SCHEDULES),
+    }
+    for part, (name, registry) in named.items():
+        if name not in registry:
+            return f"unknown {part} {name!r}"
+    return None
 
 
 def _load_tensors(denoiser: Denoiser, path: Path) -> None:

@@ -73,7 +73,7 @@ def synthesize(options: argparse.Namespace) -> int:
 
 def label_map(options: argparse.Namespace) -> int:
     """``meddiffusion labelmap``: draw a random label map from the model's shape model."""
-    from .bundle import read_manifest
+    from .manifest import read_manifest
     from .models import find_model
     from .shape_model import load_shape_model
     from .synthesis import check_seed
@@ -104,7 +104,7 @@ def models(options: argparse.Namespace) -> int:
 
 def info(options: argparse.Namespace) -> int:
     """``meddiffusion info``: a model's card."""
-    from .bundle import read_manifest
+    from .manifest import read_manifest
     from .models import describe, find_model
 
     folder = find_model(options.model)
@@ -115,8 +115,8 @@ def info(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> int:
     """``meddiffusion train``."""
     from .batch import out_of_memory_as_user_error
-    from .bundle import build_manifest
     from .execution import choose_device, choose_execution
+    from .manifest import build_manifest
     from .training import Limits, load_preset, pair_files, read_split
     from .training import train as run_training
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from .bundle import Manifest, build_denoiser, build_representation
+from .bundle import build_denoiser, build_representation
 from .denoiser import Denoiser
 from .errors import UserError
 from .files import write_json
+from .manifest import Manifest
 from .models import user_folder
 
 _PROBE_SIZE = 16

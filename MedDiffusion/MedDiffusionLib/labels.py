@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .bundle import Label, Manifest
 from .errors import UserError
+from .manifest import Label, Manifest
 from .volume import Segment, Volume
 
 BACKGROUND = "background"

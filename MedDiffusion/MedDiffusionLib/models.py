@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .bundle import MANIFEST_NAME, Manifest, read_manifest
 from .errors import UserError
+from .manifest import MANIFEST_NAME, Manifest, read_manifest
 
 
 def user_folder() -> Path:

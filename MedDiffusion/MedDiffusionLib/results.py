@@ -57,15 +57,18 @@ def provenance_path(volume_path: Path) -> Path:
 
 
 def provenance(
-    request: Request, settings: Settings, bundle: Bundle, index: int, channel: str
+    label_map: str, settings: Settings, bundle: Bundle, index: int, channel: str
 ) -> dict[str, Any]:
-    """What made one volume: enough to make it again. ``settings`` are resolved."""
+    """What made one volume: enough to make it again.
+
+    ``label_map`` is its name, without a path; ``settings`` are resolved.
+    """
     content = bundle.manifest.content
     chosen = asdict(settings)
     del chosen["samples"]
     return {
         "synthetic": True,
-        "label_map": request.source.name,
+        "label_map": label_map,
         "model": content["name"],
         "model_version": content["version"],
         "weights_sha256": bundle.sha256,
@@ -75,6 +78,15 @@ def provenance(
         "meddiffusion_version": __version__,
         "license": content["license"],
         "attribution": content["attribution"],
+    }
+
+
+def made_on(execution: Execution) -> dict[str, Any]:
+    """How one volume was computed: what may differ from machine to machine."""
+    return {
+        "device": execution.device.type,
+        "precision": "bfloat16" if execution.bf16 else "float32",
+        "torch_version": str(torch.__version__),
     }
 
 
@@ -89,7 +101,7 @@ def is_finished(
     if not any(f.exists() for f in files):
         return False
     for path, channel in zip(paths, bundle.manifest.channels, strict=True):
-        wanted = provenance(request, settings, bundle, index, channel.name)
+        wanted = provenance(request.source.name, settings, bundle, index, channel.name)
         try:
             found = json.loads(provenance_path(path).read_text("utf-8"))
             same = path.exists() and {k: found.get(k) for k in wanted} == wanted
@@ -118,14 +130,9 @@ def write_sample(
     without it.
     """
     for path, volume, channel in zip(paths, sample.volumes, bundle.manifest.channels, strict=True):
-        facts = provenance(request, settings, bundle, sample.index, channel.name)
-        made_on = {
-            "device": execution.device.type,
-            "precision": "bfloat16" if execution.bf16 else "float32",
-            "torch_version": str(torch.__version__),
-        }
+        facts = provenance(request.source.name, settings, bundle, sample.index, channel.name)
+        write_json(provenance_path(path), {**facts, **made_on(execution)})
         write_volume(path, volume)
-        write_json(provenance_path(path), {**facts, **made_on})
     if request.preview is not None:
         colors = {label.value: label.color for label in bundle.manifest.labels}
         previews = result_paths(request.preview, settings, bundle)[sample.index]

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from .bundle import MANIFEST_NAME, Manifest, file_sha256
 from .errors import UserError
 from .files import atomic
 from .grids import GridSpec, fov_grid
+from .manifest import MANIFEST_NAME, Manifest, file_sha256
 from .resampling import resample, signed_distance
 from .volume import Grid, Kind, Segment, Volume
 

@@ -72,7 +72,7 @@ class Step:
     """Steps done, from 1."""
     steps: int
     estimate: Callable[[], list[Volume]]
-    """Makes the current estimate into volumes (as the result will be), when called."""
+    """Makes the current estimate into volumes on the model's own grid, when called."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Synthesizer:
             def report(step: int, x0: Tensor, index: int = index) -> None:
                 kept = x0
                 total = settings.steps or 0
-                on_step(Step(index, step, total, lambda: self._volumes(kept, grid, target)))
+                on_step(Step(index, step, total, lambda: self._volumes(kept, grid, grid)))
 
             x0 = self._sample(indices, present, settings, index, report)
             yield Sample(index, self._volumes(x0, grid, target))

@@ -21,12 +21,13 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .bundle import Manifest, build_denoiser, build_manifest, build_representation, save_bundle
+from .bundle import build_denoiser, build_representation, save_bundle
 from .dataset import Augmentation, Sample, TrainingSamples, load_case
 from .denoiser import Denoiser
 from .errors import UserError
 from .execution import Execution
 from .files import atomic
+from .manifest import Manifest, build_manifest
 from .models import resources_folder
 from .reading import has_image_suffix, read_label_map, stem
 from .representations import coarsen_mask

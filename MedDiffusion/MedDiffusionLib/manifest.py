@@ -1,0 +1,102 @@
+"""Manifests: what a bundle's ``model.json`` says of its model. Needs neither torch nor weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+from .grids import GridSpec
+from .schema import validate
+
+BUNDLE_VERSION = 1
+"""The newest manifest version that this code reads; raised when the format changes."""
+MANIFEST_NAME = "model.json"
+SCHEMA_PATH = Path(__file__).with_name("model.schema.json")
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label that the model knows: its value, name, display color (RGB, 0-255) and code."""
+
+    value: int
+    name: str
+    color: tuple[int, int, int]
+    code: str
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A contrast that the model makes, and the intensities that [-1, 1] stands for."""
+
+    name: str
+    units: str
+    range: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The checked content of a ``model.json``; ``content`` is the JSON object itself."""
+
+    content: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.content["name"]
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        return tuple(
+            Label(entry["value"], entry["name"], tuple(entry["color"]), entry["code"])
+            for entry in self.content["labels"]
+        )
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        return tuple(
+            Channel(entry["name"], entry["units"], tuple(entry["range"]))
+            for entry in self.content["channels"]
+        )
+
+    @property
+    def grid(self) -> GridSpec:
+        grid = self.content["grid"]
+        return GridSpec(grid["orientation"], tuple(grid["spacing"]), tuple(grid["size"]))
+
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        low, high = self.content["intensity"]["percentiles"]
+        return low, high
+
+
+def build_manifest(preset: dict[str, Any]) -> Manifest:
+    """The manifest of a model that is yet to be trained, from a preset's ``manifest`` part."""
+    return Manifest({"bundle_version": BUNDLE_VERSION, **preset})
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check ``model.json``; raises UserError when it is missing or damaged."""
+    path = folder / MANIFEST_NAME
+    if not path.is_file():
+        raise UserError(f"{folder} is no model bundle: it has no {MANIFEST_NAME}.")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): copy the bundle anew.") from error
+    version = content.get("bundle_version") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > BUNDLE_VERSION:
+        raise UserError(
+            f"{path} has bundle version {version}, newer than {BUNDLE_VERSION}, the newest that "
+            "this MedDiffusion reads: update MedDiffusion."
+        )
+    if problem := validate(content, json.loads(SCHEMA_PATH.read_text("utf-8"))):
+        raise UserError(f"{path} is damaged ({problem}): copy the bundle anew.")
+    return Manifest(content)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
