@@ -89,6 +89,18 @@ def box_map(
     return Volume(array, affine, Kind.LABEL)
 
 
+def two_boxes(
+    shape: tuple[int, int, int] = (20, 22, 24),
+    affine: NDArray[np.float64] = AFFINES["identity"],
+) -> Volume:
+    """A label map with label 1 in a box in the middle and label 2 in another behind it."""
+    array = np.zeros(shape, np.int32)
+    i, j, k = (n // 2 for n in shape)
+    array[i - 3 : i + 3, j - 4 : j, k - 2 : k + 2] = 1
+    array[i - 3 : i + 3, j : j + 3, k - 2 : k + 2] = 2
+    return Volume(array, affine, Kind.LABEL)
+
+
 def surrounding(grid: Grid, axes: NDArray[np.float64], spacing: tuple[float, float, float]) -> Grid:
     """The grid of these axes and this spacing that covers all of another, off its lattice."""
     faces = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.size])).reshape(3, -1).T

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from conftest import make_bundle
+from data_factory import two_boxes
 from MedDiffusionLib.bundle import load_bundle
 from MedDiffusionLib.errors import Cancelled, UserError
 from MedDiffusionLib.execution import Execution
@@ -38,15 +39,7 @@ def affine(kind: str) -> np.ndarray:
 
 
 def label_map(kind: str = "plain", size: tuple[int, int, int] = (20, 22, 24)) -> Volume:
-    array = np.zeros(size, np.int32)
-    middle = [n // 2 for n in size]
-    array[
-        middle[0] - 3 : middle[0] + 3, middle[1] - 4 : middle[1], middle[2] - 2 : middle[2] + 2
-    ] = 1
-    array[
-        middle[0] - 3 : middle[0] + 3, middle[1] : middle[1] + 3, middle[2] - 2 : middle[2] + 2
-    ] = 2
-    return Volume(array, affine(kind), Kind.LABEL)
+    return two_boxes(size, affine(kind))
 
 
 def synthesizer(folder: Path, **changes: Any) -> Synthesizer:

@@ -156,7 +156,8 @@ def main(idle_seconds: float = IDLE_SECONDS) -> int:
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
 
     def read() -> None:
-        for line in sys.stdin.buffer:
+        # Unbuffered: a reader that waits in a buffer's lock keeps the interpreter from ending.
+        for line in os.fdopen(0, "rb", buffering=0, closefd=False):
             try:
                 request = decode(line)
             except ValueError:

@@ -1,0 +1,366 @@
+"""The worker process and its client: jobs, previews, cancelling, and every way it can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data_factory import AFFINES, two_boxes
+from MedDiffusionLib.bundle import load_bundle
+from MedDiffusionLib.execution import Execution
+from MedDiffusionLib.protocol import put_volume, take_volume
+from MedDiffusionLib.synthesis import Settings, Synthesizer
+from MedDiffusionLib.volume import Volume
+from MedDiffusionLib.worker import Worker
+from MedDiffusionLib.worker_client import Event, Job, WorkerClient
+
+PATIENCE = 60.0
+Start = Callable[..., WorkerClient]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts clients whose files lie in ``tmp_path / "temporary"``; a script is a fake worker."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    clients = []
+
+    def make(script: str = "") -> WorkerClient:
+        python = [sys.executable]
+        if script:
+            fake = tmp_path / "fake.py"
+            fake.write_text(script)
+            python.append(str(fake))
+        clients.append(WorkerClient(python, folder))
+        return clients[-1]
+
+    yield make
+    for client in clients:
+        client.close()
+    assert list(folder.iterdir()) == []
+
+
+def submit(
+    client: WorkerClient, bundle: Path, events: list[Event], labels: Volume | None = None,
+    told: dict[str, str] | None = None, **settings: Any,
+) -> Job:  # fmt: skip
+    def request(folder: Path) -> Event:
+        volume = put_volume(folder / "labels.npy", two_boxes() if labels is None else labels)
+        return {
+            "do": "synthesize", "model": str(bundle), "device": "cpu", "labels": volume,
+            "label_map": "drawn", "told": told or {}, "settings": settings,
+        }  # fmt: skip
+
+    return client.submit(request, events.append)
+
+
+def wait(client: WorkerClient, until: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while not until():
+        assert time.monotonic() < give_up, "the worker did not answer"
+        client.poll()
+        time.sleep(0.005)
+
+
+def outcome(client: WorkerClient, job: Job, events: list[Event]) -> Event:
+    wait(client, lambda: job.ended)
+    return events[-1]
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
+
+
+def test_a_job_makes_the_volumes_that_the_engine_makes(start: Start, tiny_bundle: Path) -> None:
+    arrays: list[np.ndarray] = []
+    events: list[Event] = []
+
+    def take(event: Event) -> None:
+        events.append(event)
+        if event["event"] == "sample":
+            arrays.append(take_volume(event["volumes"][0]).array)
+
+    client, labels = start(), two_boxes(affine=AFFINES["oblique"])
+    job = submit(client, tiny_bundle, events, labels, samples=2, seed=5)
+    job.on_event = take
+    assert outcome(client, job, events)["event"] == "finished"
+    execution = Execution(torch.device("cpu"))
+    engine = Synthesizer(load_bundle(tiny_bundle), execution)
+    expected = [s.volumes[0].array for s in engine.synthesize(labels, Settings(samples=2, seed=5))]
+    # bf16 may be what is faster here; the fields of two samples differ by far more.
+    for found, wanted in zip(arrays, expected, strict=True):
+        assert found.shape == wanted.shape
+        assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
+    assert [e["event"] for e in events] == ["step", "step", "sample"] * 2 + ["finished"]
+    facts = events[2]["provenance"][0]
+    assert (facts["model"], facts["seed"], facts["label_map"]) == ("tiny", 5, "drawn")
+
+
+def test_every_step_brings_the_estimate_on_the_models_own_grid(
+    start: Start, tiny_bundle: Path
+) -> None:
+    volumes: list[Volume] = []
+    events: list[Event] = []
+
+    def take(event: Event) -> None:
+        events.append(event)
+        if event["event"] == "step":
+            volumes.append(take_volume(event["volumes"][0]))
+
+    client = start()
+    job = submit(client, tiny_bundle, events, steps=3)
+    job.on_event = take
+    outcome(client, job, events)
+    assert [(e["step"], e["steps"]) for e in events[:3]] == [(1, 3), (2, 3), (3, 3)]
+    assert all(v.grid.equals(volumes[0].grid) for v in volumes)
+    np.testing.assert_allclose(volumes[0].grid.spacing, 1)
+    assert not (volumes[0].array == volumes[2].array).all()
+
+
+def test_jobs_wait_for_each_other_in_one_warm_process(start: Start, tiny_bundle: Path) -> None:
+    client, order = start(), list[str]()
+
+    def note(name: str) -> Callable[[Event], None]:
+        return lambda event: order.append(f"{name} {event['event']}")
+
+    for name in ("first", "second"):
+        submit(client, tiny_bundle, []).on_event = note(name)
+    wait(client, lambda: "first finished" in order)
+    pid = client.process_id
+    wait(client, lambda: not client.busy)
+    assert order.index("first finished") < order.index("second step")
+    assert order[-1] == "second finished"
+    assert client.process_id == pid
+
+
+def test_a_random_label_map_is_drawn_by_the_worker(start: Start) -> None:
+    drawn: list[Volume] = []
+
+    def take(event: Event) -> None:
+        if event["event"] == "labelmap":
+            drawn.append(take_volume(event["volume"]))
+
+    client = start()
+    request = {"do": "labelmap", "model": "hippocampus-mr", "seed": 2}
+    client.submit(lambda folder: request, take)
+    wait(client, lambda: not client.busy)
+    assert set(np.unique(drawn[0].array)) == {0, 1, 2}
+    assert [s.name for s in drawn[0].segments] == ["anterior", "posterior"]
+
+
+def test_a_running_job_is_cancelled_between_two_steps_and_the_process_stays_warm(
+    start: Start, tiny_bundle: Path
+) -> None:
+    client, events = start(), list[Event]()
+    job = submit(client, tiny_bundle, events, samples=1000, steps=1000)
+    wait(client, lambda: bool(events))
+    pid = client.process_id
+    client.cancel(job)
+    assert outcome(client, job, events)["event"] == "cancelled"
+    assert client.process_id == pid
+    after: list[Event] = []
+    assert outcome(client, submit(client, tiny_bundle, after), after)["event"] == "finished"
+
+
+def test_a_waiting_job_is_cancelled_at_once(start: Start, tiny_bundle: Path) -> None:
+    client, running, waiting = start(), list[Event](), list[Event]()
+    first = submit(client, tiny_bundle, running)
+    client.cancel(submit(client, tiny_bundle, waiting))
+    assert waiting == [{"event": "cancelled"}]
+    assert outcome(client, first, running)["event"] == "finished"
+
+
+def test_a_worker_that_does_not_heed_cancel_is_ended_with_its_children(
+    start: Start, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    client, events = start(_DEAF_WITH_CHILD.format(pid=tmp_path / "pid")), list[Event]()
+    job = submit(client, tiny_bundle, events)
+    wait(client, (tmp_path / "pid").exists)
+    child = int((tmp_path / "pid").read_text())
+    client.cancel(job)
+    assert outcome(client, job, events)["event"] == "cancelled"
+    assert client.process_id is None
+    wait(client, lambda: is_gone(child))
+
+
+def test_a_killed_worker_fails_its_job_and_the_next_job_starts_a_new_one(
+    start: Start, tiny_bundle: Path
+) -> None:
+    client, events = start(), list[Event]()
+    job = submit(client, tiny_bundle, events, steps=1000)
+    wait(client, lambda: bool(events))
+    assert client.process_id is not None
+    os.kill(client.process_id, signal.SIGKILL)
+    assert "lack of memory" in outcome(client, job, events)["message"]
+    after: list[Event] = []
+    assert outcome(client, submit(client, tiny_bundle, after), after)["event"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("raise SystemExit('no such module')", "ended unexpectedly (no such module)"),
+        ("print('hello', flush=True); input(); input()", "not understood ('hello')"),
+        ("print('[1, 2]', flush=True); input(); input()", "not understood"),
+        ("print('{\"event\": \"ready\", \"protocol\": 99}', flush=True); input(); input()",
+         "restart Slicer"),
+    ],
+)  # fmt: skip
+def test_a_worker_that_does_not_speak_as_it_should_fails_the_job_with_a_sentence(
+    start: Start, tiny_bundle: Path, script: str, words: str
+) -> None:
+    client, events = start(script), list[Event]()
+    assert words in outcome(client, submit(client, tiny_bundle, events), events)["message"]
+    assert client.process_id is None
+
+
+def test_an_interpreter_that_is_not_there_fails_the_job_with_a_sentence(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    events: list[Event] = []
+    client = WorkerClient([str(tmp_path / "nothing")], tmp_path)
+    submit(client, tiny_bundle, events)
+    assert "does not start" in events[-1]["message"]
+
+
+def test_a_python_without_torch_says_so(
+    start: Start, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shadow").mkdir()
+    (tmp_path / "shadow" / "torch.py").write_text("raise ImportError('gone', name='torch')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "shadow"))
+    client, events = start(), list[Event]()
+    message = outcome(client, submit(client, tiny_bundle, events), events)["message"]
+    assert "torch cannot be imported" in message
+
+
+def test_a_model_that_is_deleted_meanwhile_fails_the_job_and_the_worker_lives_on(
+    start: Start, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    client, events = start(), list[Event]()
+    outcome(client, submit(client, tiny_bundle, events), events)
+    pid = client.process_id
+    moved = tmp_path / "moved"
+    shutil.move(tiny_bundle, moved)
+    assert "no model" in outcome(client, submit(client, tiny_bundle, events), events)["message"]
+    assert outcome(client, submit(client, moved, events), events)["event"] == "finished"
+    assert client.process_id == pid
+
+
+def test_a_label_map_that_does_not_fit_fails_with_the_engines_sentence(
+    start: Start, tiny_bundle: Path
+) -> None:
+    client, events = start(), list[Event]()
+    job = submit(client, tiny_bundle, events, told={"1": "liver"})
+    assert "the model has no such label" in outcome(client, job, events)["message"]
+
+
+def test_running_out_of_memory_becomes_a_sentence(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(self: Worker, model: str, device: str) -> Synthesizer:
+        raise MemoryError
+
+    monkeypatch.setattr(Worker, "_synthesizer", no_memory)
+    events: list[Event] = []
+    request = {"do": "synthesize", "job": 1, "model": "x", "device": "cpu", "folder": str(tmp_path)}
+    Worker(events.append).handle(request)
+    assert events[-1]["event"] == "failed"
+    assert events[-1]["message"].startswith("Out of memory")
+
+
+def test_what_libraries_print_does_not_come_between_the_events(tmp_path: Path) -> None:
+    script = (
+        "import MedDiffusionLib.worker as w\n"
+        "w.Worker.handle = lambda self, request: print('chatter', flush=True)\n"
+        "w.main(idle_seconds=0.2)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=b'{"do": "x", "job": 1}\n', capture_output=True
+    )
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["ready"]
+
+
+def test_an_idle_worker_goes_to_rest_by_itself() -> None:
+    script = "import sys, MedDiffusionLib.worker as w; sys.exit(w.main(idle_seconds=0.2))"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.wait(PATIENCE) == 0
+
+
+def test_a_worker_that_rests_just_when_a_job_comes_is_started_again(
+    start: Start, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    client, events = start(_RESTS_ONCE.format(mark=tmp_path / "mark")), list[Event]()
+    assert outcome(client, submit(client, tiny_bundle, events), events)["event"] == "finished"
+
+
+def test_the_end_of_the_front_end_ends_a_busy_worker(tiny_bundle: Path, tmp_path: Path) -> None:
+    labels = put_volume(tmp_path / "labels.npy", two_boxes())
+    request = {
+        "do": "synthesize", "job": 1, "model": str(tiny_bundle), "device": "cpu", "told": {},
+        "labels": labels, "label_map": "x", "folder": str(tmp_path),
+        "settings": {"samples": 1000, "steps": 1000},
+    }  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, "-m", "MedDiffusionLib.worker"], stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps(request).encode() + b"\n")
+        process.stdin.flush()
+        while json.loads(process.stdout.readline())["event"] != "step":
+            pass
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+
+
+def test_closing_the_client_leaves_no_process_and_no_file(
+    start: Start, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    client, events = start(), list[Event]()
+    submit(client, tiny_bundle, events, steps=1000)
+    wait(client, lambda: bool(events))
+    pid = client.process_id
+    assert pid is not None
+    client.close()
+    assert is_gone(pid)
+    assert events[-1] == {"event": "cancelled"}
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+_DEAF_WITH_CHILD = """
+import pathlib, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print('{{"event": "ready", "protocol": 1}}', flush=True)
+pathlib.Path(r"{pid}").write_text(str(child.pid))
+time.sleep(600)
+"""
+
+_RESTS_ONCE = """
+import json, pathlib, sys
+print('{{"event": "ready", "protocol": 1}}', flush=True)
+job = json.loads(sys.stdin.readline())["job"]
+mark = pathlib.Path(r"{mark}")
+if mark.exists():
+    print(json.dumps({{"event": "finished", "job": job}}), flush=True)
+    sys.stdin.readline()
+mark.touch()
+"""
