@@ -37,6 +37,11 @@ class GridSpec:
         affine[:3, 3] = first
         return Grid(size, affine)
 
+    def centered(self) -> Grid:
+        """The field of view with its center at RAS (0, 0, 0)."""
+        first = (1 - np.array(self.size)) / 2 * np.array(self.spacing)
+        return self.at(self.axes @ first, self.size)
+
 
 def labelled_box(labels: Volume, spec: GridSpec) -> tuple[NDArray, NDArray]:
     """The box of the labelled voxels along the model's axes: (low, high) ``[3]`` in mm.

@@ -17,10 +17,11 @@ Events:
 
 - ``{"event": "ready", "protocol": 1}`` once, or ``{"event": "unusable", "message": SENTENCE}``
   and the end;
-- ``{"event": "step", "job": 1, "sample": 0, "step": 3, "steps": 8, "volumes": [VOLUME, ...]}``: the
-  current estimate on the model's own grid, a volume per channel;
-- ``{"event": "sample", "job": 1, "sample": 0, "volumes": [...], "channels": [{"name", "units",
-  "range"}, ...], "provenance": [{...}, ...]}``: a finished sample;
+- ``{"event": "step", "job": 1, "sample": 0, "step": 3, "steps": 8, "volumes": [VOLUME, ...],
+  "channels": [{"name", "units", "range"}, ...]}``: the current estimate on the model's own grid, a
+  volume per channel;
+- ``{"event": "sample", "job": 1, "sample": 0, "volumes": [...], "channels": [...], "provenance":
+  [{...}, ...]}``: a finished sample;
 - ``{"event": "labelmap", "job": 2, "volume": VOLUME}``;
 - then one of ``finished``, ``cancelled`` and ``failed`` (with ``message``) per job.
 

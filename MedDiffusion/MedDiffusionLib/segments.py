@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from .volume import Segment, Volume
 
+_ENTRY = "TerminologyEntry"
+"""The name of a segment's tag that holds its terminology entry."""
+
 
 def parse_segments(metadata: Mapping[str, str], layers: int) -> list[tuple[int, Segment]]:
     """The segments named in a file's metadata, in its order, each with its layer.
@@ -24,7 +27,9 @@ def parse_segments(metadata: Mapping[str, str], layers: int) -> list[tuple[int, 
         if not 0 <= layer < layers:
             raise ValueError(f"there is no layer {layer}")
         name = metadata.get(prefix + "Name", metadata[prefix + "ID"])
-        found.append((layer, Segment(value, name, _code(metadata.get(prefix + "Tags", "")))))
+        tags = (tag.partition(":") for tag in metadata.get(prefix + "Tags", "").split("|"))
+        entry = next((text for key, _, text in tags if key == _ENTRY), "")
+        found.append((layer, Segment(value, name, terminology_code(entry))))
     return found
 
 
@@ -72,8 +77,26 @@ def segment_fields(labels: Volume) -> dict[str, str]:
         fields[prefix + "Layer"] = "0"
         fields[prefix + "Extent"] = _extent(labels.array == value)
         if segment.code:
-            fields[prefix + "Tags"] = _terminology(segment)
+            fields[prefix + "Tags"] = f"{_ENTRY}:{terminology_entry(segment)}|"
     return fields
+
+
+def terminology_code(entry: str) -> str:
+    """The type and its modifier in a terminology entry, ``SCT:5366008/SCT:255549009``.
+
+    An entry is context~category~type~modifier~..., each a scheme^code^meaning; "" without a type.
+    """
+    triples = (part.split("^") for part in entry.split("~")[2:4])
+    return "/".join(f"{t[0]}:{t[1]}" for t in triples if len(t) > 1 and t[1])
+
+
+def terminology_entry(segment: Segment) -> str:
+    """The terminology entry of a segment that has a code; context and category stay empty."""
+    kind, _, modifier = segment.code.partition("/")
+    meaning = segment.name.translate(str.maketrans("^~|", "   "))
+    coded = kind.replace(":", "^", 1) + f"^{meaning}"
+    modified = modifier.replace(":", "^", 1) + "^" if modifier else "^^"
+    return f"~^^~{coded}~{modified}~~^^~^^"
 
 
 def _prefixes(metadata: Mapping[str, str]) -> Iterator[str]:
@@ -81,28 +104,6 @@ def _prefixes(metadata: Mapping[str, str]) -> Iterator[str]:
     while (prefix := f"Segment{position}_") + "ID" in metadata:
         yield prefix
         position += 1
-
-
-def _code(tags: str) -> str:
-    """The type and its modifier in a terminology entry, ``SCT:5366008/SCT:255549009``.
-
-    An entry is context~category~type~modifier~..., each a scheme^code^meaning.
-    """
-    for tag in tags.split("|"):
-        key, _, entry = tag.partition(":")
-        parts = entry.split("~")
-        if key == "TerminologyEntry" and len(parts) > 2:
-            triples = (part.split("^") for part in parts[2:4])
-            return "/".join(f"{t[0]}:{t[1]}" for t in triples if len(t) > 1 and t[1])
-    return ""
-
-
-def _terminology(segment: Segment) -> str:
-    kind, _, modifier = segment.code.partition("/")
-    meaning = segment.name.translate(str.maketrans("^~|", "   "))
-    coded = kind.replace(":", "^", 1) + f"^{meaning}"
-    modified = modifier.replace(":", "^", 1) + "^" if modifier else "^^"
-    return f"TerminologyEntry:~^^~{coded}~{modified}~~^^~^^|"
 
 
 def _extent(mask: NDArray[np.bool_]) -> str:

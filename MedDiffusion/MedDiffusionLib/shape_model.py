@@ -89,8 +89,7 @@ class ShapeModel:
         """
         weights = coefficients.astype(np.float32)
         fields = self.mean + np.tensordot(weights, self.modes.astype(np.float32), 1)
-        size, spacing = np.array(self.spec.size), np.array(self.spec.spacing)
-        grid = self.spec.at(self.spec.axes @ ((1 - size) / 2 * spacing), self.spec.size)
+        grid = self.spec.centered()
         indices = _label_indices(np.stack([_upsample(field, grid) for field in fields]))
         values = np.array([0, *(s.value for s in self.segments)], np.int32)
         return Volume(values[indices], grid.affine, Kind.LABEL, self.segments)

@@ -81,7 +81,7 @@ class Worker:
             volumes = put(f"step-{step.sample}-{step.step}", step.estimate())
             self._send(
                 {"event": "step", "job": job, "sample": step.sample, "step": step.step,
-                 "steps": step.steps, "volumes": volumes}
+                 "steps": step.steps, "volumes": volumes, "channels": described}
             )  # fmt: skip
 
         for sample in synthesizer.synthesize(labels, settings, on_step):

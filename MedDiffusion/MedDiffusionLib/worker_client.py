@@ -104,6 +104,11 @@ class WorkerClient:
         job.kill_at = time.monotonic() + CANCEL_SECONDS
         self._send({"do": "cancel", "job": job.number})
 
+    def cancel_all(self) -> None:
+        """Cancel every job, the waiting ones first."""
+        for job in reversed(list(self._jobs)):
+            self.cancel(job)
+
     def poll(self) -> None:
         """Read what the worker has said and pass it on; never waits."""
         if self._process is None:

@@ -1,0 +1,280 @@
+"""Syntheses from and into the scene, computed by the worker process.
+
+The scripting interface of the module, which its widget uses too. Nothing here blocks or waits but
+:meth:`SceneLogic.synthesize`; the owner calls :meth:`SceneLogic.process` from a timer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from ..errors import Cancelled, UserError
+from ..labels import match_labels
+from ..manifest import Manifest, read_manifest
+from ..models import find_model
+from ..protocol import put_volume, take_volume
+from ..volume import Volume
+from ..worker_client import Event, Job, WorkerClient
+from .canvas import add_label_map
+from .label_maps import LabelInput, read_label_node
+from .volumes import add_result, put_voxels, show_in_grays
+
+DEFAULT_MODEL = "hippocampus-mr"
+PREVIEW_NAME = "MedDiffusion preview"
+
+
+def _ignore(*arguments: Any) -> None:
+    pass
+
+
+class SynthesisJob:
+    """A synthesis under way. Callbacks may be set until the next :meth:`SceneLogic.process`."""
+
+    def __init__(self, logic: SceneLogic, source: LabelInput, name: str) -> None:
+        self.onProgress: Callable[[int, int, int], None] = _ignore
+        """Called with the sample (from 0), the steps done and all steps."""
+        self.onPreview: Callable[[Any], None] = _ignore
+        """Called with the preview's volume nodes, one per channel, after each step."""
+        self.onSample: Callable[[list[Any]], None] = _ignore
+        """Called with a finished sample's volume nodes."""
+        self.onFinished: Callable[[list[Any]], None] = _ignore
+        """Called with all volume nodes."""
+        self.onFailed: Callable[[str], None] = _ignore
+        """Called with a sentence."""
+        self.onCancelled: Callable[[], None] = _ignore
+        self.warnings = source.warnings
+        self.volumes: list[Any] = []
+        """The volume nodes of the finished samples; they stay, whatever becomes of the rest."""
+        self.ended = False
+        self.message = ""
+        """What went wrong, in a sentence, once it has."""
+        self.cancelled = False
+        self._logic = logic
+        self._source = source
+        self._name = name
+        self._job: Job | None = None
+
+    def cancel(self) -> None:
+        """Stop; finished samples stay in the scene."""
+        if self._job is not None:
+            self._logic.client.cancel(self._job)
+
+    def _take(self, event: Event) -> None:
+        kind = event["event"]
+        if kind == "step":
+            self.onProgress(event["sample"], event["step"], event["steps"])
+            volumes = [take_volume(described) for described in event["volumes"]]
+            ranges = [tuple(channel["range"]) for channel in event["channels"]]
+            self.onPreview(self._logic.show_preview(volumes, ranges))
+        elif kind == "sample":
+            self._add_sample(event)
+        else:
+            self._end(event)
+
+    def _add_sample(self, event: Event) -> None:
+        added = []
+        for described, channel, facts in zip(
+            event["volumes"], event["channels"], event["provenance"], strict=True
+        ):
+            name = f"{self._name} synthetic {channel['name']} {facts['seed'] + event['sample']}"
+            volume = take_volume(described)
+            low, high = channel["range"]
+            added.append(
+                add_result(slicer.mrmlScene, volume, self._source, name, (low, high), facts)
+            )
+        self.volumes += added
+        self.onSample(added)
+
+    def _end(self, event: Event) -> None:
+        self.ended = True
+        self._logic.remove_preview()
+        if event["event"] == "finished":
+            self.onFinished(self.volumes)
+        elif event["event"] == "cancelled":
+            self.cancelled = True
+            self.onCancelled()
+        else:
+            self.message = event["message"]
+            self.onFailed(self.message)
+
+
+class SceneLogic:
+    """Starts syntheses; owns the worker's client and the preview.
+
+    ``python`` is the command of Slicer's Python.
+    """
+
+    def __init__(self, python: Sequence[str]) -> None:
+        self.client = WorkerClient(python, Path(slicer.app.temporaryPath))
+        self._jobs: list[SynthesisJob] = []
+        self._preview_ids: list[str] = []
+        self._scene = slicer.mrmlScene
+        self._observer = self._scene.AddObserver(
+            slicer.vtkMRMLScene.StartCloseEvent, lambda caller, event: self.cancelAll()
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is computed or waits for it."""
+        return self.client.busy
+
+    def startSynthesis(
+        self,
+        labelNode: Any,
+        model: str = DEFAULT_MODEL,
+        samples: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        device: str = "auto",
+        segments: Sequence[str] | None = None,
+        labels: Mapping[int | str, str] | None = None,
+        native: bool = False,
+    ) -> SynthesisJob:
+        """Queue a synthesis from a segmentation or label map node; returns at once.
+
+        ``segments`` are segment IDs (None: all); ``labels`` maps label values, or segment names, to
+        the model's label names or to "background". The rest is what ``meddiffusion synthesize``
+        calls by the same names. Raises UserError where the label map does not fit.
+        """
+        manifest = read_manifest(find_model(model))
+        source = read_label_node(labelNode, segments)
+        told = _by_value(labels or {}, source)
+        match_labels(source.labels, manifest, told)
+        job = SynthesisJob(self, source, labelNode.GetName())
+        settings = {
+            "samples": samples, "seed": seed, "steps": steps, "sampler": sampler,
+            "guidance": guidance, "native": native,
+        }  # fmt: skip
+
+        def request(folder: Path) -> Event:
+            return {
+                "do": "synthesize", "model": model, "device": device,
+                "labels": put_volume(folder / "labels.npy", source.labels),
+                "label_map": labelNode.GetName(), "told": told, "settings": settings,
+            }  # fmt: skip
+
+        job._job = self._submit(request, job._take)
+        return job
+
+    def synthesize(self, labelNode: Any, *arguments: Any, **options: Any) -> list[Any]:
+        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes.
+
+        Slicer stays alive meanwhile. Raises UserError when it fails, Cancelled when it is.
+        """
+        job = self.startSynthesis(labelNode, *arguments, **options)
+        self._wait(lambda: job.ended)
+        if job.cancelled:
+            raise Cancelled
+        if job.message:
+            raise UserError(job.message)
+        return job.volumes
+
+    def startRandomLabelMap(
+        self,
+        model: str,
+        seed: int,
+        onFinished: Callable[[Any], None],
+        onFailed: Callable[[str], None] = _ignore,
+    ) -> Job:
+        """Draw a label map from the model's shape model into a new segmentation node."""
+        manifest = read_manifest(find_model(model))
+
+        def take(event: Event) -> None:
+            if event["event"] == "labelmap":
+                onFinished(add_drawn(manifest, take_volume(event["volume"]), seed))
+            elif event["event"] == "failed":
+                onFailed(event["message"])
+
+        return self._submit(lambda folder: {"do": "labelmap", "model": model, "seed": seed}, take)
+
+    def cancelAll(self) -> None:
+        """Cancel everything that runs or waits."""
+        self.client.cancel_all()
+
+    def process(self) -> None:
+        """Take what the worker has said; call it often. Never waits."""
+        self.client.poll()
+
+    def cleanup(self) -> None:
+        """End the worker, cancel what runs, leave no observer, process, file or preview behind."""
+        if self._observer is not None:
+            self._scene.RemoveObserver(self._observer)
+            self._observer = None
+        self.client.close()
+        self.remove_preview()
+
+    def show_preview(
+        self, volumes: Sequence[Volume], ranges: Sequence[tuple[float, float]]
+    ) -> list[Any]:
+        """Put the current estimate into the preview nodes, which are made when first needed."""
+        nodes = []
+        for number, (volume, display_range) in enumerate(zip(volumes, ranges, strict=True)):
+            node = self._preview_node(number)
+            put_voxels(node, volume.array, volume.affine)
+            if node.GetDisplayNode() is None:
+                show_in_grays(node, display_range)
+                node.GetDisplayNode().SetSaveWithScene(False)
+            nodes.append(node)
+        return nodes
+
+    def remove_preview(self) -> None:
+        """Take the preview out of the scene."""
+        for node_id in self._preview_ids:
+            node = self._scene.GetNodeByID(node_id)
+            if node is not None:
+                self._scene.RemoveNode(node)
+        self._preview_ids = []
+
+    def _preview_node(self, number: int) -> Any:
+        if number < len(self._preview_ids):
+            node = self._scene.GetNodeByID(self._preview_ids[number])
+            if node is not None:
+                return node
+            del self._preview_ids[number:]
+        node = self._scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", PREVIEW_NAME)
+        node.SetSaveWithScene(False)
+        node.SetHideFromEditors(True)
+        self._preview_ids.append(node.GetID())
+        return node
+
+    def _submit(
+        self, make_request: Callable[[Path], Event], on_event: Callable[[Event], None]
+    ) -> Job:
+        try:
+            return self.client.submit(make_request, on_event)
+        except OSError as error:
+            raise UserError(
+                f"The temporary folder {slicer.app.temporaryPath} cannot be written "
+                f"({error.strerror}): free some space or choose another in Slicer's settings."
+            ) from error
+
+    def _wait(self, until: Callable[[], bool]) -> None:
+        while not until():
+            self.process()
+            slicer.app.processEvents()
+            time.sleep(0.005)
+
+
+def _by_value(labels: Mapping[int | str, str], source: LabelInput) -> dict[int, str]:
+    """The table with label values in place of segment names."""
+    values = {segment.name: segment.value for segment in source.labels.segments}
+    told: dict[int, str] = {}
+    for key, name in labels.items():
+        if isinstance(key, str) and key not in values:
+            raise UserError(f"There is no segment {key}: the label map has {', '.join(values)}.")
+        told[values[key] if isinstance(key, str) else key] = name
+    return told
+
+
+def add_drawn(manifest: Manifest, labels: Volume, seed: int) -> Any:
+    """A drawn label map as a segmentation node, named for its seed."""
+    name = f"{manifest.name} random {seed}"
+    node, _ = add_label_map(slicer.mrmlScene, manifest, labels, name)
+    return node

@@ -1,0 +1,75 @@
+"""The engine's volumes as scalar volume nodes: geometry, display, place, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import slicer
+from numpy.typing import NDArray
+
+from ..volume import Volume
+from .geometry import set_node_affine
+from .label_maps import LabelInput
+
+ATTRIBUTE = "MedDiffusion."
+"""What the names of provenance attributes start with: ``MedDiffusion.seed``, ...."""
+
+
+def add_result(
+    scene: slicer.vtkMRMLScene,
+    volume: Volume,
+    source: LabelInput,
+    name: str,
+    display_range: tuple[float, float],
+    provenance: Mapping[str, Any],
+) -> slicer.vtkMRMLScalarVolumeNode:
+    """Add a synthetic volume in its label map's geometry, beside it and under its transform.
+
+    A volume on the label map's grid gets the node's own affine and parent transform, so that both
+    geometries are equal; one on the model's grid stays in the world's frame.
+    """
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    on_labels_grid = volume.grid.equals(source.labels.grid)
+    put_voxels(node, volume.array, source.affine if on_labels_grid else volume.affine)
+    show_in_grays(node, display_range)
+    for key, value in provenance.items():
+        node.SetAttribute(ATTRIBUTE + key, str(value))
+    label_node = scene.GetNodeByID(source.node_id)
+    if label_node is not None:
+        if on_labels_grid:
+            node.SetAndObserveTransformNodeID(label_node.GetTransformNodeID())
+        _place_beside(scene, node, label_node)
+    return node
+
+
+def put_voxels(
+    node: slicer.vtkMRMLScalarVolumeNode, array: NDArray, affine: NDArray[np.float64]
+) -> None:
+    """Set a node's voxels ``[i, j, k]`` and its IJK to RAS matrix."""
+    set_node_affine(node, affine)
+    slicer.util.updateVolumeFromArray(node, array.transpose())
+
+
+def show_in_grays(node: slicer.vtkMRMLScalarVolumeNode, display_range: tuple[float, float]) -> None:
+    """Display a node in grays over a fixed range, the same for every sample of a model."""
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(*display_range)
+
+
+def _place_beside(
+    scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode, sibling: slicer.vtkMRMLNode
+) -> None:
+    """Give the node the sibling's parent in the subject hierarchy: the same study or folder."""
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    beside = hierarchy.GetItemByDataNode(sibling)
+    parent = hierarchy.GetItemParent(beside) if beside else hierarchy.GetSceneItemID()
+    item = hierarchy.GetItemByDataNode(node)
+    if item:
+        hierarchy.SetItemParent(item, parent)
+    else:
+        hierarchy.CreateItem(parent, node)
