@@ -53,6 +53,14 @@ def samples(augmentation: Augmentation, dropout: float = 0.0, seed: int = 0) -> 
     )
 
 
+def test_voxels_outside_the_scan_count_as_much_as_told() -> None:
+    weight = TrainingSamples([case()], SPEC, [1, 2], STILL, 0.0, 2**40, 0, outside_weight=0.25)[0][
+        3
+    ]
+    assert sorted(weight.unique().tolist()) == [0.25, 1.0]
+    assert (weight == 1).float().mean() == 14 / 16
+
+
 def test_a_still_sample_is_the_scan_around_its_labels() -> None:
     image, labels, present, valid = samples(STILL)[0]
     assert image.shape == valid.shape == (1, 16, 16, 16)

@@ -54,13 +54,14 @@ class Case:
 
 
 Sample = tuple[Tensor, Tensor, Tensor, Tensor]
-"""image ``[C, X, Y, Z]``, label indices ``[X, Y, Z]``, present ``[L]``, valid ``[1, X, Y, Z]``."""
+"""image ``[C, X, Y, Z]``, label indices ``[X, Y, Z]``, present ``[L]``, weight ``[1, X, Y, Z]``."""
 
 
 class TrainingSamples(Dataset[Sample]):
     """Sample ``i`` is a function of ``seed`` and ``i`` alone, so a resumed run repeats nothing.
 
-    ``label_values[n]`` is the label map value of label index ``n + 1``.
+    ``label_values[n]`` is the label map value of label index ``n + 1``. ``outside_weight`` is how
+    much a voxel outside the scan counts in the loss, beside 1 for one inside it.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class TrainingSamples(Dataset[Sample]):
         label_dropout: float,
         length: int,
         seed: int,
+        outside_weight: float = 0.0,
     ) -> None:
         self.cases = cases
         self.spec = spec
@@ -80,6 +82,7 @@ class TrainingSamples(Dataset[Sample]):
         self.label_dropout = label_dropout
         self.length = length
         self.seed = seed
+        self.outside_weight = outside_weight
 
     def __len__(self) -> int:
         return self.length
@@ -92,7 +95,7 @@ class TrainingSamples(Dataset[Sample]):
         grid = random_grid(case.fov, self.augmentation, random)
         image = resample(case.image, grid, background=-1.0).array
         labels = resample(case.labels, grid).array
-        valid = case.validity(grid)
+        weight = np.maximum(case.validity(grid), np.float32(self.outside_weight))
         dropped = random_drop(len(self.label_values), self.label_dropout, random)
         present = np.isin(np.arange(1, len(self.label_values) + 1), case.labels.array) & ~dropped
         labels = np.where(np.append(True, present)[labels], labels, 0)
@@ -100,7 +103,7 @@ class TrainingSamples(Dataset[Sample]):
             torch.from_numpy(np.ascontiguousarray(image))[None],
             torch.from_numpy(labels.astype(np.int64)),
             torch.from_numpy(present.astype(np.float32)),
-            torch.from_numpy(np.ascontiguousarray(valid)).float()[None],
+            torch.from_numpy(np.ascontiguousarray(weight))[None],
         )
 
 
@@ -140,7 +143,7 @@ def make_case(
     """Normalize and pad a case; its labels become indices 1, 2, ... in the order of the model.
 
     The image is padded by mirroring, so that a field of view that leaves the scan shows plausible
-    tissue; those voxels are invalid for the loss.
+    tissue; how much those voxels count in the loss is for the training to say.
     """
     indices = np.zeros(labels.array.shape, np.int32)
     for index, value in enumerate(label_values, start=1):

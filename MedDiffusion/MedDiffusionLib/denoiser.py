@@ -48,17 +48,17 @@ class Denoiser(nn.Module):
         return self._estimate(xt, self.network(xt, t, labels, present).float(), alpha, sigma)
 
     def loss(
-        self, x0: Tensor, labels: Tensor, present: Tensor, valid: Tensor, t: Tensor, noise: Tensor
+        self, x0: Tensor, labels: Tensor, present: Tensor, weight: Tensor, t: Tensor, noise: Tensor
     ) -> Tensor:
-        """Mean squared error of the prediction over valid latent voxels (scalar).
+        """Mean squared error of the prediction over latent voxels, weighted (scalar).
 
-        ``valid``: ``[B, 1, x, y, z]``, 0 outside the scan; such voxels do not count.
+        ``weight``: ``[B, 1, x, y, z]``, how much each voxel counts; 0: not at all.
         """
         alpha, sigma = self.levels(t, x0)
         xt = alpha * x0 + sigma * noise
         prediction = self.network(xt, t, labels, present).float()
         squared = (prediction - self._target(x0, noise, alpha, sigma)).square()
-        return (squared * valid).sum() / (valid.sum() * x0.shape[1]).clamp(min=1)
+        return (squared * weight).sum() / (weight.sum() * x0.shape[1]).clamp(min=1)
 
     def levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at times ``[B]``, shaped to broadcast over ``like``."""

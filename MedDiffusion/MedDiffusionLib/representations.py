@@ -85,12 +85,12 @@ def _interleave(low: Tensor, high: Tensor, axis: int) -> Tensor:
     return pair.reshape(shape)
 
 
-def coarsen_mask(valid: Tensor, factor: int) -> Tensor:
-    """Latent voxels all of whose image voxels are valid.
+def coarsen_mask(weight: Tensor, factor: int) -> Tensor:
+    """The weight of latent voxels: the least of their image voxels'.
 
-    ``valid``: ``[B, 1, X, Y, Z]`` of 0 and 1; returns ``[B, 1, X / factor, ...]``.
+    ``weight``: ``[B, 1, X, Y, Z]`` in [0, 1]; returns ``[B, 1, X / factor, ...]``.
     """
-    return valid if factor == 1 else -functional.max_pool3d(-valid, factor)
+    return weight if factor == 1 else -functional.max_pool3d(-weight, factor)
 
 
 REPRESENTATIONS = {"identity": Identity, "haar": Haar}

@@ -147,13 +147,14 @@ def train(
     samples = TrainingSamples(
         cases, spec, values, Augmentation(**settings["augmentation"]),
         content["label_dropout"], length=2**40, seed=seed,
+        outside_weight=settings["outside_weight"],
     )  # fmt: skip
     loader = DataLoader(samples, batch, sampler=_Counting(iteration * batch), num_workers=1)
     output.mkdir(parents=True, exist_ok=True)
 
     clock = time.monotonic() - seconds
     saved = seconds
-    for image, labels, present, valid in loader:
+    for image, labels, present, weight in loader:
         progress = limits.progress(iteration, seconds)
         if progress >= 1:
             break
@@ -162,7 +163,7 @@ def train(
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * progress))
         random = torch.Generator().manual_seed(seed * 2**32 + iteration)
         loss = _step(
-            denoiser, optimizer, execution, (image, labels, present, valid),
+            denoiser, optimizer, execution, (image, labels, present, weight),
             representation, settings["clip"], random,
         )  # fmt: skip
         iteration += 1
@@ -211,9 +212,9 @@ def _step(
     clip: float,
     random: torch.Generator,
 ) -> float:
-    image, labels, present, valid = sample
+    image, labels, present, weight = sample
     x0 = representation.encode(image)
-    mask = coarsen_mask(valid, representation.factor)
+    mask = coarsen_mask(weight, representation.factor)
     # Stratified times: each batch covers [0, 1] evenly, which lowers the variance of the loss.
     count = len(image)
     t = (torch.arange(count) + torch.rand(count, generator=random)) / count
