@@ -77,8 +77,8 @@ def main() -> None:
                     (real, resample(case.image, grid)),
                 ):
                     back = resample(image, case.image.grid)
-                    dice = segmenter.dice(judge, back, case.labels, case.image.grid)
-                    found.setdefault(name, []).append(dice)
+                    judged = segmenter.dice(judge, back, case.labels, case.image.grid)
+                    found.setdefault(name, []).append(judged)
     plain, plain_real = np.mean(scores["plain"], 0), np.mean(real["plain"], 0)
     rows = []
     for name, dice in scores.items():
