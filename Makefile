@@ -7,6 +7,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+SLICER := .venv/.slicer
+# What Qt, and VTK's pictures without a screen, need on Debian and Ubuntu.
+SYSTEM := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libxkbcommon-x11-0 libdbus-1-3 libfontconfig1 fonts-dejavu-core
 
 .PHONY: demo test lint lock clean
 
@@ -16,7 +19,7 @@ demo: $(READY)
 	  -o demo/volume.nii.gz --preview demo/preview.png --overwrite
 	@echo "The synthetic volume is demo/volume.nii.gz, its picture demo/preview.png."
 
-test: $(READY) lint
+test: $(SLICER) lint
 	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(READY)
@@ -36,6 +39,15 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(READY)
+
+# Slicer's own core libraries, for the tests of what runs in Slicer.
+$(SLICER): $(READY) requirements-slicer.lock
+	@! command -v dpkg >/dev/null || dpkg -s $(SYSTEM) >/dev/null 2>&1 \
+	  || { apt-get update -q && apt-get install -qy $(SYSTEM); } 2>/dev/null >/dev/null \
+	  || { sudo -n apt-get update -q && sudo -n apt-get install -qy $(SYSTEM); } 2>/dev/null >/dev/null \
+	  || { echo "System packages are missing, install them: $(SYSTEM)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-slicer.lock
+	@touch $(SLICER)
 
 lock:
 	rm -rf .venv-lock

@@ -1,4 +1,4 @@
-"""The scene ring on Slicer's own MRML. Run by ``test_scene.py`` in a process of its own."""
+"""The scene ring on Slicer's own MRML."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import slicer
-import vtk
 from numpy.typing import NDArray
 
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+import vtk
+
 from data_factory import AFFINES, two_boxes
-from host.mrml import Mrml, boot
+from host.fixtures import booted_mrml, scene
 from MedDiffusionLib.errors import Cancelled, UserError
 from MedDiffusionLib.labels import match_labels
 from MedDiffusionLib.manifest import Manifest, read_manifest
@@ -24,20 +26,10 @@ from MedDiffusionLib.scene.jobs import PREVIEW_NAME, SceneLogic
 from MedDiffusionLib.scene.label_maps import read_label_node
 from MedDiffusionLib.volume import Kind, Volume
 
+__all__ = ["booted_mrml", "scene"]
+
+pytest_plugins = ("host.isolation",)
 PATIENCE = 60.0
-
-
-@pytest.fixture(scope="session")
-def mrml() -> Iterator[Mrml]:
-    booted = boot()
-    yield booted
-    booted.close()
-
-
-@pytest.fixture(autouse=True)
-def scene(mrml: Mrml) -> Iterator[Any]:
-    yield mrml.scene
-    mrml.scene.Clear(0)
 
 
 @pytest.fixture
@@ -46,14 +38,14 @@ def manifest(tiny_bundle: Path) -> Manifest:
 
 
 @pytest.fixture
-def logic(mrml: Mrml) -> Iterator[SceneLogic]:
-    before = set(mrml.temporary.iterdir())
+def logic(booted_mrml: Any) -> Iterator[SceneLogic]:
+    before = set(booted_mrml.temporary.iterdir())
     made = SceneLogic([sys.executable])
     yield made
     made.cleanup()
     assert not made.busy
     assert made.client.process_id is None
-    assert set(mrml.temporary.iterdir()) == before
+    assert set(booted_mrml.temporary.iterdir()) == before
 
 
 def label_node(scene: Any, labels: Volume, name: str = "drawn") -> Any:
@@ -439,7 +431,7 @@ def test_who_waits_is_told_of_a_cancel(scene: Any, tiny_bundle: Path, logic: Sce
         del slicer.app.processEvents
 
 
-def test_cleanup_leaves_no_observer(scene: Any, mrml: Mrml) -> None:
+def test_cleanup_leaves_no_observer(scene: Any) -> None:
     had = scene.HasObserver(slicer.vtkMRMLScene.StartCloseEvent)
     SceneLogic([sys.executable]).cleanup()
     assert scene.HasObserver(slicer.vtkMRMLScene.StartCloseEvent) == had

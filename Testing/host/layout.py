@@ -1,0 +1,240 @@
+"""The layout manager and the view widgets: real slice and view logics, no windows.
+
+Pictures of the views come from ``host.views``, which draws any of these logics off screen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from host.qmrml import qMRMLWidget
+from host.standin import StandIn, declare, emit
+
+VIEW_SIZE = (400, 300)
+
+_ControllerBar: Any
+_RenderView: Any
+_LayoutFactory: Any
+_ControllerBar, _RenderView, _LayoutFactory = declare(
+    "qMRMLViewControllerBar", "ctkVTKRenderView", "ctkLayoutFactory"
+)
+
+
+class qMRMLAbstractViewWidget(qMRMLWidget, metaclass=StandIn):
+    """A view: what it shows is in its node and logic."""
+
+    def mrmlAbstractViewNode(self) -> Any:
+        return self.__dict__["_node"]
+
+    def logic(self) -> Any:
+        return self.__dict__["_logic"]
+
+    def pauseRender(self) -> None:
+        """Nothing is drawn before a picture is asked for."""
+
+    def resumeRender(self) -> None:
+        """See pauseRender."""
+
+
+class qMRMLSliceControllerWidget(_ControllerBar, metaclass=StandIn):
+    """The bar above a slice view."""
+
+    def sliceLogic(self) -> Any:
+        return self.__dict__["_logic"]
+
+    def mrmlSliceNode(self) -> Any:
+        return self.sliceLogic().GetSliceNode()
+
+    def mrmlSliceCompositeNode(self) -> Any:
+        return self.sliceLogic().GetSliceCompositeNode()
+
+    def fitSliceToBackground(self) -> None:
+        fit(self.sliceLogic())
+
+    def setSliceOffsetValue(self, offset: float) -> None:
+        self.sliceLogic().SetSliceOffset(offset)
+
+    def setSliceVisible(self, visible: bool) -> None:
+        self.mrmlSliceNode().SetSliceVisible(visible)
+
+    def setSliceLink(self, linked: bool) -> None:
+        self.mrmlSliceCompositeNode().SetLinkedControl(linked)
+
+
+class qMRMLSliceWidget(qMRMLAbstractViewWidget, metaclass=StandIn):
+    """A slice view with its controller."""
+
+    def sliceLogic(self) -> Any:
+        return self.logic()
+
+    def mrmlSliceNode(self) -> Any:
+        return self.logic().GetSliceNode()
+
+    def mrmlSliceCompositeNode(self) -> Any:
+        return self.logic().GetSliceCompositeNode()
+
+    def sliceController(self) -> Any:
+        if "_controller" not in self.__dict__:
+            self.__dict__["_controller"] = qMRMLSliceControllerWidget(self)
+            self.__dict__["_controller"].__dict__["_logic"] = self.logic()
+        return self.__dict__["_controller"]
+
+    def fitSliceToBackground(self) -> None:
+        fit(self.logic())
+
+
+class qMRMLThreeDView(_RenderView, metaclass=StandIn):
+    """What a 3D view can be told; it has no window of its own."""
+
+    def mrmlViewNode(self) -> Any:
+        return self.__dict__["_node"]
+
+    def resetFocalPoint(self) -> None:
+        """The picture is framed when it is drawn."""
+
+    def resetCamera(self) -> None:
+        """See resetFocalPoint."""
+
+
+class qMRMLThreeDWidget(qMRMLAbstractViewWidget, metaclass=StandIn):
+    """A 3D view."""
+
+    def viewLogic(self) -> Any:
+        return self.logic()
+
+    def mrmlViewNode(self) -> Any:
+        return self.mrmlAbstractViewNode()
+
+    def threeDView(self) -> Any:
+        if "_view" not in self.__dict__:
+            self.__dict__["_view"] = qMRMLThreeDView(self)
+            self.__dict__["_view"].__dict__["_node"] = self.mrmlViewNode()
+        return self.__dict__["_view"]
+
+
+class qMRMLLayoutManager(_LayoutFactory, metaclass=StandIn):
+    """Follows the scene's layout node: a view logic for each view that a layout names."""
+
+    _defaults = {"enabled": True}  # noqa: RUF012
+
+    def _setup(self) -> None:
+        self.__dict__.update(_scene=None, _slices={}, _views={})
+        self.__dict__["_logic"] = slicer.vtkMRMLLayoutLogic()
+
+    def mrmlScene(self) -> Any:
+        return self.__dict__["_scene"]
+
+    def layoutLogic(self) -> Any:
+        return self.__dict__["_logic"]
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self.__dict__["_scene"] = scene
+        if scene is None:
+            for widget in (*self._slices.values(), *self._views.values()):
+                widget.logic().SetMRMLScene(None)
+            self._slices.clear()
+            self._views.clear()
+        else:
+            # Python cannot give a view logic its node, only let it make one: so before the layout
+            # does. The logics of further 3D views stay without a node.
+            self._add_three_d("1", None)
+        self.layoutLogic().SetMRMLScene(scene)
+        if scene is not None:
+            self.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+
+    def setLayout(self, layout: int) -> None:
+        self.layoutLogic().GetLayoutNode().SetViewArrangement(layout)
+        self._make_views()
+        emit(self, "layoutChanged(int)", layout)
+
+    def sliceViewNames(self) -> tuple[str, ...]:
+        self._make_views()
+        return tuple(node.GetLayoutName() for node in self._nodes("vtkMRMLSliceNode"))
+
+    def sliceWidget(self, name: str) -> Any:
+        self._make_views()
+        return self._slices.get(name)
+
+    def threeDWidget(self, which: int | str) -> Any:
+        self._make_views()
+        if isinstance(which, str):
+            return self._views.get(which)
+        nodes = self._nodes("vtkMRMLViewNode")
+        return self._views[nodes[which].GetLayoutName()] if which < len(nodes) else None
+
+    def mrmlSliceLogics(self) -> Any:
+        return slicer.app.applicationLogic().GetSliceLogics()
+
+    def resetSliceViews(self) -> None:
+        for name in self.sliceViewNames():
+            fit(self.sliceWidget(name).logic())
+
+    def resetThreeDViews(self) -> None:
+        """The pictures are framed when they are drawn."""
+
+    def pauseRender(self) -> None:
+        """Nothing is drawn before a picture is asked for."""
+
+    def resumeRender(self) -> None:
+        """See pauseRender."""
+
+    def _get_layout(self) -> int:
+        node = self.layoutLogic().GetLayoutNode()
+        return int(node.GetViewArrangement()) if node else 0
+
+    def _set_layout(self, layout: int) -> None:
+        self.setLayout(layout)
+
+    def _get_threeDViewCount(self) -> int:
+        return len(self._nodes("vtkMRMLViewNode"))
+
+    def _nodes(self, class_name: str) -> list[Any]:
+        """Return the view nodes of one kind in the present layout."""
+        if self.mrmlScene() is None:
+            return []
+        views = self.layoutLogic().GetViewNodes()
+        nodes = [views.GetItemAsObject(index) for index in range(views.GetNumberOfItems())]
+        return [node for node in nodes if node.IsA(class_name)]
+
+    def _make_views(self) -> None:
+        application = slicer.app.applicationLogic()
+        for node in self._nodes("vtkMRMLSliceNode"):
+            if node.GetLayoutName() not in self._slices:
+                logic = slicer.vtkMRMLSliceLogic()
+                self._slices[node.GetLayoutName()] = make_widget(qMRMLSliceWidget, logic)
+                logic.SetSliceNode(node)
+                application.GetSliceLogics().AddItem(logic)
+                logic.ResizeSliceNode(*VIEW_SIZE)
+                self._slices[node.GetLayoutName()].__dict__["_node"] = node
+        for node in self._nodes("vtkMRMLViewNode"):
+            if node.GetLayoutName() not in self._views:
+                self._add_three_d(node.GetLayoutName(), node)
+
+    def _add_three_d(self, name: str, node: Any) -> None:
+        logic = slicer.vtkMRMLViewLogic()
+        self._views[name] = make_widget(qMRMLThreeDWidget, logic)
+        slicer.app.applicationLogic().GetViewLogics().AddItem(logic)
+        self._views[name].__dict__["_node"] = node or logic.AddViewNode(name)
+
+
+class qSlicerLayoutManager(qMRMLLayoutManager, metaclass=StandIn):
+    """The desktop's layout manager."""
+
+    def _setup(self) -> None:
+        qMRMLLayoutManager._setup(self)
+
+
+def make_widget(cls: Any, logic: Any) -> Any:
+    """Make a view widget around a logic that knows the application and the scene."""
+    logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+    logic.SetMRMLScene(slicer.mrmlScene)
+    widget = cls()
+    widget.__dict__["_logic"] = logic
+    return widget
+
+
+def fit(logic: Any) -> None:
+    logic.FitSliceToBackground(*VIEW_SIZE)
+    logic.SnapSliceOffsetToIJK()
