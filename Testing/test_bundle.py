@@ -69,7 +69,7 @@ def test_a_manifest_without_one_of_its_entries_is_refused(tiny_bundle: Path, key
 def test_an_unknown_part_of_the_architecture_is_refused(tiny_bundle: Path, part: str) -> None:
     edit(tiny_bundle, architecture={**TINY["architecture"], part: "novel"})
     with pytest.raises(UserError, match=f"unknown {part} 'novel'"):
-        read_manifest(tiny_bundle)
+        load_bundle(tiny_bundle)
 
 
 def test_groups_that_do_not_divide_the_channels_are_refused(tiny_bundle: Path) -> None:

@@ -285,16 +285,22 @@ def test_running_out_of_memory_becomes_a_sentence(
     assert events[-1]["message"].startswith("Out of memory")
 
 
-def test_what_libraries_print_does_not_come_between_the_events(tmp_path: Path) -> None:
+def test_what_libraries_print_does_not_come_between_the_events() -> None:
     script = (
         "import MedDiffusionLib.worker as w\n"
         "w.Worker.handle = lambda self, request: print('chatter', flush=True)\n"
-        "w.main(idle_seconds=0.2)"
+        "w.main(idle_seconds=0.5)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], input=b'{"do": "x", "job": 1}\n', capture_output=True
-    )
-    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["ready"]
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(b'{"do": "x", "job": 1}\n')
+        process.stdin.flush()
+        said = process.stdout.read()
+        assert b"chatter" in process.stderr.read()
+    assert [json.loads(line)["event"] for line in said.splitlines()] == ["ready"]
 
 
 def test_an_idle_worker_goes_to_rest_by_itself() -> None:

@@ -132,7 +132,11 @@ def write_sample(
     for path, volume, channel in zip(paths, sample.volumes, bundle.manifest.channels, strict=True):
         facts = provenance(request.source.name, settings, bundle, sample.index, channel.name)
         write_json(provenance_path(path), {**facts, **made_on(execution)})
-        write_volume(path, volume)
+        try:
+            write_volume(path, volume)
+        except BaseException:
+            provenance_path(path).unlink(missing_ok=True)
+            raise
     if request.preview is not None:
         colors = {label.value: label.color for label in bundle.manifest.labels}
         previews = result_paths(request.preview, settings, bundle)[sample.index]

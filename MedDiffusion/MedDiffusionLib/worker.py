@@ -168,8 +168,8 @@ def main(idle_seconds: float = IDLE_SECONDS) -> int:
                 requests.put(request)
         os._exit(0)
 
-    threading.Thread(target=read, daemon=True).start()
     send({"event": "ready", "protocol": PROTOCOL})
+    threading.Thread(target=read, daemon=True).start()
     while True:
         try:
             request = requests.get(timeout=idle_seconds)
