@@ -12,6 +12,7 @@ creates on its own (actions of a menu, children of a loaded form) behave in the 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import enum
 import functools
 import inspect
@@ -191,10 +192,21 @@ def make_like_int(enumeration: Any) -> None:
     enumeration.__index__ = lambda self: int(self.value)
 
 
+def keep_none_alive() -> None:
+    """Give None references to spare: PySide6 takes one away with each call that returns nothing.
+
+    It is built for Pythons in which None cannot die (3.12 and later); before, some ten thousand
+    calls end the process with "deallocating None".
+    """
+    if sys.version_info < (3, 12) and sys.implementation.name == "cpython":
+        ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
+
+
 def install() -> None:
     """Change Qt's classes; once per process."""
     if "delete" in vars(QtCore.QObject):
         return
+    keep_none_alive()
     for cls in qobject_classes():
         patch_members(cls)
         cls.__setattr__ = set_attribute

@@ -92,7 +92,7 @@ def _from_segmentation(
                 f"{segment.GetName()} was taken there, being later in the list."
             )
         array[mask] = value
-        segments.append(Segment(value, segment.GetName(), _code(segment)))
+        segments.append(Segment(value, segment.GetName(), segment_code(segment)))
     return array, _image_affine(geometry), tuple(segments), tuple(warnings)
 
 
@@ -152,7 +152,8 @@ def _image_affine(image: slicer.vtkOrientedImageData) -> NDArray[np.float64]:
     return affine
 
 
-def _code(segment: slicer.vtkSegment) -> str:
+def segment_code(segment: slicer.vtkSegment) -> str:
+    """The terminology code of a segment as manifests write it; empty without one."""
     entry = vtk.mutable("")
     segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), entry)
     return terminology_code(str(entry))

@@ -1,0 +1,140 @@
+"""MedDiffusion: turns a label map into a synthetic MR or CT volume.
+
+Slicer finds its module here; what it does lies in MedDiffusionLib.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+
+from MedDiffusionLib.scene.jobs import SynthesisJob
+
+
+class MedDiffusion(ScriptedLoadableModule):
+    """What Slicer knows of the module before it is opened."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("MedDiffusion")
+        parent.categories = ["Image Synthesis"]
+        parent.dependencies = ["Segmentations", "VolumeRendering", "SampleData"]
+        parent.contributors = ["MedDiffusion contributors"]
+        parent.helpText = _(
+            "Turns a label map into a synthetic MR or CT volume: choose a model, draw or load a "
+            "label map, press Synthesize. It works offline. Synthetic volumes are for research, "
+            "teaching and software testing, not for diagnosis."
+        )
+        parent.acknowledgementText = _(
+            "After Med-DDPM (Dorjsembe et al. 2024, doi:10.1109/JBHI.2024.3385504) and Medical "
+            "Diffusion (Khader et al. 2023, Scientific Reports 13:7303). Each model's card names "
+            "the data that it was trained on, and its license."
+        )
+        slicer.app.connect("startupCompleted()", _register_sample_data)
+
+
+def _register_sample_data() -> None:
+    from MedDiffusionLib.widget.examples import register_sample_data
+
+    register_sample_data()
+
+
+class MedDiffusionWidget(ScriptedLoadableModuleWidget):
+    """The module's panel; MedDiffusionLib.widget.panel does the work."""
+
+    def setup(self) -> None:
+        from MedDiffusionLib.widget.panel import Panel
+        from MedDiffusionLib.widget.runner import shared_runner
+
+        ScriptedLoadableModuleWidget.setup(self)
+        form = slicer.util.loadUI(self.resourcePath("UI/MedDiffusion.ui"))
+        self.layout.addWidget(form)
+        self.ui = slicer.util.childWidgetVariables(form)
+        form.setMRMLScene(slicer.mrmlScene)
+        self.logic = MedDiffusionLogic()
+        self.panel = Panel(self.ui, self.logic, shared_runner())
+
+    def enter(self) -> None:
+        self.panel.enter()
+
+    def exit(self) -> None:
+        self.panel.exit()
+
+    def cleanup(self) -> None:
+        self.panel.cleanup()
+        self.logic.cleanup()
+
+
+class MedDiffusionLogic(ScriptedLoadableModuleLogic):
+    """Syntheses from a script::
+
+        logic = MedDiffusionLogic()
+        volumes = logic.synthesize(labelNode, samples=2, seed=7)
+
+    All logics and the panel share one worker process, which keeps the model loaded.
+    """
+
+    def synthesize(self, labelNode: Any, *arguments: Any, **options: Any) -> list[Any]:  # noqa: N803
+        """Make volumes from a segmentation or label map node; waits, but keeps Slicer alive.
+
+        Takes what startSynthesis takes. Raises MedDiffusionLib.errors.UserError with a sentence
+        when it fails, Cancelled when it is cancelled.
+        """
+        from MedDiffusionLib.widget.runner import shared_runner
+
+        return shared_runner().scene_logic.synthesize(labelNode, *arguments, **options)
+
+    def startSynthesis(  # noqa: N802
+        self,
+        labelNode: Any,  # noqa: N803
+        *arguments: Any,
+        **options: Any,
+    ) -> SynthesisJob:
+        """Start and return at once: the job has callbacks and ``cancel()``.
+
+        Arguments: model="hippocampus-mr", samples=1, seed=0, steps=None, sampler=None,
+        guidance=None, device="auto", segments=None, labels=None, native=False; they are explained
+        at MedDiffusionLib.scene.jobs.SceneLogic.startSynthesis.
+        """
+        from MedDiffusionLib.widget.runner import shared_runner
+
+        return shared_runner().start_synthesis(labelNode, *arguments, **options)
+
+    def cleanup(self) -> None:
+        """End the worker process and everything that it does."""
+        from MedDiffusionLib.widget.runner import close_runner
+
+        close_runner()
+
+
+class MedDiffusionTest(ScriptedLoadableModuleTest):
+    """The self-test: the whole path, with the bundled model and its example."""
+
+    def setUp(self) -> None:
+        slicer.mrmlScene.Clear(0)
+
+    def test_synthesis_from_the_example(self) -> None:
+        from MedDiffusionLib.manifest import read_manifest
+        from MedDiffusionLib.models import find_model
+        from MedDiffusionLib.widget.examples import add_example, example_for
+        from MedDiffusionLib.widget.views import source_volume
+
+        model = "hippocampus-mr"
+        example = example_for(model)
+        assert example is not None
+        labels = add_example(read_manifest(find_model(model)), *example)
+        self.delayDisplay("The example label map is loaded")
+        volumes = MedDiffusionLogic().synthesize(labels, model, samples=1, seed=1, steps=2)
+        self.assertEqual(len(volumes), 1)
+        compare = slicer.modules.volumes.logic().CompareVolumeGeometry
+        self.assertEqual(compare(volumes[0], source_volume(labels)), "")
+        self.assertGreater(slicer.util.arrayFromVolume(volumes[0]).std(), 0)
+        self.delayDisplay("The synthetic volume lies on its label map")

@@ -1,0 +1,1 @@
+"""The module's panel. Imports qt, ctk and slicer, never torch."""

@@ -1,0 +1,64 @@
+"""A model's card as rich text for labels."""
+
+from __future__ import annotations
+
+from html import escape
+
+from slicer.i18n import tr as _
+
+from ..manifest import Manifest
+
+
+def short_card(manifest: Manifest) -> str:
+    """What one wants to know before drawing: what it makes, from which labels, how large."""
+    content = manifest.content
+    labels = "&nbsp; ".join(
+        f'<span style="background-color:rgb{label.color}">&nbsp;&nbsp;&nbsp;</span>&nbsp;'
+        f"{escape(label.name)}"
+        for label in manifest.labels
+    )
+    spacing = manifest.grid.spacing
+    size = [n * s for n, s in zip(manifest.grid.size, spacing, strict=True)]
+    makes = ", ".join(f"{channel.name} ({channel.units})" for channel in manifest.channels)
+    rows = [
+        (_("Makes"), escape(makes)),
+        (_("Labels"), labels),
+        (_("Field of view"), f"{_product(size)} mm, {_product(spacing)} mm " + _("voxels")),
+        (_("License"), escape(content["license"])),
+    ]
+    title = f"<b>{escape(content['title'])}</b><br>{escape(content['description'])}"
+    return title + _table(rows)
+
+
+def full_card(manifest: Manifest) -> str:
+    """The rest: where the model comes from, and what was measured."""
+    content = manifest.content
+    sampling, training = content["sampling"], content["training"]
+    rows = [
+        (_("Version"), escape(content["version"])),
+        (
+            _("Recommended"),
+            _("{sampler}, {steps} steps, guidance {guidance}").format(
+                sampler=escape(sampling["sampler"]),
+                steps=sampling["steps"],
+                guidance=f"{sampling['guidance']:g}",
+            ),
+        ),
+        (_("Trained on"), escape(training["data"])),
+        (_("Cases"), str(training["cases"])),
+        (_("Attribution"), escape(content["attribution"])),
+        *((escape(f["name"]), escape(str(f["value"]))) for f in content["figures"]),
+    ]
+    return _table(rows)
+
+
+def _product(numbers: list[float] | tuple[float, ...]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    cells = "".join(
+        f'<tr><td style="padding-right:8px">{name}</td><td>{value}</td></tr>'
+        for name, value in rows
+    )
+    return f"<table>{cells}</table>"

@@ -1,0 +1,85 @@
+"""The segment editor inside the panel, with the order of calls that it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import vtk
+from slicer.util import VTKObservationMixin
+
+from .views import show_filled, source_volume
+
+TAG = "MedDiffusion"
+
+
+class Editor(VTKObservationMixin):
+    """Draws in the chosen segmentation; apart from the Segment Editor module's own choices."""
+
+    def __init__(self, layout: Any) -> None:
+        VTKObservationMixin.__init__(self)
+        self.widget = slicer.qMRMLSegmentEditorWidget()
+        self.widget.setMaximumNumberOfUndoStates(10)
+        self.widget.segmentationNodeSelectorVisible = False
+        self.widget.switchToSegmentationsButtonVisible = False
+        layout.addWidget(self.widget)
+        self._node: Any = None
+        self._effect = ""
+        self._select_node()
+        self.widget.setMRMLScene(slicer.mrmlScene)
+
+    def enter(self) -> None:
+        self.widget.installKeyboardShortcuts()
+        self._select_node()
+        self.widget.updateWidgetFromMRML()
+
+    def exit(self) -> None:
+        self.widget.setActiveEffect(None)
+        self.widget.uninstallKeyboardShortcuts()
+        self.widget.removeViewObservations()
+
+    def edit(self, segmentation: Any) -> None:
+        """Draw in this segmentation, on the volume that it has its geometry from."""
+        if self._node is None:
+            return
+        if self.widget.segmentationNode() is not segmentation:
+            self.widget.setSegmentationNode(segmentation)
+            volume = source_volume(segmentation)
+            if volume is not None:
+                self.widget.setSourceVolumeNode(volume)
+        self.widget.enabled = segmentation is not None
+
+    def on_start_close(self) -> None:
+        """The scene closes: let go of everything in it."""
+        self.widget.setSegmentationNode(None)
+        self.widget.removeViewObservations()
+        self.removeObservers()
+        self._node = None
+
+    def cleanup(self) -> None:
+        self.removeObservers()
+        node, self._node = self._node, None
+        self.widget.setMRMLSegmentEditorNode(None)
+        self.widget.setMRMLScene(None)
+        if node is not None and node.GetScene() is not None:
+            slicer.mrmlScene.RemoveNode(node)
+
+    def _select_node(self) -> None:
+        node = slicer.mrmlScene.GetSingletonNode(TAG, "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(TAG)
+            node = slicer.mrmlScene.AddNode(node)
+        if node is not self._node:
+            self.removeObservers()
+            self._node = node
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_modified)
+            self.widget.setMRMLSegmentEditorNode(node)
+
+    def _on_modified(self, node: Any, _event: Any) -> None:
+        """Who takes up a brush must see what is drawn, whatever the results show."""
+        effect = node.GetActiveEffectName() or ""
+        if effect and effect != self._effect:
+            show_filled(node.GetSegmentationNode())
+        self._effect = effect

@@ -1,0 +1,147 @@
+"""The panel: its four sections, and the parameter node that they share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+import vtk
+from slicer.util import VTKObservationMixin
+
+from .label_panel import LabelPanel
+from .model_panel import ModelPanel
+from .parameters import Parameters
+from .results_panel import ResultsPanel
+from .runner import Runner
+from .synthesis_panel import SynthesisPanel
+
+
+class Panel(VTKObservationMixin):
+    """Connects the sections; ``logic`` is the module's, which owns the parameter node."""
+
+    def __init__(self, ui: Any, logic: Any, runner: Runner) -> None:
+        VTKObservationMixin.__init__(self)
+        self._ui = ui
+        self._logic = logic
+        self.parameters: Any = None
+        self._gui_tag: int | None = None
+        self._entered = False
+        self._showing = False
+        self._imported = False
+        self.models = ModelPanel(ui, self.show)
+        self.labels = LabelPanel(ui, runner, self.models, self._on_fit)
+        self.results = ResultsPanel(ui)
+        self.synthesis = SynthesisPanel(
+            ui,
+            runner,
+            self.models,
+            self.labels,
+            self.results.show_label_outlines,
+            lambda nodes: self.results.choose(nodes[0]),
+        )
+        scene = slicer.mrmlScene
+        for event, react in (
+            (scene.StartCloseEvent, self._on_start_close),
+            (scene.EndCloseEvent, self._on_end_close),
+            (scene.EndImportEvent, self._on_end_import),
+            (scene.EndBatchProcessEvent, self._on_end_batch),
+            (scene.NodeAddedEvent, self._on_nodes_changed),
+            (scene.NodeRemovedEvent, self._on_nodes_changed),
+        ):
+            # After the node selectors, which must know the nodes by then.
+            self.addObserver(scene, event, react, priority=-10.0)
+        self._connect()
+
+    def enter(self) -> None:
+        self._entered = True
+        self._connect()
+        self.models.refresh()
+        self.show()
+        self.labels.editor.enter()
+
+    def exit(self) -> None:
+        """The parameters stay connected: a synthesis goes on while one looks at other modules."""
+        self._entered = False
+        self.labels.editor.exit()
+
+    def show(self) -> None:
+        """Bring every section up to the parameter node."""
+        if self._showing:
+            return
+        self._showing = True
+        try:
+            self.models.show()
+            self.labels.show()
+            self.results.show()
+            self.synthesis.show()
+        finally:
+            self._showing = False
+
+    def cleanup(self) -> None:
+        """Leave nothing behind: no observer, job, timer or node of the panel's own."""
+        self.synthesis.cleanup()
+        self.results.cleanup()
+        node = self.parameters.parameterNode if self.parameters is not None else None
+        self._disconnect()
+        self.removeObservers()
+        self.labels.cleanup()
+        if node is not None and node.GetScene() is not None:
+            slicer.mrmlScene.RemoveNode(node)
+
+    def _connect(self) -> None:
+        if self.parameters is None:
+            wrapper: Any = Parameters  # What the decorator makes of it, type checkers do not see.
+            parameters = wrapper(self._logic.getParameterNode())
+            self.parameters = parameters
+            self._gui_tag = parameters.connectGui(self._ui)
+            node = parameters.parameterNode
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_modified)
+            self._hand_out(parameters)
+
+    def _disconnect(self) -> None:
+        if self.parameters is not None:
+            node = self.parameters.parameterNode
+            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_modified)
+            if self._gui_tag is not None:
+                self.parameters.disconnectGui(self._gui_tag)
+            self.parameters, self._gui_tag = None, None
+            self._hand_out(None)
+
+    def _hand_out(self, parameters: Any) -> None:
+        for section in (self.models, self.labels, self.results, self.synthesis):
+            section.set_parameters(parameters)
+
+    def _on_modified(self, _caller: Any, _event: Any) -> None:
+        self.show()
+
+    def _on_fit(self) -> None:
+        if not self._showing:
+            self.synthesis.show()
+
+    def _on_nodes_changed(self, _caller: Any, _event: Any) -> None:
+        scene = slicer.mrmlScene
+        if not scene.IsBatchProcessing() and self.parameters is not None:
+            self.results.show()
+
+    def _on_start_close(self, _caller: Any, _event: Any) -> None:
+        self._disconnect()
+        self.labels.editor.on_start_close()
+
+    def _on_end_import(self, caller: Any, event: Any) -> None:
+        """A scene was loaded, maybe with a parameter node of its own."""
+        self._imported = True
+        self._on_end_batch(caller, event)
+
+    def _on_end_batch(self, caller: Any, event: Any) -> None:
+        """A bundle's nodes are only shown by the selectors once all of it is read."""
+        if self._imported and not slicer.mrmlScene.IsBatchProcessing():
+            self._imported = False
+            self._on_end_close(caller, event)
+        else:
+            self._on_nodes_changed(caller, event)
+
+    def _on_end_close(self, _caller: Any, _event: Any) -> None:
+        self._disconnect()
+        self._connect()
+        if self._entered:
+            self.labels.editor.enter()
