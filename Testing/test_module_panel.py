@@ -14,7 +14,7 @@ from host.fixtures import host, started_host
 from MedDiffusionLib.errors import UserError
 from MedDiffusionLib.labels import match_labels
 from MedDiffusionLib.manifest import read_manifest
-from module_panel import choose_model, module, paint, panel, tiny, wait
+from module_panel import choose_model, module, paint, panel, synthesize, tiny, wait
 
 __all__ = ["host", "module", "panel", "started_host", "tiny"]
 
@@ -133,7 +133,7 @@ def test_the_fit_agrees_with_the_engine(
         fits = True
     except UserError:
         fits = False
-    assert describe_fit(node, manifest).ok is fits
+    assert describe_fit(node, manifest, {}).ok is fits
 
 
 def test_the_fit_is_told_quickly_for_a_large_label_map(host: Any, tiny: Path) -> None:
@@ -145,7 +145,7 @@ def test_the_fit_is_told_quickly_for_a_large_label_map(host: Any, tiny: Path) ->
     array[200:220] = 2
     node = add_label_map("large", array)
     start = time.perf_counter()
-    fit = describe_fit(node, read_manifest(tiny))
+    fit = describe_fit(node, read_manifest(tiny), {})
     print(f"fit of 400 x 400 x 400 voxels: {1000 * (time.perf_counter() - start):.0f} ms")
     assert fit.ok
 
@@ -268,3 +268,69 @@ def test_a_stroke_is_looked_at_once_however_many_settings_change(
     for seed in range(5):
         panel.ui.seedSpinBox.value = 10 + seed
     assert len(looks) == 1
+
+
+def table(panel: Any) -> dict[str, str]:
+    """The rows of the table of foreign labels: what is chosen for each."""
+    form = panel.ui.tableRows.layout()
+    widgets = [form.itemAt(index).widget() for index in range(form.count())]
+    pairs = zip(widgets[::2], widgets[1::2], strict=True)
+    return {label.text: choice.currentText for label, choice in pairs}
+
+
+def tell(panel: Any, row: int, text: str) -> None:
+    choice = panel.ui.tableRows.layout().itemAt(2 * row + 1).widget()
+    choice.currentIndex = choice.findText(text)
+
+
+def test_foreign_labels_are_told_in_a_table_and_keep_their_meaning(host: Any, panel: Any) -> None:
+    array = np.zeros((16, 16, 16), np.int16)
+    array[4:8, 4:12, 4:12], array[8:12, 4:12, 4:12], array[12:14] = 7, 3, 9
+    node = add_label_map("foreign", array)
+    assert not panel.ui.tableSection.visible
+    panel.panel.parameters.label_node = node
+    assert table(panel) == {"3": "choose…", "7": "choose…", "9": "choose…"}
+    assert panel.ui.fitLabel.text.startswith("foreign has 3, 7, 9, which tiny does not know")
+    tell(panel, 0, "posterior")
+    tell(panel, 1, "anterior")
+    assert panel.ui.fitLabel.text.startswith("foreign has 9, which tiny does not know")
+    assert not panel.ui.synthesizeButton.enabled
+    panel.ui.leaveOutButton.click()
+    assert table(panel) == {"3": "posterior", "7": "anterior", "9": "leave out"}
+    assert panel.ui.fitLabel.text == "✓ foreign fits the model: anterior, posterior."
+    told = synthesize_to_array(host, panel)
+
+    own = np.zeros_like(array)
+    own[array == 7], own[array == 3] = 1, 2
+    panel.panel.parameters.label_node = add_label_map("own", own)
+    assert not panel.ui.tableSection.visible
+    assert (synthesize_to_array(host, panel) == told).all()
+
+
+def synthesize_to_array(host: Any, panel: Any) -> Any:
+    import slicer.util
+
+    synthesize(host, panel)
+    assert panel.ui.statusLabel.text == ""
+    return slicer.util.arrayFromVolume(panel.panel.parameters.result).copy()
+
+
+def test_a_foreign_segment_is_told_by_its_name(host: Any, panel: Any) -> None:
+    panel.ui.newCanvasButton.click()
+    paint(panel, "anterior", "posterior")
+    segment = panel.panel.parameters.label_node.GetSegmentation().GetSegment("posterior")
+    segment.SetName("liver")
+    segment.SetTag("TerminologyEntry", "")
+    panel.panel.labels.look()
+    assert table(panel) == {"liver": "choose…"}
+    tell(panel, 0, "posterior")
+    assert panel.panel.labels.fit.told == {"liver": "posterior"}
+    synthesize(host, panel)
+    assert (panel.ui.statusLabel.text, panel.ui.resultList.count) == ("", 1)
+
+
+def test_an_image_taken_for_a_label_map_gets_no_thousand_rows(panel: Any) -> None:
+    array = np.arange(16**3, dtype=np.int16).reshape(16, 16, 16)
+    panel.panel.parameters.label_node = add_label_map("image", array)
+    assert not panel.ui.tableSection.visible
+    assert "which tiny does not know" in panel.ui.fitLabel.text

@@ -141,7 +141,7 @@ def test_segment_names_that_match_nothing_are_listed(
 ) -> None:
     node = segmentation(scene, two_boxes(), {1: "liver", 2: "posterior"})
     with pytest.raises(UserError, match="liver"):
-        logic.startSynthesis(node, str(tiny_bundle))
+        logic.synthesize(node, str(tiny_bundle))
     with pytest.raises(UserError, match="no segment spleen"):
         logic.startSynthesis(node, str(tiny_bundle), labels={"spleen": "anterior"})
     job = logic.startSynthesis(node, str(tiny_bundle), labels={"liver": "anterior"})

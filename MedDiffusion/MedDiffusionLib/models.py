@@ -17,16 +17,10 @@ def user_folder() -> Path:
 def resources_folder() -> Path:
     """The folder of presets, examples and bundled models.
 
-    It lies in the package once pip installed it, beside the package in an installed extension,
-    and at the top level of the source tree.
+    It lies in the package once pip or CMake installed it, and at the top level of the source tree.
     """
     package = Path(__file__).parent
-    candidates = [
-        package / "Resources",
-        package.parent / "Resources",
-        package.parents[1] / "Resources",
-    ]
-    for folder in candidates:
+    for folder in (package / "Resources", package.parents[1] / "Resources"):
         if (folder / "Models").is_dir():
             return folder
     raise UserError(f"{package} is installed without its Resources folder: install it anew.")

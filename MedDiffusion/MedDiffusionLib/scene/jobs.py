@@ -14,7 +14,6 @@ from typing import Any
 import slicer
 
 from ..errors import Cancelled, UserError
-from ..labels import match_labels
 from ..manifest import Manifest, read_manifest
 from ..models import find_model
 from ..protocol import put_volume, take_volume
@@ -141,12 +140,12 @@ class SceneLogic:
 
         ``segments`` are segment IDs (None: all); ``labels`` maps label values, or segment names, to
         the model's label names or to "background". The rest is what ``meddiffusion synthesize``
-        calls by the same names. Raises UserError where the label map does not fit.
+        calls by the same names. Raises UserError where there is no such model or nothing drawn;
+        labels that match nothing are for the worker to find, and reach ``onFailed``.
         """
-        manifest = read_manifest(find_model(model))
+        find_model(model)
         source = read_label_node(labelNode, segments)
         told = _by_value(labels or {}, source)
-        match_labels(source.labels, manifest, told)
         job = SynthesisJob(self, source, labelNode.GetName())
         settings = {
             "samples": samples, "seed": seed, "steps": steps, "sampler": sampler,
@@ -264,12 +263,14 @@ class SceneLogic:
 
 def _by_value(labels: Mapping[int | str, str], source: LabelInput) -> dict[int, str]:
     """The table with label values in place of segment names."""
-    values = {segment.name: segment.value for segment in source.labels.segments}
+    segments = source.labels.segments
     told: dict[int, str] = {}
     for key, name in labels.items():
-        if isinstance(key, str) and key not in values:
-            raise UserError(f"There is no segment {key}: the label map has {', '.join(values)}.")
-        told[values[key] if isinstance(key, str) else key] = name
+        values = [s.value for s in segments if s.name == key] if isinstance(key, str) else [key]
+        if not values:
+            names = ", ".join(segment.name for segment in segments)
+            raise UserError(f"There is no segment {key}: the label map has {names}.")
+        told |= dict.fromkeys(values, name)
     return told
 
 

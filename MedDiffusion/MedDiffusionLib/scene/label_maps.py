@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import slicer
@@ -12,9 +13,15 @@ import vtk.util.numpy_support
 from numpy.typing import NDArray
 
 from ..errors import UserError
+from ..labels import values_in
 from ..segments import terminology_code
 from ..volume import Kind, Segment, Volume
 from .geometry import node_affine, world_affine
+
+LOOKED_AT = 2**24
+"""Voxels that a quick look takes in: 0.03 s."""
+LATTICE_TOLERANCE = 1e-4
+"""How far, in voxels, two lattices may lie apart and still be one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,19 +60,50 @@ def read_label_node(
     return LabelInput(labels, affine, node.GetID(), warnings)
 
 
-_Read = tuple[NDArray[np.int32], NDArray[np.float64], tuple[Segment, ...], tuple[str, ...]]
+_Read = tuple[NDArray, NDArray[np.float64], tuple[Segment, ...], tuple[str, ...]]
+
+
+def drawn_labels(node: slicer.vtkMRMLDisplayableNode) -> tuple[list[int], tuple[Segment, ...]]:
+    """What :func:`read_label_node` would find: the values that have voxels, and the segments.
+
+    A quick look: in images of more than ``LOOKED_AT`` voxels at every second, third, ... one.
+    """
+    if isinstance(node, slicer.vtkMRMLLabelMapVolumeNode):
+        image = node.GetImageData()
+        return (values_in(_sparse(image)) if image is not None else []), ()
+    segmentation = node.GetSegmentation()
+    ids = segmentation.GetSegmentIDs()
+    drawn, segments, looked = [], [], dict[int, list[int]]()
+    for value, segment_id in enumerate(ids, start=1):
+        segment = segmentation.GetSegment(segment_id)
+        segments.append(Segment(value, segment.GetName(), segment_code(segment)))
+        image = segment.GetRepresentation(_binary())
+        if image is None:
+            # A surface, say, becomes a binary label map when it is read.
+            surface = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+            if segment.GetRepresentation(surface) is not None:
+                drawn.append(value)
+        elif not image.IsEmpty():
+            layer = hash(image)
+            if layer not in looked:
+                looked[layer] = values_in(_sparse(image))
+            if segment.GetLabelValue() in looked[layer]:
+                drawn.append(value)
+    return drawn, tuple(segments)
 
 
 def _from_volume(node: slicer.vtkMRMLLabelMapVolumeNode) -> _Read:
     if node.GetImageData() is None:
         raise UserError(f"{node.GetName()} has no voxels: choose another label map.")
     array = slicer.util.arrayFromVolume(node).transpose()
-    whole = array.astype(np.int32)
-    if not (whole == array).all():
-        raise UserError(
-            f"{node.GetName()} holds values that are no whole numbers: it is no label map."
-        )
-    return whole, node_affine(node), (), ()
+    if not np.issubdtype(array.dtype, np.integer):
+        whole = array.astype(np.int32)
+        if not (whole == array).all():
+            raise UserError(
+                f"{node.GetName()} holds values that are no whole numbers: it is no label map."
+            )
+        array = whole
+    return array, node_affine(node), (), ()
 
 
 def _from_segmentation(
@@ -79,21 +117,85 @@ def _from_segmentation(
     if not chosen:
         raise UserError(f"No segment of {node.GetName()} is selected: select at least one.")
     geometry = _reference_geometry(node, chosen)
-    array = np.zeros(geometry.GetDimensions(), np.int32)
-    segments: list[Segment] = []
+    if not segmentation.ContainsRepresentation(_binary()):
+        node.CreateBinaryLabelmapRepresentation()
+    found = [segmentation.GetSegment(segment_id) for segment_id in chosen]
+    names = [segment.GetName() for segment in found]
+    # Of the memory layout of VTK's images, so that whole lines are copied.
+    array = np.zeros(geometry.GetDimensions(), np.min_scalar_type(len(chosen)), order="F")
     warnings: list[str] = []
-    for value, segment_id in enumerate(chosen, start=1):
-        segment = segmentation.GetSegment(segment_id)
-        mask = _mask(node, segment_id, geometry)
-        for earlier in np.unique(array[mask & (array > 0)]):
-            count = int((mask & (array == earlier)).sum())
-            warnings.append(
-                f"{segments[earlier - 1].name} and {segment.GetName()} overlap in {count} voxels: "
-                f"{segment.GetName()} was taken there, being later in the list."
+    numbered = enumerate(found, start=1)
+    for image, group in groupby(numbered, lambda item: item[1].GetRepresentation(_binary())):
+        # Segments of one layer do not overlap: they are taken over together.
+        if image is not None and not image.IsEmpty():
+            values = {segment.GetLabelValue(): value for value, segment in group}
+            region, patch = _patch(image, values, geometry, node.GetName())
+            warnings += _paint(array[region], patch.astype(array.dtype, copy=False), names)
+    segments = tuple(
+        Segment(value, segment.GetName(), segment_code(segment))
+        for value, segment in enumerate(found, start=1)
+    )
+    return array, _image_affine(geometry), segments, tuple(warnings)
+
+
+def _paint(under: NDArray, patch: NDArray, names: list[str]) -> list[str]:
+    """Put the labels of ``patch`` (0: none) over those in place; a sentence per pair that meets."""
+    painted = patch > 0
+    meeting = painted & (under > 0) if under.any() else np.zeros(1, bool)
+    sentences = []
+    if meeting.any():
+        pairs = np.stack([under[meeting], patch[meeting]])
+        for (earlier, later), count in zip(*_count_columns(pairs), strict=True):
+            sentences.append(
+                f"{names[earlier - 1]} and {names[later - 1]} overlap in {count} voxels: "
+                f"{names[later - 1]} was taken there, being later in the list."
             )
-        array[mask] = value
-        segments.append(Segment(value, segment.GetName(), segment_code(segment)))
-    return array, _image_affine(geometry), tuple(segments), tuple(warnings)
+    np.copyto(under, patch, where=painted)
+    return sentences
+
+
+def _count_columns(pairs: NDArray) -> tuple[NDArray, NDArray]:
+    columns, counts = np.unique(pairs, axis=1, return_counts=True)
+    return columns.T, counts
+
+
+def _patch(
+    image: slicer.vtkOrientedImageData,
+    values: Mapping[int, int],
+    geometry: slicer.vtkOrientedImageData,
+    name: str,
+) -> tuple[tuple[slice, ...], NDArray]:
+    """A layer's labels, its values replaced, and where they lie in the reference geometry.
+
+    On the reference's own lattice voxels are copied; else they are resampled, nearest neighbor.
+    """
+    relative = np.linalg.inv(_image_affine(geometry)) @ _image_affine(image)
+    first = np.rint(relative[:3, 3])
+    same_lattice = np.eye(4)
+    same_lattice[:3, 3] = first
+    if not np.allclose(relative, same_lattice, atol=LATTICE_TOLERANCE):
+        on_grid = slicer.vtkOrientedImageData()
+        resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+        fits = resample(image, geometry, on_grid)
+        if not fits or on_grid.GetDimensions() != geometry.GetDimensions():
+            raise UserError(f"A segment of {name} cannot be resampled to its reference.")
+        image, first = on_grid, np.zeros(3)
+    start = first.astype(int)
+    size = np.array(geometry.GetDimensions())
+    low = np.clip(start, 0, size)
+    high = np.clip(start + image.GetDimensions(), low, size)
+    region = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    inside = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
+    return region, _replaced(_voxels(image)[inside], values)
+
+
+def _replaced(array: NDArray, values: Mapping[int, int]) -> NDArray:
+    """Segment label values as the label map's; what belongs to no chosen segment is 0."""
+    highest = max(max(values), int(array.max()) if array.size else 0)
+    table = np.zeros(highest + 1, np.min_scalar_type(max(values.values())))
+    for old, new in values.items():
+        table[old] = new
+    return table[array]
 
 
 def _reference_geometry(
@@ -122,24 +224,20 @@ def _reference_geometry(
     return geometry
 
 
-def _mask(
-    node: slicer.vtkMRMLSegmentationNode, segment_id: str, geometry: slicer.vtkOrientedImageData
-) -> NDArray[np.bool_]:
-    """``[i, j, k]`` on the geometry: where the segment is."""
-    nothing = np.zeros(geometry.GetDimensions(), bool)
-    image = slicer.vtkOrientedImageData()
-    binary = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-    if not node.GetSegmentation().ContainsRepresentation(binary):
-        node.CreateBinaryLabelmapRepresentation()
-    if not node.GetBinaryLabelmapRepresentation(segment_id, image) or image.IsEmpty():
-        return nothing
-    on_grid = slicer.vtkOrientedImageData()
-    resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
-    if not resample(image, geometry, on_grid) or on_grid.GetDimensions() != nothing.shape:
-        raise UserError(f"A segment of {node.GetName()} cannot be resampled to its reference.")
-    scalars = vtk.util.numpy_support.vtk_to_numpy(on_grid.GetPointData().GetScalars())
-    mask: NDArray[np.bool_] = scalars.reshape(nothing.shape[::-1]).transpose() > 0
-    return mask
+def _binary() -> str:
+    return slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+
+
+def _voxels(image: vtk.vtkImageData) -> NDArray:
+    """``[i, j, k]``, the image's own memory."""
+    scalars = vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+    return scalars.reshape(image.GetDimensions()[::-1]).transpose()
+
+
+def _sparse(image: vtk.vtkImageData) -> NDArray:
+    """Some of an image's voxels, in no order."""
+    voxels = _voxels(image).ravel(order="K")
+    return voxels[:: max(1, -(-voxels.size // LOOKED_AT))]
 
 
 def _image_affine(image: slicer.vtkOrientedImageData) -> NDArray[np.float64]:

@@ -19,6 +19,7 @@ from .examples import add_example, example_for
 from .fit import Fit, describe_fit
 from .gui import allow
 from .install import cost, install_missing, missing
+from .label_table import LabelTable
 from .model_panel import ModelPanel
 from .parameters import MAX_SEED
 from .runner import Runner
@@ -45,6 +46,7 @@ class LabelPanel(VTKObservationMixin):
         self._looked: tuple[Any, ...] = ()
         self.fit = Fit(False, "")
         self.editor = Editor(ui.editorSection.layout())
+        self._table = LabelTable(ui, self._on_told)
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(FIT_MILLISECONDS)
@@ -63,19 +65,21 @@ class LabelPanel(VTKObservationMixin):
         """Bring the section up to the parameter node."""
         self._observe(self._parameters.label_node if self._parameters else None)
         self._allow_buttons()
-        if self._looked != (self._observed, self._models.manifest, self._models.refusal):
+        if self._looked != self._to_look_at():
             self.look()
 
     def look(self) -> None:
         """Say whether the label map fits the model."""
         self._timer.stop()
-        self._looked = (self._observed, self._models.manifest, self._models.refusal)
+        self._looked = self._to_look_at()
+        manifest, told = self._models.manifest, self._told()
         if self._parameters is None:
             self.fit = Fit(False, "")
-        elif self._models.manifest is None:
+        elif manifest is None:
             self.fit = Fit(False, self._models.refusal)
         else:
-            self.fit = describe_fit(self._observed, self._models.manifest)
+            self.fit = describe_fit(self._observed, manifest, told)
+        self._table.show(self.fit, manifest, told)
         self._ui.fitLabel.text = ("✓ " if self.fit.ok else "") + self.fit.sentence
         self._on_changed()
 
@@ -99,6 +103,16 @@ class LabelPanel(VTKObservationMixin):
             "" if is_segmentation else _("Only a segmentation can be drawn in: choose one."),
         )
 
+    def _told(self) -> dict[str, str]:
+        return dict(self._parameters.told) if self._parameters else {}
+
+    def _to_look_at(self) -> tuple[Any, ...]:
+        return self._observed, self._models.manifest, self._models.refusal, self._told()
+
+    def _on_told(self, told: dict[str, str]) -> None:
+        if self._parameters is not None:
+            self._parameters.told = told
+
     def _on_node_changed(self, _caller: Any, _event: Any) -> None:
         if not self._timer.active:
             self._timer.start()
@@ -115,7 +129,7 @@ class LabelPanel(VTKObservationMixin):
         has_example = manifest is not None and example_for(manifest.name) is not None
         allow(
             self._ui.exampleButton,
-            _("Load the label map of a real case that comes with the extension."),
+            _("Load the label map that comes with the extension: of no patient, made from many."),
             refusal or ("" if has_example else no_example),
         )
         shapes = folder is not None and (folder / "shape.safetensors").is_file()

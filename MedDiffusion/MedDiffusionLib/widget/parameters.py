@@ -71,6 +71,8 @@ class Parameters:
     label_node: Union[  # noqa: UP007
         slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None
     ]
+    told: dict[str, str]
+    """Segment name, or label value as a text -> the model's label name, or background."""
     samples: Annotated[int, WithinRange(1, MAX_SAMPLES)] = 1
     seed: Annotated[int, WithinRange(0, MAX_SEED)] = 0
     quality: Quality = Quality.BALANCED

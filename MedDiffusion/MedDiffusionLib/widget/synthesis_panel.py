@@ -122,6 +122,7 @@ class SynthesisPanel:
             sampler=chosen.sampler.value or None,
             guidance=chosen.guidance or None,
             device=chosen.device.value,
+            labels=self._labels.fit.told,
         )
         samples = chosen.samples
 

@@ -112,6 +112,43 @@ class Sequence:
             node.UnsetParameter(f"{name}.len")
 
 
+class Pair:
+    """A key and its value."""
+
+    def __init__(self, parts: list[Any]) -> None:
+        self.parts = parts
+
+    def accepts(self, value: Any) -> bool:
+        return all(part.accepts(one) for part, one in zip(self.parts, value, strict=True))
+
+    def write(self, node: Any, name: str, value: Any) -> None:
+        for index, (part, one) in enumerate(zip(self.parts, value, strict=True)):
+            part.write(node, f"{name}.{index}", one)
+
+    def read(self, node: Any, name: str) -> tuple[Any, ...]:
+        return tuple(part.read(node, f"{name}.{i}") for i, part in enumerate(self.parts))
+
+    def remove(self, node: Any, name: str) -> None:
+        for index, part in enumerate(self.parts):
+            part.remove(node, f"{name}.{index}")
+
+
+class Mapping(Sequence):
+    """A dictionary: a list of pairs."""
+
+    def default(self) -> Any:
+        return {}
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, dict) and super().accepts(list(value.items()))
+
+    def write(self, node: Any, name: str, value: Any) -> None:
+        super().write(node, name, value.items())
+
+    def read(self, node: Any, name: str) -> Any:
+        return types.MappingProxyType(dict(super().read(node, name)))
+
+
 class Union:
     """One of several types: the number of the type is part of the name."""
 
@@ -151,6 +188,8 @@ def storage_for(kind: Any) -> Any:
     origin = typing.get_origin(kind)
     if origin is list:
         return Sequence(storage_for(typing.get_args(kind)[0]))
+    if origin is dict:
+        return Mapping(Pair([storage_for(one) for one in typing.get_args(kind)]))
     if origin in (typing.Union, types.UnionType):
         return Union([storage_for(one) for one in typing.get_args(kind)])
     if kind is type(None):
