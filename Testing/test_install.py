@@ -1,0 +1,250 @@
+"""The extension as CMake installs it: nothing is left out, and it works without its source tree.
+
+Slicer's build is imitated by Testing/cmake. What is installed is used in a process whose Python
+has the packages of this one, but not this project.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import SimpleITK as sitk
+
+from host import missing
+
+ROOT = Path(__file__).parents[1]
+LISTS = Path("MedDiffusion") / "CMakeLists.txt"
+USE = Path(__file__).with_name("installed_extension.py")
+MODULES = Path("lib") / "Slicer-5.12" / "qt-scripted-modules"
+EXAMPLE = Path("MedDiffusionLib") / "Resources" / "Examples" / "hippocampus.nii.gz"
+
+LACKING = missing("slicer_core", "PySide6")
+on_host = pytest.mark.skipif(bool(LACKING), reason=LACKING)
+
+
+class Failed(Exception):
+    """A command ended with an error; says all that it printed."""
+
+
+class Trees(NamedTuple):
+    """The folders qt-scripted-modules of the build tree and of the installed tree."""
+
+    built: Path
+    installed: Path
+
+
+def run(*command: object, modules: Path | None = None) -> str:
+    """Run a command with no Python path but the given one; raises Failed."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONNOUSERSITE": "1"}
+    if modules is not None:
+        environment["PYTHONPATH"] = str(modules)
+    done = subprocess.run(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        cwd=Path(sys.prefix),  # Not the source tree, which Python would search.
+        timeout=120,
+        check=False,
+    )
+    if done.returncode:
+        raise Failed(done.stdout)
+    return done.stdout
+
+
+def program(name: str) -> str:
+    """A program of the extra ``test``; it lies beside Python."""
+    beside = str(Path(sys.executable).parent)
+    found = shutil.which(name, path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
+    assert found, f"{name} is missing: install the project with its extra test"
+    return found
+
+
+def install(source: Path, folder: Path) -> Trees:
+    """Configure, build and install an extension."""
+    stand_in = Path(__file__).with_name("cmake")
+    run(
+        program("cmake"),
+        *("-S", source, "-B", folder / "build", "-G", "Ninja"),
+        f"-DCMAKE_MAKE_PROGRAM={program('ninja')}",
+        f"-DCMAKE_TOOLCHAIN_FILE={stand_in / 'NoCompiler.cmake'}",
+        f"-DSlicer_DIR={stand_in}",
+    )
+    run(program("cmake"), "--build", folder / "build")
+    run(program("cmake"), "--install", folder / "build", "--prefix", folder / "installed")
+    return Trees(folder / "build" / MODULES, folder / "installed" / MODULES)
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Trees:
+    return install(ROOT, tmp_path_factory.mktemp("extension"))
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with this one's packages, but not the project.
+
+    The project is installed in place: a ``.pth`` file names the source tree. Such files count in
+    Python's own folder of packages, not in one that is only added to the path.
+    """
+    folder = tmp_path_factory.mktemp("python")
+    venv.create(folder, symlinks=os.name == "posix")
+    paths = sysconfig.get_paths(vars={"base": str(folder), "platbase": str(folder)})
+    packages = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    (Path(paths["purelib"]) / "packages.pth").write_text("\n".join(sorted(packages)))
+    found = Path(paths["scripts"]) / "python"
+    with pytest.raises(Failed, match="ModuleNotFoundError"):
+        run(found, "-c", "import MedDiffusionLib.models")
+    return found
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of what CMake reads."""
+    copy = tmp_path / "source"
+    for name in ("MedDiffusion", "Resources"):
+        shutil.copytree(
+            ROOT / name, copy / name, ignore=shutil.ignore_patterns(".*", "__pycache__")
+        )
+    for name in ("CMakeLists.txt", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    return copy
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def use(python: Path, what: str, modules: Path, output: Path) -> None:
+    """Synthesize a volume with the installed engine or panel; raises Failed."""
+    run(python, USE, what, modules, output, modules=modules)
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """The files of a folder by relative path, without what Python and editors leave there."""
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder)
+        hidden = any(part.startswith(".") or part == "__pycache__" for part in inside.parts)
+        if path.is_file() and not hidden and path.suffix != ".pyc":
+            yield inside.as_posix()
+
+
+def expected_files() -> set[str]:
+    """Where the files of the source tree belong, relative to lib/Slicer-x.y."""
+    module = set(files_below(ROOT / "MedDiffusion")) - {"CMakeLists.txt"}
+    commands = {name for name in module if Path(name).with_suffix(".xml").as_posix() in module}
+    resources = {
+        f"MedDiffusionLib/Resources/{kind}/{name}"
+        for kind in ("Examples", "Models", "Presets")
+        for name in files_below(ROOT / "Resources" / kind)
+    }
+    scripted = (module - commands) | resources | {"Resources/Icons/MedDiffusion.png"}
+    return {f"{MODULES.name}/{name}" for name in scripted} | {f"cli-modules/{n}" for n in commands}
+
+
+def assert_equal_geometry(path: Path, other: Path) -> None:
+    image, reference = sitk.ReadImage(path), sitk.ReadImage(other)
+    assert image.GetSize() == reference.GetSize()
+    assert image.GetSpacing() == pytest.approx(reference.GetSpacing())
+    assert image.GetOrigin() == pytest.approx(reference.GetOrigin())
+    assert image.GetDirection() == pytest.approx(reference.GetDirection())
+    assert sitk.GetArrayViewFromImage(image).std() > 0
+
+
+def test_every_file_of_the_source_tree_is_installed_and_no_other(trees: Trees) -> None:
+    installed = set(files_below(trees.installed.parent))
+    left_out, unknown = expected_files() - installed, installed - expected_files()
+    assert not left_out, f"not named in {LISTS}: {', '.join(sorted(left_out))}"
+    assert not unknown, f"installed, but not in the source tree: {', '.join(sorted(unknown))}"
+
+
+def test_a_listed_file_that_is_not_there_ends_the_configuration(
+    source: Path, tmp_path: Path
+) -> None:
+    (source / "MedDiffusion" / "MedDiffusionLib" / "samplers.py").unlink()
+    with pytest.raises(Failed, match=r"not\s+there:\s+MedDiffusionLib/samplers\.py"):
+        install(source, tmp_path)
+
+
+def test_a_cli_module_goes_to_the_folder_where_slicer_looks_for_it(
+    source: Path, tmp_path: Path
+) -> None:
+    lists = source / LISTS
+    lists.write_text(f"{lists.read_text('utf-8')}\nSlicerMacroBuildScriptedCLI(NAME Toy)\n")
+    (lists.parent / "Toy.py").touch()
+    (lists.parent / "Toy.xml").touch()
+    for modules in install(source, tmp_path):
+        assert set(files_below(modules.parent / "cli-modules")) >= {"Toy.py", "Toy.xml"}
+
+
+def test_the_self_test_is_registered(trees: Trees) -> None:
+    build = trees.built.parents[2]
+    assert "py_MedDiffusion" in run(program("ctest"), "--test-dir", build, "--show-only")
+
+
+@pytest.mark.parametrize("tree", Trees._fields)
+def test_the_bundled_model_is_found_in_the_same_tree(python: Path, trees: Trees, tree: str) -> None:
+    modules = getattr(trees, tree)
+    code = "from MedDiffusionLib.models import find_model; print(find_model('hippocampus-mr'))"
+    assert modules in Path(run(python, "-c", code, modules=modules).strip()).parents
+
+
+def test_the_installed_engine_synthesizes_without_the_source_tree(
+    python: Path, trees: Trees, tmp_path: Path
+) -> None:
+    use(python, "engine", trees.installed, tmp_path / "volume.nii.gz")
+    assert_equal_geometry(tmp_path / "volume.nii.gz", trees.installed / EXAMPLE)
+
+
+@on_host
+def test_the_installed_panel_synthesizes_without_the_source_tree(
+    python: Path, trees: Trees, tmp_path: Path
+) -> None:
+    use(python, "panel", trees.installed, tmp_path / "volume.nrrd")
+    assert_equal_geometry(tmp_path / "volume.nrrd", trees.installed / EXAMPLE)
+
+
+@pytest.mark.parametrize(
+    ("file", "what", "message"),
+    [
+        ("samplers.py", "engine", r"ModuleNotFoundError: .*MedDiffusionLib\.samplers"),
+        pytest.param(
+            "widget/views.py",
+            "panel",
+            r"ModuleNotFoundError: .*MedDiffusionLib\.widget\.views",
+            marks=on_host,
+        ),
+        pytest.param(
+            "worker.py", "panel", r"No module named MedDiffusionLib\.worker", marks=on_host
+        ),
+    ],
+)
+def test_an_installation_that_lacks_a_library_file_is_noticed(
+    python: Path, source: Path, tmp_path: Path, file: str, what: str, message: str
+) -> None:
+    edit(source / LISTS, f"  MedDiffusionLib/{file}\n", "")
+    installed = install(source, tmp_path).installed
+    with pytest.raises(Failed, match=message):
+        use(python, what, installed, tmp_path / "volume.nrrd")
+
+
+def test_an_installation_that_lacks_the_model_says_so(
+    python: Path, source: Path, tmp_path: Path
+) -> None:
+    edit(source / LISTS, "  Models/", "  # Models/")
+    installed = install(source, tmp_path).installed
+    with pytest.raises(Failed, match="is installed without its Resources folder"):
+        use(python, "engine", installed, tmp_path / "volume.nrrd")
