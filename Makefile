@@ -1,6 +1,7 @@
 # make demo    synthesize a volume from the example label map
 # make test    lint and run all tests
 # make lint    ruff and mypy
+# make screenshot  take the README's pictures of the module
 # make lock    renew requirements.lock from pyproject.toml's newest allowed versions
 # make clean   remove what these made
 
@@ -11,7 +12,7 @@ SLICER := .venv/.slicer
 # What Qt, and VTK's pictures without a screen, need on Debian and Ubuntu.
 SYSTEM := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libxkbcommon-x11-0 libdbus-1-3 libfontconfig1 fonts-dejavu-core
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint screenshot lock clean
 
 demo: $(READY)
 	@mkdir -p demo
@@ -26,6 +27,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+screenshot: $(SLICER)
+	PYTHONPATH=Testing $(BIN)/python Testing/screenshots.py
 
 # The virtual environment holds exactly what requirements.lock names. Debian and Ubuntu ship
 # python3 without venv: it is installed where that is allowed, and named where it is not.

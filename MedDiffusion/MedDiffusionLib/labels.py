@@ -15,7 +15,9 @@ from .volume import Segment, Volume
 BACKGROUND = "background"
 """The name that ``--label 5=background`` uses to leave a label out."""
 _TABLE_SIZE = 2**16
-"""Values from 0 to below this are counted and replaced by table, others one by one."""
+"""Values from 0 to below this are found and replaced by table, others one by one."""
+_AT_ONCE = 2**18
+"""Voxels looked at together: few enough for the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,11 @@ def match_labels(labels: Volume, manifest: Manifest, told: Mapping[int, str]) ->
 def values_in(array: NDArray) -> list[int]:
     """The values of an integer array other than 0, in order."""
     if array.size and array.min() >= 0 and array.max() < _TABLE_SIZE:
-        values = np.flatnonzero(np.bincount(array.ravel(order="K")))
+        seen = np.zeros(_TABLE_SIZE, bool)
+        flat = array.ravel(order="K")
+        for start in range(0, flat.size, _AT_ONCE):
+            seen[flat[start : start + _AT_ONCE]] = True
+        values = np.flatnonzero(seen)
     else:
         values = np.unique(array)
     return [int(value) for value in values if value != 0]

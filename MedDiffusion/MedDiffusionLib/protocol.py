@@ -67,8 +67,11 @@ def decode_event(line: bytes) -> dict[str, Any]:
 
 
 def put_volume(path: Path, volume: Volume) -> dict[str, Any]:
-    """Write the array to ``path`` (``.npy``) and describe the volume."""
-    np.save(path, volume.array, allow_pickle=False)
+    """Write the array to ``path`` (``.npy``) and describe the volume.
+
+    In the memory layout of VTK's images, so that Slicer copies whole lines.
+    """
+    np.save(path, np.asfortranarray(volume.array), allow_pickle=False)
     return {
         "file": str(path),
         "affine": volume.affine.tolist(),

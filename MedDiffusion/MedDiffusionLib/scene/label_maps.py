@@ -135,7 +135,7 @@ def _from_segmentation(
         Segment(value, segment.GetName(), segment_code(segment))
         for value, segment in enumerate(found, start=1)
     )
-    return array, _image_affine(geometry), segments, tuple(warnings)
+    return array, image_affine(geometry), segments, tuple(warnings)
 
 
 def _paint(under: NDArray, patch: NDArray, names: list[str]) -> list[str]:
@@ -169,7 +169,7 @@ def _patch(
 
     On the reference's own lattice voxels are copied; else they are resampled, nearest neighbor.
     """
-    relative = np.linalg.inv(_image_affine(geometry)) @ _image_affine(image)
+    relative = np.linalg.inv(image_affine(geometry)) @ image_affine(image)
     first = np.rint(relative[:3, 3])
     same_lattice = np.eye(4)
     same_lattice[:3, 3] = first
@@ -240,7 +240,7 @@ def _sparse(image: vtk.vtkImageData) -> NDArray:
     return voxels[:: max(1, -(-voxels.size // LOOKED_AT))]
 
 
-def _image_affine(image: slicer.vtkOrientedImageData) -> NDArray[np.float64]:
+def image_affine(image: slicer.vtkOrientedImageData) -> NDArray[np.float64]:
     """Of the image's first voxel on, whatever index its extent starts with."""
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)

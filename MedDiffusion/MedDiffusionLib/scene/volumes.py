@@ -53,12 +53,18 @@ def put_voxels(
 
 
 def show_in_grays(node: slicer.vtkMRMLScalarVolumeNode, display_range: tuple[float, float]) -> None:
-    """Display a node in grays over a fixed range, the same for every sample of a model."""
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
+    """Display a node in grays over a fixed range, the same for every sample of a model.
+
+    The display node is complete before it meets the volume: none looks for a range of its own,
+    which takes long in large volumes.
+    """
+    display = node.GetScene().CreateNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+    display.UnRegister(None)
     display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeGrey")
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(*display_range)
+    node.GetScene().AddNode(display)
+    node.SetAndObserveDisplayNodeID(display.GetID())
 
 
 def _place_beside(

@@ -1,0 +1,121 @@
+"""The README's tutorial, each step a click on the test host; its pictures are taken on the way."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from module_panel import choose_model, wait
+
+MODEL = "hippocampus-mr"
+STROKES: dict[str, list[tuple[tuple[float, float, float], float]]] = {
+    "anterior": [((-1, 17, -3), 4.0), ((0, 13, -4), 5.5), ((0, 8, -4), 5.5), ((0, 4, -3), 4.5)],
+    "posterior": [((1, -1, -2), 4.5), ((2, -7, 0), 4.0), ((3, -13, 3), 3.5), ((3, -17, 6), 3.0)],
+}
+"""Where the brush goes: positions (RAS, mm) and radii (mm), along a hippocampus."""
+
+
+class Tutorial:
+    """One user's way through the open panel; ``look`` is called at each stage with its name."""
+
+    def __init__(self, host: Any, widget: Any, look: Callable[[str], None]) -> None:
+        self.host = host
+        self.widget = widget
+        self.ui = widget.ui
+        self.look = look
+
+    def choose_the_model(self) -> None:
+        choose_model(self.widget, MODEL)
+
+    def draw(self) -> None:
+        """New canvas, then paint with the segment editor, a segment after the other."""
+        self.ui.newCanvasButton.click()
+        editor = self.widget.panel.labels.editor.widget
+        editor.setActiveEffectByName("Paint")
+        for name, stroke in STROKES.items():
+            editor.setCurrentSegmentID(name)
+            paint_stroke(editor, stroke)
+        editor.setActiveEffectByName("")
+        wait(self.host, lambda: self.widget.panel.labels.fit.ok)
+        center_views(self.host, (0, 4, -3))
+        self.look("drawn")
+
+    def synthesize(self) -> float:
+        """Press Synthesize, watch, and return the seconds until the end."""
+        start = time.monotonic()
+        self.ui.synthesizeButton.click()
+        wait(self.host, lambda: "step 2 of" in self.ui.statusLabel.text)
+        self.look("preview")
+        wait(self.host, lambda: not self.widget.panel.synthesis.busy)
+        took = time.monotonic() - start
+        self.look("result")
+        return took
+
+    def look_without_outlines(self) -> None:
+        self.ui.outlinesCheck.click()
+        self.host.process_events()
+        self.look("without outlines")
+        self.ui.outlinesCheck.click()
+
+    def make_another(self) -> float:
+        """Another seed; the model is loaded by now. Returns the seconds."""
+        self.ui.diceButton.click()
+        self.ui.synthesizeButton.click()
+        return wait(self.host, lambda: not self.widget.panel.synthesis.busy)
+
+    def step_through_the_results(self) -> None:
+        self.ui.previousButton.click()
+        self.ui.nextButton.click()
+
+    def show_in_3d(self) -> None:
+        self.ui.renderingCheck.click()
+        self.host.process_events(50)
+        self.look("3d")
+        self.ui.renderingCheck.click()
+
+
+def paint_stroke(editor: Any, stroke: list[tuple[tuple[float, float, float], float]]) -> None:
+    """Paint spheres into the selected segment, through Slicer's segment editor logic.
+
+    This is what its Paint effect does: a modifier label map, added to the segment.
+    """
+    import slicer
+    import vtk.util.numpy_support
+
+    from MedDiffusionLib.scene.label_maps import image_affine
+
+    logic = editor.__dict__["_logic"]
+    logic.SaveStateForUndo()
+    logic.UpdateReferenceGeometryImage()
+    logic.ResetModifierLabelmapToDefault()
+    modifier = logic.GetModifierLabelmap()
+    size = modifier.GetDimensions()
+    indices = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), axis=-1)
+    affine = image_affine(modifier)
+    positions = indices @ affine[:3, :3].T + affine[:3, 3]
+    painted = np.zeros(size, bool)
+    # A stroke: the brush passes over what lies between two of its positions.
+    for (start, radius), (end, last) in itertools.pairwise(stroke):
+        for share in np.linspace(0, 1, 8):
+            center = (1 - share) * np.array(start) + share * np.array(end)
+            reach = (1 - share) * radius + share * last
+            painted |= np.linalg.norm(positions - center, axis=-1) <= reach
+    scalars = vtk.util.numpy_support.vtk_to_numpy(modifier.GetPointData().GetScalars())
+    scalars[:] = painted.transpose().ravel()
+    modifier.Modified()
+    add = slicer.vtkSlicerSegmentEditorLogic.ModificationModeAdd
+    segment = editor.currentSegmentID()
+    logic.ModifySegmentByLabelmap(editor.segmentationNode(), segment, modifier, add, False, False)
+
+
+def center_views(host: Any, position: tuple[float, float, float]) -> None:
+    """Scroll the slice views to a position."""
+    import slicer
+
+    for view in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        view.JumpSliceByOffsetting(*position)
+    host.process_events()
