@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from MedDiffusionLib.denoiser import Denoiser
+from MedDiffusionLib.denoiser import Denoiser, total_weight
 from MedDiffusionLib.network import EMBEDDED_LABEL_CHANNELS, ResUNet
 from MedDiffusionLib.schedules import cosine
 
@@ -75,7 +75,8 @@ def test_voxels_outside_the_scan_do_not_count_in_the_loss() -> None:
     valid[..., :2] = 1
     t = torch.tensor([0.3])
     with torch.no_grad():
-        masked = denoiser.loss(x0, maps, present, valid, t, noise)
+        masked = denoiser.squared_error(x0, maps, present, valid, t, noise)
+        masked = masked / total_weight(valid, 8)
         alpha, sigma = cosine(t.double())
         prediction = denoiser.network((alpha * x0 + sigma * noise).float(), t, maps, present)
         target = alpha * noise - sigma * x0
@@ -86,8 +87,23 @@ def test_voxels_outside_the_scan_do_not_count_in_the_loss() -> None:
 def test_a_batch_with_nothing_valid_has_no_loss() -> None:
     denoiser = Denoiser(network(), cosine, "v")
     x = torch.randn(1, 8, 4, 4, 4)
-    loss = denoiser.loss(
-        x, torch.zeros(1, 8, 8, 8, dtype=torch.long), torch.ones(1, 2),
-        torch.zeros(1, 1, 4, 4, 4), torch.tensor([0.5]), torch.randn_like(x),
+    nothing = torch.zeros(1, 1, 4, 4, 4)
+    error = denoiser.squared_error(
+        x, torch.zeros(1, 8, 8, 8, dtype=torch.long), torch.ones(1, 2), nothing,
+        torch.tensor([0.5]), torch.randn_like(x),
     )  # fmt: skip
-    assert loss.item() == 0
+    assert error.item() == total_weight(nothing, 8) == 0
+
+
+def test_recomputed_activations_give_the_same_gradient() -> None:
+    made = network().train()
+    x, maps = torch.randn(2, 8, 4, 4, 4), torch.randint(0, 3, (2, 8, 8, 8))
+    gradients = []
+    for recompute in (False, True):
+        made.recompute = recompute
+        made.zero_grad()
+        made(x, torch.tensor([0.2, 0.7]), maps, torch.ones(2, 2)).square().sum().backward()
+        gradients.append([p.grad.clone() for p in made.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(list(made.parameters()))
+    for plain, recomputed in zip(*gradients, strict=True):
+        assert torch.equal(plain, recomputed)

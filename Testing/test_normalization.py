@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from MedDiffusionLib.normalization import from_model_range, to_model_range
+from MedDiffusionLib.normalization import from_model_range, intensity_limits, to_model_range
 
 
 def test_the_percentiles_become_the_ends_and_the_rest_is_clipped() -> None:
     scan = np.arange(1001.0)
-    scaled = to_model_range(scan, (10, 90))
+    scaled = to_model_range(scan, intensity_limits(scan, {"percentiles": [10, 90]}))
     assert scaled[100] == -1
     assert scaled[900] == 1
     assert scaled[500] == 0
@@ -19,13 +19,24 @@ def test_the_percentiles_become_the_ends_and_the_rest_is_clipped() -> None:
 
 def test_the_result_does_not_depend_on_the_scans_scale() -> None:
     scan = np.random.default_rng(0).normal(size=(5, 6, 7))
-    np.testing.assert_allclose(
-        to_model_range(scan, (0.5, 99.5)), to_model_range(scan * 1e6 + 5, (0.5, 99.5)), atol=1e-5
+    first, second = (
+        to_model_range(s, intensity_limits(s, {"percentiles": [0.5, 99.5]}))
+        for s in (scan, scan * 1e6 + 5)
     )
+    np.testing.assert_allclose(first, second, atol=1e-5)
 
 
 def test_a_constant_scan_stays_finite() -> None:
-    assert np.isfinite(to_model_range(np.full((3, 3, 3), 7.0), (0.5, 99.5))).all()
+    assert np.isfinite(to_model_range(np.full((3, 3, 3), 7.0), (7.0, 7.0))).all()
+
+
+def test_a_window_is_the_channels_own_whatever_the_scan_holds() -> None:
+    intensity = {"window": [[-1000, 1000], [0, 80]]}
+    scan = np.array([-2000.0, -1000, 0, 40, 80, 3000])
+    bone = to_model_range(scan, intensity_limits(scan, intensity, 0))
+    brain = to_model_range(scan, intensity_limits(scan, intensity, 1))
+    np.testing.assert_allclose(bone, [-1, -1, 0, 0.04, 0.08, 1], atol=1e-6)
+    np.testing.assert_allclose(brain, [-1, -1, -1, 0, 1, 1], atol=1e-6)
 
 
 def test_the_output_range_is_met_and_kept() -> None:

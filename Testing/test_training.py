@@ -1,8 +1,11 @@
-"""Training: samples, resuming, and a bundle at the end."""
+"""A training run: its bundle, its log and pictures, stopping, too little memory, and NaN."""
 
 from __future__ import annotations
 
 import copy
+import os
+import signal
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,264 +15,336 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file
 
-from conftest import TINY
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.dataset import (
-    Augmentation,
-    Case,
-    TrainingSamples,
-    load_case,
-    make_case,
-    random_drop,
-    random_grid,
-)
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.execution import Execution
-from MedDiffusionLib.grids import GridSpec
+from MedDiffusionLib import step
+from MedDiffusionLib.bundle import build_denoiser, build_representation, load_bundle
+from MedDiffusionLib.cases import CaseFiles
+from MedDiffusionLib.denoiser import total_weight
+from MedDiffusionLib.distributed import Ranks
+from MedDiffusionLib.errors import Cancelled, UserError
+from MedDiffusionLib.loaded_cases import load_case
+from MedDiffusionLib.loading import global_batches
+from MedDiffusionLib.manifest import build_manifest
+from MedDiffusionLib.presets import load_preset, read_preset, read_split
+from MedDiffusionLib.settings import Limits, read_settings
 from MedDiffusionLib.shape_model import load_shape_model
-from MedDiffusionLib.training import Limits, Report, load_preset, pair_files, read_split, train
-from MedDiffusionLib.volume import Kind, Volume
-
-SPEC = GridSpec("RAS", (1.0, 1.0, 1.0), (16, 16, 16))
-STILL = Augmentation(shift=0, far_shift=0.0, affine=0.0)
-
-
-def case(seed: int = 0, size: tuple[int, int, int] = (18, 20, 14)) -> Case:
-    random = np.random.default_rng(seed)
-    labels = np.zeros(size, np.int32)
-    labels[6:10, 6:10, 5:9], labels[6:10, 10:14, 5:9] = 1, 2
-    image = random.normal(100, 10, size) + 30 * labels
-    return make_case(
-        f"case{seed}",
-        Volume(image, np.eye(4), Kind.INTENSITY),
-        Volume(labels, np.eye(4), Kind.LABEL),
-        SPEC, [1, 2], (0.0, 100.0),
-    )  # fmt: skip
-
-
-def samples(augmentation: Augmentation, dropout: float = 0.0, seed: int = 0) -> TrainingSamples:
-    return TrainingSamples(
-        [case(n) for n in range(3)], SPEC, [1, 2], augmentation, dropout, 2**40, seed
-    )
-
-
-def test_voxels_outside_the_scan_count_as_much_as_told() -> None:
-    weight = TrainingSamples([case()], SPEC, [1, 2], STILL, 0.0, 2**40, 0, outside_weight=0.25)[0][
-        3
-    ]
-    assert sorted(weight.unique().tolist()) == [0.25, 1.0]
-    assert (weight == 1).float().mean() == 14 / 16
-
-
-def test_a_still_sample_is_the_scan_around_its_labels() -> None:
-    image, labels, present, valid = samples(STILL)[0]
-    assert image.shape == valid.shape == (1, 16, 16, 16)
-    assert labels.shape == (16, 16, 16)
-    assert (labels == 1).sum() == (labels == 2).sum() == 64
-    assert present.tolist() == [1, 1]
-    # The scan is 14 voxels deep: two of the sixteen lie outside.
-    assert valid.mean() == 14 / 16
-    assert image.min() >= -1
-    assert image.max() <= 1
-    assert image[0][labels == 2].mean() > image[0][labels == 1].mean() > image[0].mean()
-
-
-def test_outside_the_scan_the_image_mirrors() -> None:
-    one = case()
-    grid = one.fov
-    low = int(np.rint(one.scan.origin[2] - grid.origin[2]))
-    image = samples(STILL)
-    image.cases = [one]
-    pixels = image[0][0][0]
-    assert low > 0
-    assert (pixels[:, :, low - 1] == pixels[:, :, low]).all()
-
-
-def test_sample_i_depends_on_seed_and_i_only() -> None:
-    first, second = samples(Augmentation()), samples(Augmentation())
-    first[3], first[9]
-    for a, b in zip(first[5], second[5], strict=True):
-        assert torch.equal(a, b)
-    assert not torch.equal(first[5][0], samples(Augmentation(), seed=1)[5][0])
-
-
-def test_every_case_comes_once_an_epoch() -> None:
-    still = samples(STILL)
-    for epoch in range(3):
-        seen = [still[3 * epoch + n][0] for n in range(3)]
-        assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
-
-
-def test_dropped_labels_leave_the_label_map_and_are_not_present() -> None:
-    dropping = samples(STILL, dropout=0.4)
-    kinds = set()
-    for index in range(60):
-        _, labels, present, _ = dropping[index]
-        for label in (1, 2):
-            assert bool((labels == label).any()) == bool(present[label - 1])
-        kinds.add(tuple(present.tolist()))
-    assert kinds == {(0, 0), (0, 1), (1, 0), (1, 1)}
-
-
-def test_all_labels_are_dropped_together_as_often_as_told() -> None:
-    random = np.random.default_rng(0)
-    drops = np.array([random_drop(5, 0.2, random) for _ in range(4000)])
-    everything = drops.all(1).mean()
-    assert everything == pytest.approx(0.2 + 0.8 * 0.2**5, abs=0.02)
-    assert drops[~drops.all(1)].mean() == pytest.approx(0.2, abs=0.02)
-
-
-def test_random_grids_stray_no_further_than_told() -> None:
-    fov = case().fov
-    still = random_grid(fov, STILL, np.random.default_rng(0))
-    assert (still.affine == fov.affine).all()
-    shifted = Augmentation(shift=3, far_shift=0.0, affine=0.0)
-    turned = Augmentation(shift=0, far_shift=0.0, affine=1.0, rotation=10, scale=0.08)
-    flipped = Augmentation(flip_axes=(0,), shift=0, far_shift=0.0, affine=0.0)
-    flips = set()
-    for seed in range(50):
-        random = np.random.default_rng(seed)
-        offset = random_grid(fov, shifted, random).origin - fov.origin
-        assert np.abs(offset).max() <= 3
-        grid = random_grid(fov, turned, random)
-        assert np.abs(grid.spacing - 1).max() <= 0.08 + 1e-9
-        middle = np.array([[7.5, 7.5, 7.5]])
-        np.testing.assert_allclose(grid.positions(middle), fov.positions(middle), atol=1e-9)
-        flips.add(float(np.linalg.det(random_grid(fov, flipped, random).affine)))
-    assert flips == {1.0, -1.0}
-
-
-def test_rotation_of_anisotropic_voxels_is_a_rotation_in_millimetres() -> None:
-    fov = GridSpec("RAS", (1.0, 1.0, 3.0), (16, 16, 16)).at(np.zeros(3), (16, 16, 16))
-    turned = Augmentation(shift=0, far_shift=0.0, affine=1.0, rotation=30, scale=0.0)
-    grid = random_grid(fov, turned, np.random.default_rng(1))
-    np.testing.assert_allclose(grid.direction.T @ grid.direction, np.eye(3), atol=1e-9)
-    np.testing.assert_allclose(grid.spacing, (1, 1, 3), atol=1e-9)
-
-
-def write(folder: Path, name: str, array: np.ndarray, spacing: float = 1.0) -> Path:
-    folder.mkdir(exist_ok=True)
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing([spacing] * 3)
-    path = folder / name
-    sitk.WriteImage(image, path)
-    return path
+from MedDiffusionLib.training_log import Report
+from training_factory import CPU, boxes, make_plan, read_log, run, write, write_data
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    random = np.random.default_rng(0)
-    for n in range(3):
-        labels = np.zeros((14, 20, 18), np.uint8)
-        labels[5:9, 6:10, 6:10], labels[5:9, 10:14, 6:10] = 1, 2
-        image = (random.normal(100, 10, labels.shape) + 30 * labels).astype(np.float32)
-        write(tmp_path / "images", f"case {n}.nii.gz", image)
-        write(tmp_path / "labels", f"case {n}.nrrd", labels)
-    return tmp_path
+def cases(tmp_path: Path) -> list[CaseFiles]:
+    return write_data(tmp_path)
 
 
-def preset(**training: Any) -> dict[str, Any]:
-    manifest = copy.deepcopy(TINY)
-    for key in ("bundle_version", "training", "figures"):
-        del manifest[key]
-    settings = copy.deepcopy(load_preset("hippocampus-mr")["training"])
-    return {
-        "manifest": manifest,
-        "training": {**settings, "batch": 2, "data": "made up", **training},
-    }
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "weights.safetensors")
 
 
-def run(
-    data: Path, output: Path, iterations: int, checkpoint_minutes: float = 5, **options: Any
-) -> list[Report]:
-    reports: list[Report] = []
-    train(
-        pair_files(data / "images", data / "labels"), output,
-        preset(checkpoint_minutes=checkpoint_minutes), Limits(iterations=iterations),
-        Execution(torch.device("cpu")),
-        on_iteration=options.pop("on_iteration", reports.append), **options,
-    )  # fmt: skip
-    return reports
+def assert_same_weights(a: Path, b: Path, atol: float = 0.0) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    for key in first:
+        torch.testing.assert_close(first[key], second[key], rtol=0, atol=atol)
 
 
-def test_a_run_leaves_a_bundle_that_loads_and_says_how_it_was_made(data: Path) -> None:
-    reports = run(data, data / "model", 3, command="meddiffusion train")
-    assert [r.iteration for r in reports] == [1, 2, 3]
-    assert reports[-1].progress == 1
-    loaded = load_bundle(data / "model")
-    facts = loaded.manifest.content["training"]
+# ---- what a run leaves
+
+
+def test_a_run_leaves_a_bundle_that_loads_and_says_how_it_was_made(
+    cases: list[CaseFiles], tmp_path: Path
+) -> None:
+    reports, outcome = run(cases, tmp_path / "model", 3, command="meddiffusion train")
+    assert (outcome.iteration, outcome.reason) == (3, None)
+    training = [r for r in reports if r.stage == "training" and not r.note]
+    assert [r.iteration for r in training] == [1, 2, 3]
+    assert [r.images for r in training] == [2, 4, 6]
+    assert [round(r.progress, 3) for r in training] == [0.333, 0.667, 1]
+    assert [r.progress for r in reports if r.stage == "reading"] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert reports[-1].stage == "writing"
+    facts = load_bundle(tmp_path / "model").manifest.content["training"]
     assert (facts["cases"], facts["iterations"], facts["data"]) == (3, 3, "made up")
     assert facts["command"] == "meddiffusion train"
+    assert not list((tmp_path / "model").glob(".*"))
 
 
-def test_a_run_fits_a_shape_model_where_its_label_maps_have_all_labels(data: Path) -> None:
-    def widen(name: str, width: int) -> None:
-        labels = np.zeros((14, 20, 18), np.uint8)
-        labels[5:9, 6:10, 6 : 6 + width], labels[5:9, 10:14, 6 : 6 + width] = 1, 2
-        write(data / "labels", name, labels)
+def test_a_model_of_several_contrasts_and_fixed_windows_is_trained(tmp_path: Path) -> None:
+    two = write_data(tmp_path, contrasts=2)
+    plan = make_plan(2)
+    plan["manifest"]["intensity"] = {"window": [[0, 200], [-100, 200]]}
+    run(two, tmp_path / "model", 1, plan=plan)
+    assert [c.name for c in load_bundle(tmp_path / "model").manifest.channels] == ["c0", "c1"]
 
-    for n in range(3):
-        widen(f"case {n}.nrrd", 3 + n)
-    run(data, data / "model", 1)
-    drawn = load_shape_model(data / "model", load_bundle(data / "model").manifest).sample(0)
+
+def test_a_run_fits_a_shape_model_where_its_label_maps_have_all_labels(
+    cases: list[CaseFiles], tmp_path: Path
+) -> None:
+    run(cases, tmp_path / "model", 1)
+    manifest = load_bundle(tmp_path / "model").manifest
+    drawn = load_shape_model(tmp_path / "model", manifest).sample(0)
     assert set(np.unique(drawn.array)) == {0, 1, 2}
 
-    write(data / "labels", "case 0.nrrd", np.pad(np.ones((4, 4, 4), np.uint8), 7)[:14, :, :])
-    (data / "images" / "case 0.nii.gz").unlink()
-    write(data / "images", "case 0.nii.gz", np.zeros((14, 18, 18), np.float32))
-    run(data, data / "other", 1)
-    assert "shape_model" not in load_bundle(data / "other").manifest.content
+    write(tmp_path / "labels", "case 0.nrrd", boxes() % 2)
+    run(cases, tmp_path / "other", 1)
+    assert "shape_model" not in load_bundle(tmp_path / "other").manifest.content
 
 
-def test_the_loss_falls(data: Path) -> None:
-    losses = [r.loss for r in run(data, data / "model", 60)]
+def test_the_loss_falls(cases: list[CaseFiles], tmp_path: Path) -> None:
+    reports, _ = run(cases, tmp_path / "model", 60, plan=make_plan(learning_rate=4e-3, warmup=5))
+    losses = [r.loss for r in reports if r.stage == "training" and not r.note]
     assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(data: Path) -> None:
-    run(data, data / "whole", 4)
-
-    def interrupt(report: Report) -> None:
-        if report.iteration == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(data, data / "parts", 4, checkpoint_minutes=-1, on_iteration=interrupt)
-    run(data, data / "parts", 4, resume=True)
-    whole, parts = (load_file(data / n / "weights.safetensors") for n in ("whole", "parts"))
-    assert all(torch.equal(whole[key], parts[key]) for key in whole)
-
-
-def test_a_run_does_not_overwrite_another(data: Path) -> None:
-    run(data, data / "model", 1)
-    with pytest.raises(UserError, match="holds another run"):
-        run(data, data / "model", 1)
-
-
-def test_resuming_needs_a_checkpoint(data: Path) -> None:
-    with pytest.raises(UserError, match="no checkpoint"):
-        run(data, data / "model", 1, resume=True)
-
-
-def test_files_pair_by_name_whatever_their_format(data: Path) -> None:
-    pairs = pair_files(data / "images", data / "labels", ["case 1"])
-    assert [(a.name, b.name) for a, b in pairs] == [("case 1.nii.gz", "case 1.nrrd")]
-    with pytest.raises(UserError, match="1 cases lack an image or a label map, the first is x"):
-        pair_files(data / "images", data / "labels", ["case 1", "x"])
-    with pytest.raises(UserError, match="not a folder"):
-        pair_files(data / "nowhere", data / "labels")
+def test_the_log_has_a_line_an_interval_and_a_validation_loss(
+    cases: list[CaseFiles], tmp_path: Path
+) -> None:
+    plan = make_plan(validation_minutes=0)
+    run(cases[:2], tmp_path / "model", 3, plan=plan, validation=cases[2:])
+    lines = read_log(tmp_path / "model")
+    steps = [line for line in lines if "loss" in line]
+    assert [line["iteration"] for line in steps] == [1, 2, 3]
+    assert [line["images"] for line in steps] == [2, 4, 6]
+    assert all(np.isfinite(line["loss"]) and line["learning_rate"] > 0 for line in steps)
+    assert steps[-1]["seconds_left"] == 0
+    assert any(np.isfinite(line["validation_loss"]) for line in lines if "validation_loss" in line)
+    curve, montage = (
+        sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "model" / name))
+        for name in ("loss.png", "montage.png")
+    )
+    assert curve.shape == (480, 800, 3)
+    assert curve.std() > 5
+    # Real planes on the left, synthetic on the right; the two halves have the same outline.
+    left, right = np.split(montage, 2, axis=1)
+    assert left.std() > 10
+    assert (left != right).any()
+    run(cases[:2], tmp_path / "again", 3, plan=plan, validation=cases[2:])
+    last = [[x for x in read_log(tmp_path / n) if "validation_loss" in x][-1]["validation_loss"]
+            for n in ("model", "again")]  # fmt: skip
+    assert last[0] == last[1]
 
 
-def test_an_image_on_another_grid_than_its_label_map_is_refused(data: Path) -> None:
-    odd = write(data / "labels", "odd.nrrd", np.ones((14, 20, 18), np.uint8), spacing=2.0)
-    with pytest.raises(UserError, match="another grid"):
-        load_case(data / "images" / "case 0.nii.gz", odd, SPEC, [1, 2], (0, 100))
+def test_without_validation_cases_the_log_says_so(cases: list[CaseFiles], tmp_path: Path) -> None:
+    run(cases, tmp_path / "model", 1)
+    assert "no validation cases" in read_log(tmp_path / "model")[0]["note"]
 
 
-def test_a_label_that_the_preset_does_not_name_is_refused(data: Path) -> None:
-    odd = write(data / "labels", "odd.nrrd", np.full((14, 20, 18), 7, np.uint8))
-    with pytest.raises(UserError, match=r"\[7\]"):
-        load_case(data / "images" / "case 0.nii.gz", odd, SPEC, [1, 2], (0, 100))
+# ---- micro-batches
+
+
+def gradient(
+    cases: list[CaseFiles], micro_batch: int, world: int = 1
+) -> tuple[float, list[torch.Tensor]]:
+    """Loss and gradient of one global batch of 6, added up over the parts of ``world`` ranks."""
+    plan = make_plan(batch=6, outside_weight=0.25)
+    manifest, settings = build_manifest(plan["manifest"]), read_settings(plan["training"])
+    loaded = [load_case(case, manifest) for case in cases]
+    parts = []
+    for rank in range(world):
+        ranks = Ranks(rank, world)
+        with closing(
+            global_batches(loaded, manifest, settings, 0, 5, ranks, CPU.device)
+        ) as batches:
+            parts.append(next(batches))
+    torch.manual_seed(0)
+    denoiser = build_denoiser(plan["manifest"])
+    for parameter in denoiser.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    total = sum(total_weight(part[3], 8) for part in parts)
+    representation = build_representation(plan["manifest"])
+    loss = sum(
+        step.accumulate(denoiser, part, total, micro_batch, CPU, representation) for part in parts
+    )
+    return loss, [p.grad for p in denoiser.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize(("micro_batch", "world"), [(1, 1), (4, 1), (6, 2), (2, 4)])
+def test_a_batch_has_the_same_gradient_in_however_many_parts(
+    cases: list[CaseFiles], micro_batch: int, world: int
+) -> None:
+    whole_loss, whole = gradient(cases, 6)
+    loss, parts = gradient(cases, micro_batch, world)
+    assert loss == pytest.approx(whole_loss, rel=1e-6)
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_micro_batches_train_the_same_model(cases: list[CaseFiles], tmp_path: Path) -> None:
+    run(cases, tmp_path / "whole", 3, plan=make_plan(batch=4))
+    run(cases, tmp_path / "parts", 3, plan=make_plan(batch=4, micro_batch=1, recompute=True))
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts", atol=2e-4)
+
+
+def exhaust(monkeypatch: pytest.MonkeyPatch, fits: int | None) -> None:
+    """Let steps of more than ``fits`` samples at once run out of memory; None: any step."""
+    original = step.accumulate
+
+    def accumulate(denoiser: Any, batch: Any, total: float, micro_batch: int, *more: Any) -> float:
+        # Part of the gradient is there when memory runs out.
+        original(denoiser, [t[:1] for t in batch], total, 1, *more)
+        if fits is None or min(micro_batch, len(batch[0])) > fits:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        denoiser.zero_grad()
+        return original(denoiser, batch, total, micro_batch, *more)
+
+    monkeypatch.setattr(step, "accumulate", accumulate)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_says_so(
+    cases: list[CaseFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(cases, tmp_path / "whole", 2, plan=make_plan(batch=4))
+    exhaust(monkeypatch, 1)
+    reports, _ = run(cases, tmp_path / "parts", 2, plan=make_plan(batch=4))
+    notes = [r.note for r in reports if "Out of memory" in r.note]
+    assert [("micro-batch is now 2" in n, "micro-batch is now 1" in n) for n in notes] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    assert sum("Out of memory" in x.get("note", "") for x in read_log(tmp_path / "parts")) == 2
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts", atol=2e-4)
+
+
+def test_memory_for_not_even_one_sample_ends_with_a_sentence(
+    cases: list[CaseFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exhaust(monkeypatch, None)
+    reports: list[Report] = []
+    with pytest.raises(UserError, match="Out of memory with one sample at a time"):
+        run(cases, tmp_path / "model", 2, on_report=reports.append)
+    notes = [r.note for r in reports if "Out of memory" in r.note]
+    assert len(notes) == 2
+    assert "computed anew" in notes[1]
+
+
+# ---- NaN
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, iteration: int, times: int) -> None:
+    """Let the gradient of one iteration be NaN, so many times."""
+    original, seen = step.Stepper._gradient, [0]
+
+    def spoiled(self: step.Stepper, batch: Any, total: float) -> float:
+        loss = original(self, batch, total)
+        if self.state.iteration + 1 == iteration and seen[0] < times:
+            seen[0] += 1
+            next(self.state.denoiser.parameters()).grad.fill_(torch.nan)  # type: ignore[union-attr]
+        return loss
+
+    monkeypatch.setattr(step.Stepper, "_gradient", spoiled)
+
+
+def test_nan_goes_back_to_the_last_checkpoint_with_half_the_rate(
+    cases: list[CaseFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, iteration=3, times=2)
+    _, outcome = run(cases, tmp_path / "model", 4)
+    assert outcome.iteration == 4
+    lines = read_log(tmp_path / "model")
+    notes = [line["note"] for line in lines if "NaN" in line.get("note", "")]
+    assert len(notes) == 2
+    assert "with 0.5 times the learning rate" in notes[0]
+    assert "with 0.25 times the learning rate" in notes[1]
+    steps = [line["iteration"] for line in lines if "loss" in line]
+    assert steps == [1, 2, 3, 4]
+    assert all(torch.isfinite(t).all() for t in weights(tmp_path / "model").values())
+
+
+def test_nan_a_fourth_time_ends_with_a_sentence_and_keeps_the_checkpoint(
+    cases: list[CaseFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, iteration=2, times=4)
+    with pytest.raises(UserError, match=r"NaN or infinite at iteration 2.*lower learning_rate"):
+        run(cases, tmp_path / "model", 4)
+    monkeypatch.undo()
+    _, outcome = run(cases, tmp_path / "model", 4, resume=True)
+    assert outcome.iteration == 4
+
+
+# ---- stopping
+
+
+@pytest.mark.parametrize("how", ["stop file", "SIGTERM", "SIGINT"])
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(
+    cases: list[CaseFiles], tmp_path: Path, how: str
+) -> None:
+    run(cases, tmp_path / "whole", 5)
+
+    def ask(report: Report) -> None:
+        if report.stage == "training" and report.iteration == 2 and not report.note:
+            if how == "stop file":
+                (tmp_path / "parts" / "stop").touch()
+            else:
+                os.kill(os.getpid(), signal.Signals[how])
+
+    _, outcome = run(cases, tmp_path / "parts", 5, on_report=ask)
+    assert (outcome.iteration, outcome.reason) == (2, how)
+    assert not (tmp_path / "parts" / "stop").exists()
+    # A stop file says that the model is good enough; a signal is in a hurry.
+    assert (tmp_path / "parts" / "model.json").exists() == (how == "stop file")
+    _, outcome = run(cases, tmp_path / "parts", 5, resume=True)
+    assert (outcome.iteration, outcome.reason) == (5, None)
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
+    assert [x["iteration"] for x in read_log(tmp_path / "parts") if "loss" in x] == [1, 2, 3, 4, 5]
+
+
+def test_a_stop_file_of_an_earlier_run_does_not_stop_the_next(
+    cases: list[CaseFiles], tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "stop").touch()
+    _, outcome = run(cases, tmp_path / "model", 2)
+    assert outcome.iteration == 2
+
+
+def test_a_stop_while_cases_are_read_cancels(cases: list[CaseFiles], tmp_path: Path) -> None:
+    def ask(report: Report) -> None:
+        (tmp_path / "model" / "stop").touch()
+
+    with pytest.raises(Cancelled):
+        run(cases, tmp_path / "model", 2, on_report=ask)
+
+
+def test_a_finished_run_can_be_given_a_later_end(cases: list[CaseFiles], tmp_path: Path) -> None:
+    run(cases, tmp_path / "model", 2)
+    _, outcome = run(cases, tmp_path / "model", 3, resume=True)
+    assert outcome.iteration == 3
+
+
+# ---- plans, presets and splits that cannot be used
+
+
+def test_an_end_is_needed() -> None:
+    for limits in ({}, {"iterations": 0}, {"iterations": 1, "minutes": 1.0}, {"minutes": -1.0}):
+        with pytest.raises(UserError, match="one end"):
+            Limits(**limits)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("training", {"bach": 2}, "unknown entry 'bach'"),
+        ("training", {"batch": "two"}, "'two' for 'batch'"),
+        ("training", {"augmentation": {"spin": 1}}, "unknown entry 'spin'"),
+        ("manifest", {"labels": []}, "labels has 0 entries"),
+        ("manifest", {"grid": {"orientation": "RAS", "spacing": [1, 1, 1], "size": [16, 16, 18]}},
+         "no multiple of 4"),
+        ("manifest", {"intensity": {"window": [[0, 1], [0, 1]]}}, "2 windows for 1 channels"),
+        ("manifest", {"intensity": {}}, "percentiles or a window"),
+    ],
+)  # fmt: skip
+def test_a_plan_that_means_nothing_is_refused_before_any_work(
+    cases: list[CaseFiles], tmp_path: Path, part: str, change: dict[str, Any], words: str
+) -> None:
+    plan = copy.deepcopy(make_plan())
+    plan[part].update(change)
+    with pytest.raises(UserError, match=words):
+        run(cases, tmp_path / "model", 1, plan=plan)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_plan_without_a_needed_setting_is_refused(cases: list[CaseFiles], tmp_path: Path) -> None:
+    plan = make_plan()
+    del plan["training"]["ema"]
+    with pytest.raises(UserError, match="lack 'ema'"):
+        run(cases, tmp_path / "model", 1, plan=plan)
 
 
 def test_presets_and_splits_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
@@ -283,3 +358,10 @@ def test_presets_and_splits_that_cannot_be_read_are_refused(tmp_path: Path) -> N
         read_split(bad)
     with pytest.raises(UserError, match="cannot be read"):
         read_split(tmp_path / "none.json")
+    bad.write_text('{"train": ["a", "b"], "validation": ["b"]}')
+    with pytest.raises(UserError, match="b under train and under validation"):
+        read_split(bad)
+    bad.write_text('{"training": {"batch": 3}}')
+    assert read_preset(str(bad)) == {"training": {"batch": 3}}
+    with pytest.raises(UserError, match="but a part"):
+        load_preset(str(bad))

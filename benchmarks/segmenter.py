@@ -22,11 +22,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from common import ROOT, hippocampus_cases
-from MedDiffusionLib.dataset import Augmentation, TrainingSamples, make_case
+from MedDiffusionLib.dataset import Augmentation, TrainingSamples
 from MedDiffusionLib.grids import fov_grid
+from MedDiffusionLib.loaded_cases import make_case
 from MedDiffusionLib.manifest import Manifest
+from MedDiffusionLib.presets import load_preset
 from MedDiffusionLib.resampling import resample
-from MedDiffusionLib.training import load_preset
 from MedDiffusionLib.volume import Grid, Volume
 
 WEIGHTS = ROOT / "runs" / "segmenter.safetensors"
@@ -63,7 +64,7 @@ def train(iterations: int, seed: int = 0) -> None:
     """Train on the real training cases and keep the weights."""
     torch.manual_seed(seed)
     cases = [
-        make_case(c.name, c.image, c.labels, MANIFEST.grid, VALUES, MANIFEST.percentiles)
+        make_case(c.name, [c.image], c.labels, MANIFEST.grid, VALUES, MANIFEST.intensity)
         for c in hippocampus_cases("train")
     ]
     samples = TrainingSamples(
@@ -108,11 +109,11 @@ def dice(network: DynUNet, image: Volume, labels: Volume, scan: Grid) -> NDArray
     fov = fov_grid(labels, MANIFEST.grid)
     shared = _overlap(fov, scan)
     case = make_case(
-        "", resample(image, shared), labels, MANIFEST.grid, VALUES, MANIFEST.percentiles
+        "", [resample(image, shared)], labels, MANIFEST.grid, VALUES, MANIFEST.intensity
     )
-    pixels = torch.from_numpy(np.ascontiguousarray(resample(case.image, fov).array))[None, None]
+    pixels = torch.from_numpy(case.images_on(fov))[None]
     found = network(pixels).argmax(1)[0].numpy()
-    truth, valid = resample(case.labels, fov).array, case.validity(fov) > 0
+    truth, valid = case.labels_on(fov), case.validity(fov) > 0
     scores = []
     for index in range(1, len(VALUES) + 1):
         a, b = (found == index) & valid, (truth == index) & valid

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from .errors import UserError
 from .labels import match_labels
+from .memory import is_out_of_memory
 from .reading import has_image_suffix, read_label_map, stem
 from .results import Request, is_finished, provenance_path, result_paths, write_sample
 from .synthesis import OnStep, Settings, Synthesizer
@@ -96,10 +95,8 @@ def out_of_memory_as_user_error() -> Iterator[None]:
     """Turn the several ways of running out of memory into one sentence."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise UserError(_OUT_OF_MEMORY) from error
-    except RuntimeError as error:
-        if "alloc" not in str(error) and "memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise UserError(_OUT_OF_MEMORY) from error
 
@@ -114,7 +111,8 @@ def _make_folder(folder: Path) -> None:
     if folder.exists():
         raise UserError(f"{folder} is a file: with a folder of label maps, give a folder.")
     try:
-        folder.mkdir()
+        # Another process that shards the same folder may have made it meanwhile.
+        folder.mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be made ({error.strerror}): choose a folder in which you may write."

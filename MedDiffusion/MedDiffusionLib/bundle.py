@@ -60,7 +60,7 @@ class Bundle:
 def load_bundle(folder: Path) -> Bundle:
     """Load a bundle; raises UserError unless manifest, hash and every tensor are as they should."""
     manifest = read_manifest(folder)
-    if problem := _unknown_part(manifest.content["architecture"]):
+    if problem := unknown_part(manifest.content["architecture"]):
         raise UserError(f"{folder / MANIFEST_NAME} is damaged ({problem}): copy the bundle anew.")
     expected = manifest.content["weights"]["sha256"]
     path = folder / WEIGHTS_NAME
@@ -96,7 +96,7 @@ def save_bundle(folder: Path, content: dict[str, Any], denoiser: Denoiser) -> No
     write_json(folder / MANIFEST_NAME, {**content, "weights": weights})
 
 
-def _unknown_part(architecture: dict[str, Any]) -> str | None:
+def unknown_part(architecture: dict[str, Any]) -> str | None:
     """What the architecture names that no registry holds, in words, or None."""
     named: dict[str, tuple[str, Container[str]]] = {
         "network": (architecture["network"]["name"], NETWORKS),

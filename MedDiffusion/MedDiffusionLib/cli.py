@@ -6,26 +6,26 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from . import __version__
+from . import __version__, cli_train
 from .errors import Cancelled, UserError
-
-if TYPE_CHECKING:
-    from .synthesis import Step
-    from .training import Report
+from .terminal import ProgressLine, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 bad input, 2 bad usage, 130 cancelled."""
+    """Run one command; returns the exit code.
+
+    0 done, 1 bad input, 2 bad usage, 130 cancelled, 143 a training stopped by SIGTERM.
+    """
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except UserError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         return 1
     except (KeyboardInterrupt, Cancelled):
-        _say("cancelled; no file was left half-written.")
+        say("cancelled; no file was left half-written.")
         return 130
 
 
@@ -33,11 +33,16 @@ def synthesize(options: argparse.Namespace) -> int:
     """``meddiffusion synthesize``."""
     from .batch import plan_requests, run_request
     from .bundle import load_bundle
+    from .distributed import choose_local_device, ranks_here
     from .execution import choose_device, choose_execution
     from .models import find_model
     from .synthesis import Settings, Synthesizer
 
     requests = plan_requests(options.label_map, options.output, options.preview)
+    # Under torchrun each process takes its share of a folder; none needs to know of the others.
+    choose_local_device()
+    ranks = ranks_here()
+    requests = requests[ranks.rank :: ranks.world]
     bundle = load_bundle(find_model(options.model))
     settings = Settings(
         options.samples, options.seed, options.steps, options.sampler, options.guidance,
@@ -50,7 +55,7 @@ def synthesize(options: argparse.Namespace) -> int:
     failed: list[str] = []
     for number, request in enumerate(requests, start=1):
         prefix = f"{request.source.name} ({number}/{len(requests)})" if is_folder else ""
-        progress = _Progress(prefix)
+        progress = ProgressLine(prefix)
         try:
             made = run_request(
                 request, synthesizer, settings, dict(options.label), overwrite=options.overwrite,
@@ -65,9 +70,9 @@ def synthesize(options: argparse.Namespace) -> int:
         finally:
             progress.close()
     for sentence in failed:
-        _say(f"error: {sentence}")
+        say(f"error: {sentence}")
     if failed:
-        _say(f"{len(failed)} of {len(requests)} label maps failed; the others are done.")
+        say(f"{len(failed)} of {len(requests)} label maps failed; the others are done.")
     return 1 if failed else 0
 
 
@@ -112,62 +117,9 @@ def info(options: argparse.Namespace) -> int:
     return 0
 
 
-def train(options: argparse.Namespace) -> int:
-    """``meddiffusion train``."""
-    from .batch import out_of_memory_as_user_error
-    from .execution import choose_device, choose_execution
-    from .manifest import build_manifest
-    from .training import Limits, load_preset, pair_files, read_split
-    from .training import train as run_training
-
-    preset = load_preset(options.preset)
-    wanted = read_split(options.split) if options.split else None
-    pairs = pair_files(options.images, options.labels, wanted)
-    execution = choose_execution(choose_device(options.device), build_manifest(preset["manifest"]))
-    progress = _Progress("")
-    try:
-        with out_of_memory_as_user_error():
-            run_training(
-                pairs, options.output, preset, Limits(options.iterations, options.minutes),
-                execution, seed=options.seed, resume=options.resume, command=_command_line(options),
-                on_iteration=progress.iteration,
-            )  # fmt: skip
-    finally:
-        progress.close()
-    print(options.output)
-    return 0
-
-
-class _Progress:
-    """One line on stderr, rewritten in place, when stderr is a terminal; else silence."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.shown = sys.stderr.isatty()
-
-    def step(self, step: Step) -> None:
-        self._show(f"{self.prefix} sample {step.sample + 1}, step {step.step}/{step.steps}")
-
-    def iteration(self, report: Report) -> None:
-        self._show(
-            f"iteration {report.iteration}, {report.progress:.1%}, loss {report.loss:.4f}, "
-            f"{report.seconds / 60:.1f} min"
-        )
-
-    def close(self) -> None:
-        if self.shown:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
-
-    def _show(self, text: str) -> None:
-        if self.shown:
-            sys.stderr.write(f"\r\033[K{text.strip()}")
-            sys.stderr.flush()
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        _say(f"error: {message} (see {self.prog} --help)")
+        say(f"error: {message} (see {self.prog} --help)")
         sys.exit(2)
 
 
@@ -215,16 +167,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", metavar="MODEL")
 
     command = commands.add_parser("train", help="train a model on your own cases")
-    command.set_defaults(run=train)
-    command.add_argument("--images", type=Path, required=True, metavar="DIR")
-    command.add_argument("--labels", type=Path, required=True, metavar="DIR")
-    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new bundle")
-    command.add_argument("--preset", default="hippocampus-mr", metavar="NAME|FILE")
-    command.add_argument("--split", type=Path, metavar="JSON", help='use the cases under "train"')
-    length = command.add_mutually_exclusive_group(required=True)
-    length.add_argument("--minutes", type=float, metavar="N")
-    length.add_argument("--iterations", type=int, metavar="N")
-    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    command.set_defaults(run=cli_train.run)
+    cli_train.add_options(command)
     _add_seed(command)
     _add_device(command)
     return parser
@@ -252,24 +196,6 @@ def _label(text: str) -> tuple[int, str]:
     if not separator or not value.isdigit() or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form VALUE=NAME")
     return int(value), name
-
-
-def _command_line(options: argparse.Namespace) -> str:
-    """The training command as the model card quotes it: base names only, no machine's paths."""
-    length = (
-        f"--minutes {options.minutes:g}"
-        if options.minutes
-        else f"--iterations {options.iterations}"
-    )
-    split = f" --split {options.split.name}" if options.split else ""
-    return (
-        f"meddiffusion train --images {options.images.name} --labels {options.labels.name}{split} "
-        f"--output {options.output.name} --preset {options.preset} {length} --seed {options.seed}"
-    )
-
-
-def _say(text: str) -> None:
-    print(f"meddiffusion: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

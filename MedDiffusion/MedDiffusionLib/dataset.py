@@ -1,13 +1,12 @@
 """Training samples: cases in memory, each sample a random grid laid over one of them.
 
-Augmentation is nothing but the choice of that grid (shift, rotation, scale, flip): image, label
+Augmentation is nothing but the choice of that grid (shift, rotation, scale, flip): images, label
 map and validity are resampled onto it together, each by its kind.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,12 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .errors import UserError
-from .grids import GridSpec, fov_grid
-from .normalization import to_model_range
-from .reading import read_image, read_label_map
-from .resampling import resample
-from .volume import Grid, Kind, Volume
+from .grids import GridSpec
+from .loaded_cases import Case
+from .representations import coarsen_mask
+from .volume import Grid
 
 
 @dataclass(frozen=True)
@@ -37,24 +34,9 @@ class Augmentation:
     """Share of samples rotated and scaled; the others keep the scan's voxels as they are."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """One case: normalized image and its padding, labels as indices, and where the scan ends."""
-
-    name: str
-    image: Volume
-    labels: Volume
-    scan: Grid
-    fov: Grid
-
-    def validity(self, grid: Grid) -> NDArray[np.uint8]:
-        """1 where the grid lies inside the scan, 0 outside; of the grid's size."""
-        inside = Volume(np.ones(self.scan.size, np.uint8), self.scan.affine, Kind.LABEL)
-        return resample(inside, grid).array
-
-
 Sample = tuple[Tensor, Tensor, Tensor, Tensor]
-"""image ``[C, X, Y, Z]``, label indices ``[X, Y, Z]``, present ``[L]``, weight ``[1, X, Y, Z]``."""
+"""images ``[C, X, Y, Z]``, label indices ``[X, Y, Z]``, present ``[L]``,
+weight ``[1, X, Y, Z]``."""
 
 
 class TrainingSamples(Dataset[Sample]):
@@ -93,72 +75,48 @@ class TrainingSamples(Dataset[Sample]):
         random = np.random.default_rng((self.seed, 1, index))
         case = self.cases[order[position]]
         grid = random_grid(case.fov, self.augmentation, random)
-        image = resample(case.image, grid, background=-1.0).array
-        labels = resample(case.labels, grid).array
+        images = case.images_on(grid)
+        labels = case.labels_on(grid)
         weight = np.maximum(case.validity(grid), np.float32(self.outside_weight))
         dropped = random_drop(len(self.label_values), self.label_dropout, random)
-        present = np.isin(np.arange(1, len(self.label_values) + 1), case.labels.array) & ~dropped
+        present = case.present & ~dropped
         labels = np.where(np.append(True, present)[labels], labels, 0)
         return (
-            torch.from_numpy(np.ascontiguousarray(image))[None],
+            torch.from_numpy(images),
             torch.from_numpy(labels.astype(np.int64)),
             torch.from_numpy(present.astype(np.float32)),
             torch.from_numpy(np.ascontiguousarray(weight))[None],
         )
 
 
-def load_case(
-    image_path: Path,
-    label_path: Path,
-    spec: GridSpec,
-    label_values: list[int],
-    percentiles: tuple[float, float],
-) -> Case:
-    """Read a case from its two files; see :func:`make_case`.
+class DiffusionSamples(Dataset[tuple[Tensor, ...]]):
+    """Training samples as the denoiser's loss takes them: with noise, and a time.
 
-    Raises UserError where the two lie on different grids or the label map has other labels.
+    Sample i: images ``[C, X, Y, Z]``, label indices ``[X, Y, Z]`` (int16), present ``[L]``, weight
+    of latent voxels ``[1, x, y, z]``, time in [0, 1] (scalar), noise of ``latent_shape``. All are
+    functions of the seed and of i; and the times of ``batch`` samples in a row cover [0, 1] evenly,
+    which lowers the variance of the loss, however these samples are spread over devices.
     """
-    image, labels = read_image(image_path), read_label_map(label_path)
-    if not image.grid.equals(labels.grid):
-        raise UserError(
-            f"{label_path} lies on another grid than {image_path}: resample it onto the image's."
-        )
-    unknown = set(np.unique(labels.array).tolist()) - {0, *label_values}
-    if unknown:
-        raise UserError(
-            f"{label_path} has the values {sorted(unknown)} that the preset does not name: add "
-            "them to the preset's labels, or set them to 0."
-        )
-    return make_case(image_path.name, image, labels, spec, label_values, percentiles)
 
+    def __init__(
+        self, samples: TrainingSamples, latent_shape: tuple[int, ...], factor: int, batch: int
+    ) -> None:
+        self.samples = samples
+        self.latent_shape = latent_shape
+        self.factor = factor
+        self.batch = batch
 
-def make_case(
-    name: str,
-    image: Volume,
-    labels: Volume,
-    spec: GridSpec,
-    label_values: list[int],
-    percentiles: tuple[float, float],
-) -> Case:
-    """Normalize and pad a case; its labels become indices 1, 2, ... in the order of the model.
+    def __len__(self) -> int:
+        return len(self.samples)
 
-    The image is padded by mirroring, so that a field of view that leaves the scan shows plausible
-    tissue; how much those voxels count in the loss is for the training to say.
-    """
-    indices = np.zeros(labels.array.shape, np.int32)
-    for index, value in enumerate(label_values, start=1):
-        indices[labels.array == value] = index
-    margin = int(np.ceil(max(spec.size) / 2))
-    padded = np.pad(to_model_range(image.array, percentiles), margin, "symmetric")
-    affine = image.affine.copy()
-    affine[:3, 3] = image.grid.positions(np.full((1, 3), -float(margin)))[0]
-    return Case(
-        name,
-        Volume(padded, affine, Kind.INTENSITY),
-        Volume(indices, labels.affine, Kind.LABEL),
-        image.grid,
-        fov_grid(labels, spec),
-    )
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        images, labels, present, weight = self.samples[index]
+        state = np.random.SeedSequence((self.samples.seed, 2, index)).generate_state(1, np.uint64)
+        random = torch.Generator().manual_seed(int(state[0]))
+        time = (index % self.batch + torch.rand((), generator=random)) / self.batch
+        noise = torch.randn(self.latent_shape, generator=random)
+        coarse = coarsen_mask(weight[None], self.factor)[0]
+        return images, labels.to(torch.int16), present, coarse, time, noise
 
 
 def random_drop(count: int, share: float, random: np.random.Generator) -> NDArray[np.bool_]:

@@ -28,7 +28,7 @@ ESTIMATES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
 
 
 class Denoiser(nn.Module):
-    """Estimates x_0 from x_t, a time and a label map; also gives the training loss.
+    """Estimates x_0 from x_t, a time and a label map; also gives the training error.
 
     Shapes: latents ``[B, C, x, y, z]``; times ``[B]`` in [0, 1]; label indices
     ``[B, x f, y f, z f]`` (int64, 0 is background, f the representation's factor); ``present``
@@ -47,24 +47,31 @@ class Denoiser(nn.Module):
         alpha, sigma = self.levels(t, xt)
         return self._estimate(xt, self.network(xt, t, labels, present).float(), alpha, sigma)
 
-    def loss(
+    def squared_error(
         self, x0: Tensor, labels: Tensor, present: Tensor, weight: Tensor, t: Tensor, noise: Tensor
     ) -> Tensor:
-        """Mean squared error of the prediction over latent voxels, weighted (scalar).
+        """Squared error of the prediction, weighted and summed over latent voxels (scalar).
 
-        ``weight``: ``[B, 1, x, y, z]``, how much each voxel counts; 0: not at all.
+        ``weight``: ``[B, 1, x, y, z]``, how much each voxel counts; 0: not at all. A sum and not a
+        mean, because a batch may be computed in parts: the loss is the sum of the parts' sums over
+        their :func:`total_weight`.
         """
         alpha, sigma = self.levels(t, x0)
         xt = alpha * x0 + sigma * noise
         prediction = self.network(xt, t, labels, present).float()
         squared = (prediction - self._target(x0, noise, alpha, sigma)).square()
-        return (squared * weight).sum() / (weight.sum() * x0.shape[1]).clamp(min=1)
+        return (squared * weight).sum()
 
     def levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at times ``[B]``, shaped to broadcast over ``like``."""
         alpha, sigma = self.schedule(t.double())
         shape = (-1, *[1] * (like.ndim - 1))
         return alpha.to(like.dtype).view(shape), sigma.to(like.dtype).view(shape)
+
+
+def total_weight(weight: Tensor, latent_channels: int) -> float:
+    """What a batch's :meth:`Denoiser.squared_error` is divided by, where it is not 0."""
+    return float(weight.sum(dtype=torch.float64)) * latent_channels
 
 
 def guide(conditional: Tensor, unconditional: Tensor, scale: float) -> Tensor:

@@ -67,9 +67,9 @@ class Manifest:
         return GridSpec(grid["orientation"], tuple(grid["spacing"]), tuple(grid["size"]))
 
     @property
-    def percentiles(self) -> tuple[float, float]:
-        low, high = self.content["intensity"]["percentiles"]
-        return low, high
+    def intensity(self) -> dict[str, Any]:
+        """What :func:`.normalization.intensity_limits` takes."""
+        return self.content["intensity"]
 
 
 def build_manifest(preset: dict[str, Any]) -> Manifest:
@@ -92,9 +92,23 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path} has bundle version {version}, newer than {BUNDLE_VERSION}, the newest that "
             "this MedDiffusion reads: update MedDiffusion."
         )
-    if problem := validate(content, json.loads(SCHEMA_PATH.read_text("utf-8"))):
+    problem = validate(content, json.loads(SCHEMA_PATH.read_text("utf-8")))
+    if problem := problem or intensity_problem(content):
         raise UserError(f"{path} is damaged ({problem}): copy the bundle anew.")
     return Manifest(content)
+
+
+def intensity_problem(content: dict[str, Any]) -> str | None:
+    """What is wrong with a manifest's intensity that its schema cannot say, or None."""
+    intensity, channels = content["intensity"], len(content["channels"])
+    if len(intensity) != 1:
+        return "its intensity needs percentiles or a window, one of them"
+    windows = intensity.get("window", [[0, 1]] * channels)
+    if len(windows) != channels:
+        return f"its intensity has {len(windows)} windows for {channels} channels"
+    if any(low >= high for low, high in windows):
+        return "a window of its intensity ends before it starts"
+    return None
 
 
 def file_sha256(path: Path) -> str:

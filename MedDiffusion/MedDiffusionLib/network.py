@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 ONE_HOT_LABELS = 16
 """Up to so many labels (background counted) are one-hot; more share a learned embedding."""
@@ -25,7 +26,12 @@ class ResUNet(nn.Module):
     The label map keeps its full resolution: the f^3 voxels of each latent voxel become channels.
     ``present`` says which labels were annotated at all: where one is not, the background may hold
     it, and with none the prediction is the unconditional one.
+
+    ``recompute``: keep no activations inside residual blocks for the backward pass but compute
+    them anew there; a third more time for a fraction of the memory, and the same result.
     """
+
+    recompute = False
 
     def __init__(
         self,
@@ -88,19 +94,24 @@ class ResUNet(nn.Module):
         for stage in self.down:
             for layer in stage.children():
                 if isinstance(layer, _ResidualBlock):
-                    h = layer(h, condition)
+                    h = self._block(layer, h, condition)
                     skips.append(h)
                 else:
                     h = layer(h)
         for layer in self.middle:
-            h = layer(h, condition)
+            h = self._block(layer, h, condition)
         for stage in self.up:
             for layer in stage.children():
                 if isinstance(layer, _ResidualBlock):
-                    h = layer(torch.cat([h, skips.pop()], dim=1), condition)
+                    h = self._block(layer, torch.cat([h, skips.pop()], dim=1), condition)
                 else:
                     h = layer(functional.interpolate(h, scale_factor=2, mode="nearest"))
         return self.exit(functional.silu(self.exit_norm(h)))
+
+    def _block(self, layer: nn.Module, h: Tensor, condition: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(layer, h, condition, use_reentrant=False)
+        return layer(h, condition)
 
     def _label_channels(self, labels: Tensor, like: Tensor) -> Tensor:
         """``[B, X, Y, Z]`` -> ``[B, channels * f^3, X / f, Y / f, Z / f]`` (space to depth)."""

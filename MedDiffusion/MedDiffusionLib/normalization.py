@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def to_model_range(array: NDArray, percentiles: Sequence[float]) -> NDArray[np.float32]:
-    """Map the given low and high percentile of a scan to -1 and 1 and clip what lies outside."""
-    low, high = np.percentile(array, percentiles)
-    scaled = (array.astype(np.float32) - low) / max(float(high - low), 1e-12)
+def intensity_limits(
+    array: NDArray, intensity: Mapping[str, Any], channel: int = 0
+) -> tuple[float, float]:
+    """The intensities of a scan that -1 and 1 stand for, as a manifest's ``intensity`` says.
+
+    With ``percentiles`` they are the scan's own (MR has no scale), with ``window`` the channel's
+    fixed ones (Hounsfield units mean the same in every CT).
+    """
+    if "window" in intensity:
+        low, high = intensity["window"][channel]
+    else:
+        low, high = np.percentile(array, intensity["percentiles"])
+    return float(low), float(high)
+
+
+def to_model_range(array: NDArray, limits: tuple[float, float]) -> NDArray[np.float32]:
+    """Map the limits to -1 and 1 and clip what lies outside."""
+    low, high = limits
+    scaled = (array.astype(np.float32) - low) / max(high - low, 1e-12)
     return (np.clip(scaled, 0, 1) * 2 - 1).astype(np.float32)
 
 

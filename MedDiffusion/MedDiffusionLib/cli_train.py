@@ -1,0 +1,91 @@
+"""``meddiffusion train``: its options, and what its end means for the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import UserError
+from .terminal import ProgressLine, say
+
+if TYPE_CHECKING:
+    from .run import Outcome
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add what only training has; seed and device are added by the caller."""
+    data = command.add_argument_group("data: a folder or table, or two folders")
+    data.add_argument("--data", type=Path, metavar="PATH",
+                      help="a folder as nnU-Net's raw ones, or a CSV or TSV table")  # fmt: skip
+    data.add_argument("--images", type=Path, metavar="DIR")
+    data.add_argument("--labels", type=Path, metavar="DIR", help="label maps, named as the images")
+    data.add_argument("--split", type=Path, metavar="JSON",
+                      help='case names under "train" and, if wanted, "validation"')  # fmt: skip
+    data.add_argument("--group-pattern", metavar="REGEX",
+                      help="part of a case's name that is its patient")  # fmt: skip
+    data.add_argument("--check", action="store_true", help="only check the data and say the plan")
+    data.add_argument("--skip-bad", action="store_true", help="train without the bad cases")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new bundle")
+    command.add_argument("--preset", metavar="NAME|FILE",
+                         help="a plan, or the part of one that is not to be automatic")  # fmt: skip
+    length = command.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, metavar="N")
+    length.add_argument("--iterations", type=int, metavar="N")
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    card = command.add_argument_group("model card")
+    card.add_argument("--name", metavar="NAME", help="default: the output folder's")
+    card.add_argument("--license", metavar="TEXT")
+    card.add_argument("--attribution", metavar="TEXT")
+
+
+def run(options: argparse.Namespace) -> int:
+    """``meddiffusion train``; returns 0, 1 for a failed --check, 130 or 143 after a signal."""
+    from .batch import out_of_memory_as_user_error
+    from .distributed import LostProcess, ranks_here
+    from .training_request import TrainingRequest, describe_request, start_training
+
+    names = TrainingRequest.__dataclass_fields__.keys()
+    request = TrainingRequest(**{name: getattr(options, name) for name in names})
+    first = ranks_here().first
+    progress = ProgressLine()
+    try:
+        with out_of_memory_as_user_error():
+            if options.check:
+                text, usable = describe_request(request, progress.report)
+                progress.close()
+                print(text, flush=True)
+                return 0 if usable else 1
+            outcome = start_training(request, progress.report)
+    except LostProcess as error:
+        if not first:
+            # The first process has spoken.
+            return 1
+        raise UserError("Another process of this run is gone: see what it said.") from error
+    finally:
+        progress.close()
+    return _farewell(request.output, outcome) if first else _exit_code(outcome)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if outcome.reason in (None, "stop file"):
+        return 0
+    return 128 + signal.Signals[outcome.reason]
+
+
+def _farewell(output: Path, outcome: Outcome) -> int:
+    """Say how the run ended and how to go on."""
+    if outcome.reason == "stop file":
+        say(
+            f"stopped at iteration {outcome.iteration} by the file {output / 'stop'}; the model so "
+            "far is written, --resume goes on."
+        )
+    elif outcome.reason:
+        say(
+            f"stopped at iteration {outcome.iteration} by {outcome.reason}; the checkpoint is in "
+            f"{output}, go on with --resume."
+        )
+    if _exit_code(outcome) == 0:
+        print(output, flush=True)
+    return _exit_code(outcome)

@@ -1,0 +1,180 @@
+"""Cases in memory: normalized, no finer than the model's grid, ready to be laid on any grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cases import CaseFiles
+from .errors import UserError
+from .grids import GridSpec, fov_grid
+from .manifest import Manifest
+from .normalization import intensity_limits, to_model_range
+from .reading import read_image, read_label_map
+from .resampling import resample
+from .volume import Grid, Kind, Volume
+
+_MUCH_FINER = 1.25
+"""Scans whose voxels are smaller than the model's by more than this are averaged once, on loading:
+each sample would otherwise average them anew, which starves the device, and they fill memory."""
+_SUPPORT = 8
+"""Voxels beside a place beyond which they do not tell in interpolation there."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case: normalized images, labels as indices (uint8 or int16).
+
+    ``present``: ``[L]``, which labels occur; ``fov``: the field of view around them.
+    """
+
+    name: str
+    images: tuple[Volume, ...]
+    labels: Volume
+    present: NDArray[np.bool_]
+    fov: Grid
+
+    @property
+    def scan(self) -> Grid:
+        return self.images[0].grid
+
+    def images_on(self, grid: Grid) -> NDArray[np.float32]:
+        """The images ``[C, X, Y, Z]`` on a grid.
+
+        Beyond the scan they are mirrored, so that a field of view that leaves it shows plausible
+        tissue; how much those voxels count in the loss is for the training to say.
+        """
+        first, last = _reach(grid, self.scan)
+        axes = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
+        index = np.ix_(*[_mirrored(a, n) for a, n in zip(axes, self.scan.size, strict=True)])
+        affine = _moved(self.scan, first)
+        parts = [Volume(image.array[index], affine, Kind.INTENSITY) for image in self.images]
+        return np.stack([resample(part, grid, background=-1.0).array for part in parts])
+
+    def labels_on(self, grid: Grid) -> NDArray[np.integer]:
+        """The label indices on a grid, 0 beyond the label map."""
+        return _cropped(self.labels.array, self.labels.grid, grid)
+
+    def validity(self, grid: Grid) -> NDArray[np.integer]:
+        """1 where the grid lies inside the scan, 0 outside; of the grid's size."""
+        return _cropped(np.broadcast_to(np.uint8(1), self.scan.size), self.scan, grid)
+
+
+def load_case(files: CaseFiles, manifest: Manifest) -> Case:
+    """Read a case's files; see :func:`make_case`.
+
+    Raises UserError where there are more or fewer images than channels, they do not share the
+    label map's grid, or the label map has labels that the manifest does not name.
+    """
+    if len(files.images) != len(manifest.channels):
+        raise UserError(
+            f"Case {files.name} has {len(files.images)} images and the model "
+            f"{len(manifest.channels)} channels: add or remove contrasts, or leave the case out."
+        )
+    images, labels = [read_image(path) for path in files.images], read_label_map(files.labels)
+    for path, image in zip(files.images, images, strict=True):
+        if not image.grid.equals(labels.grid):
+            raise UserError(
+                f"{files.labels} lies on another grid than {path}: resample one onto the other."
+            )
+    values = [label.value for label in manifest.labels]
+    unknown = set(np.unique(labels.array).tolist()) - {0, *values}
+    if unknown:
+        raise UserError(
+            f"{files.labels} has the values {sorted(unknown)} that the preset does not name: add "
+            "them to the preset's labels, or set them to 0."
+        )
+    return make_case(files.name, images, labels, manifest.grid, values, manifest.intensity)
+
+
+def make_case(
+    name: str,
+    images: Sequence[Volume],
+    labels: Volume,
+    spec: GridSpec,
+    label_values: list[int],
+    intensity: dict[str, Any],
+) -> Case:
+    """Normalize a case; its labels become indices 1, 2, ... in the order of the model.
+
+    A scan much finer than the model's grid is averaged to the model's spacing.
+
+    ``images``: one per channel, on one grid; ``intensity`` as in a manifest.
+    """
+    fov = fov_grid(labels, spec)
+    indices = np.zeros(labels.array.shape, np.uint8 if len(label_values) < 256 else np.int16)
+    for index, value in enumerate(label_values, start=1):
+        indices[labels.array == value] = index
+    index_map = Volume(indices, labels.affine, Kind.LABEL)
+    present = np.isin(np.arange(1, len(label_values) + 1), indices)
+    normalized = []
+    for channel, image in enumerate(images):
+        scaled = to_model_range(image.array, intensity_limits(image.array, intensity, channel))
+        normalized.append(Volume(scaled, image.affine, Kind.INTENSITY))
+    if coarser := _coarser_grid(images[0].grid, fov):
+        normalized = [resample(image, coarser, background=-1.0) for image in normalized]
+        index_map = resample(index_map, coarser)
+    return Case(name, tuple(normalized), index_map, present, fov)
+
+
+def _coarser_grid(scan: Grid, fov: Grid) -> Grid | None:
+    """The grid inside a scan with voxels at least the model's size; None where it has such.
+
+    Where the axes agree it shares the field of view's lattice, so that samples that do not turn
+    still copy its voxels.
+    """
+    alignment = np.abs(fov.direction.T @ scan.direction)
+    wanted = fov.spacing[alignment.argmax(0)]
+    if (wanted <= _MUCH_FINER * scan.spacing).all():
+        return None
+    if (alignment.max(0) > 1 - 1e-4).all() and (
+        scan.spacing[alignment.argmax(1)] <= fov.spacing
+    ).all():
+        lattice = fov
+    else:
+        affine = scan.affine.copy()
+        affine[:3, :3] = scan.direction * np.maximum(scan.spacing, wanted)
+        lattice = Grid(scan.size, affine)
+    ends = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in scan.size])).reshape(3, -1).T
+    to_lattice = np.linalg.inv(lattice.affine)
+    indices = scan.positions(ends) @ to_lattice[:3, :3].T + to_lattice[:3, 3]
+    first = np.ceil(indices.min(0) + 0.5 - 1e-3).astype(int)
+    last = np.floor(indices.max(0) - 0.5 + 1e-3).astype(int)
+    i, j, k = (int(n) for n in last - first + 1)
+    return Grid((i, j, k), _moved(lattice, first)) if min(i, j, k) > 0 else None
+
+
+def _cropped(array: NDArray[np.integer], own: Grid, grid: Grid) -> NDArray[np.integer]:
+    """Labels of grid ``own`` on another, 0 beyond; looks at no more of them than it must."""
+    first, last = _reach(grid, own)
+    first, last = np.maximum(first, 0), np.minimum(last, own.size)
+    if (first >= last).any():
+        return np.zeros(grid.size, array.dtype)
+    part = array[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
+    return resample(Volume(part, _moved(own, first), Kind.LABEL), grid).array
+
+
+def _reach(grid: Grid, scan: Grid) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The voxels of a scan's lattice that interpolation onto a grid looks at: from, to."""
+    corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.size])).reshape(3, -1).T
+    to_scan = np.linalg.inv(scan.affine)
+    indices = grid.positions(corners) @ to_scan[:3, :3].T + to_scan[:3, 3]
+    first = np.floor(indices.min(0)).astype(int) - _SUPPORT
+    return first, np.ceil(indices.max(0)).astype(int) + 1 + _SUPPORT
+
+
+def _mirrored(index: NDArray[np.integer], size: int) -> NDArray[np.integer]:
+    """Indices beyond an axis brought back into it, by mirrors at its ends."""
+    period = index % (2 * size)
+    return np.where(period < size, period, 2 * size - 1 - period)
+
+
+def _moved(scan: Grid, first: NDArray[np.integer]) -> NDArray[np.float64]:
+    """The affine of the part of a scan that begins at voxel ``first``."""
+    affine = scan.affine.copy()
+    affine[:3, 3] = scan.positions(first[None])[0]
+    return affine

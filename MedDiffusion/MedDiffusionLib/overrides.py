@@ -1,0 +1,106 @@
+"""A user's own settings over a plan: part of a preset, as JSON, checked before anything runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import UserError
+from .schema import validate
+from .settings import check_manifest
+
+_WHOLE = {"manifest.intensity", "manifest.architecture.representation"}
+"""Settings with alternatives: what is given replaces them instead of adding to them."""
+_LABELS = "manifest.labels"
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_COUNT = {"type": "integer", "minimum": 1}
+_NOT_NEGATIVE = {"type": "number", "minimum": 0}
+_TRAINING: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "data": {"type": "string"},
+        "batch": _COUNT,
+        "learning_rate": _POSITIVE,
+        "weight_decay": _NOT_NEGATIVE,
+        "warmup": _COUNT,
+        "ema": _SHARE,
+        "clip": _POSITIVE,
+        "checkpoint_minutes": _POSITIVE,
+        "outside_weight": _SHARE,
+        "augmentation": {
+            "type": "object",
+            "properties": {
+                "flip_axes": {
+                    "type": "array",
+                    "maxItems": 3,
+                    "items": {"type": "integer", "minimum": 0, "maximum": 2},
+                },
+                "rotation": _NOT_NEGATIVE,
+                "scale": {"type": "number", "minimum": 0, "maximum": 0.9},
+                "shift": {"type": "integer", "minimum": 0},
+                "far_shift": _SHARE,
+                "affine": _SHARE,
+            },
+        },
+    },
+}
+
+
+def merge(
+    plan: dict[str, Any], overrides: Mapping[str, Any], source: str = "the plan file"
+) -> dict[str, Any]:
+    """The plan with a user's settings in place of its own; the plan itself stays as it is.
+
+    Objects are merged, lists and values replaced; labels are merged by their value, so that a name
+    or a color can be given alone. Raises UserError, naming ``source``, for settings that do not
+    exist (with those that do), that are of the wrong kind, or that do not fit together.
+    """
+    merged = _merge(plan, overrides, "", source)
+    try:
+        check_manifest(merged["manifest"])
+        problem = validate(merged["training"], _TRAINING, "training")
+    except UserError as error:
+        raise UserError(f"{source} does not fit: {error}") from error
+    if problem:
+        raise UserError(f"{source} does not fit: {problem}: correct it.")
+    return merged
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any], where: str, source: str) -> Any:
+    result = copy.deepcopy(dict(base))
+    for key, value in over.items():
+        path = f"{where}.{key}" if where else key
+        if key not in base:
+            raise UserError(
+                f"{source} has the unknown setting {path}: known there are {', '.join(base)}."
+            )
+        if path == _LABELS and isinstance(value, list):
+            result[key] = _merge_labels(base[key], value, source)
+        elif isinstance(base[key], Mapping) and path not in _WHOLE:
+            if not isinstance(value, Mapping):
+                raise UserError(
+                    f"{source} has {value!r} for {path}: give an object of "
+                    f"{', '.join(base[key])}, or some of them."
+                )
+            result[key] = _merge(base[key], value, path, source)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def _merge_labels(planned: list[dict[str, Any]], given: list[Any], source: str) -> list[Any]:
+    values = [label["value"] for label in planned]
+    changes: dict[int, Mapping[str, Any]] = {}
+    for entry in given:
+        if not isinstance(entry, Mapping) or entry.get("value") not in values:
+            raise UserError(
+                f"{source} has {entry!r} among {_LABELS}: give objects with a value that occurs in "
+                f"the label maps ({', '.join(map(str, values))})."
+            )
+        changes[entry["value"]] = entry
+    return [
+        _merge(label, changes.get(label["value"], {}), f"{_LABELS}[{label['value']}]", source)
+        for label in planned
+    ]

@@ -1,0 +1,8 @@
+"""``python -m MedDiffusionLib.train``: the ``meddiffusion train`` command, for torchrun."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]]))

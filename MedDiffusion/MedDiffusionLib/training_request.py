@@ -1,0 +1,229 @@
+"""From what a user asks for to a training run: find the data, check them, plan, split, train.
+
+The one way in: the command and the Slicer module both fill a :class:`TrainingRequest`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .cases import CaseFiles, DataSet, find_data
+from .checkpoint import read_identity
+from .distributed import choose_local_device, joined
+from .errors import UserError
+from .execution import Execution, choose_device, choose_execution
+from .findings import Finding, Severity
+from .findings import Report as Findings
+from .planning import describe_plan, estimate, make_plan, merge, split_groups
+from .preflight import check
+from .presets import is_complete, read_preset, read_split
+from .run import Outcome
+from .settings import Limits, check_manifest, read_settings, with_defaults
+from .stopping import StopWatch
+from .training import check_folder, train
+from .training_log import Report
+
+OnReport = Callable[[Report], None]
+
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What to train on, how, for how long, and where the model goes; None: not given."""
+
+    output: Path
+    data: Path | None = None
+    images: Path | None = None
+    labels: Path | None = None
+    preset: str | None = None
+    split: Path | None = None
+    group_pattern: str | None = None
+    skip_bad: bool = False
+    minutes: float | None = None
+    iterations: int | None = None
+    resume: bool = False
+    seed: int = 0
+    device: str = "auto"
+    name: str | None = None
+    license: str | None = None
+    attribution: str | None = None
+
+    @property
+    def command(self) -> str:
+        """The command that does this, as the model card quotes it: no machine's folders."""
+        words = ["meddiffusion train"]
+        for option in ("data", "images", "labels", "split", "output"):
+            path = getattr(self, option)
+            words += [f"--{option} {path.name}"] if path else []
+        words += [f"--preset {Path(self.preset).name}"] if self.preset else []
+        words += [f"--group-pattern {self.group_pattern!r}"] if self.group_pattern else []
+        words += ["--skip-bad"] if self.skip_bad else []
+        words += [f"--minutes {self.minutes:g}"] if self.minutes else []
+        words += [f"--iterations {self.iterations}"] if self.iterations else []
+        return " ".join([*words, f"--seed {self.seed}"])
+
+
+def describe_request(
+    request: TrainingRequest, on_report: OnReport = lambda report: None
+) -> tuple[str, bool]:
+    """What the check finds and what a run would do, as text; and whether it could be started.
+
+    Raises UserError where there is no data set.
+    """
+    device = choose_device(request.device)
+    data, findings = _check(request, on_report)
+    if not findings.facts:
+        return findings.describe(), False
+    usable = findings.usable(data)
+    plan = _plan(request, usable, findings, device)
+    cases, validation = _parts(request, usable)
+    lines = [
+        findings.describe(),
+        "",
+        "Plan",
+        describe_plan(plan, estimate(plan, device.type, len(cases), measure=True)),
+        f"{len(cases)} cases to train on, {len(validation)} to validate with",
+    ]
+    return "\n".join(lines), not _stopping(request, findings)
+
+
+def start_training(request: TrainingRequest, on_report: OnReport = lambda report: None) -> Outcome:
+    """Check the data and train; see :func:`.training.train`.
+
+    Under torchrun every process calls this, and the first settles everything for all of them.
+    Raises UserError for anything that cannot be used, with the check's first problem in it, and
+    Cancelled where it is stopped before training began.
+    """
+    limits = Limits(request.iterations, request.minutes)
+    choose_local_device()
+    device = choose_device(request.device)
+    with StopWatch(request.output) as stop, joined(device) as ranks:
+        settled = ranks.of_first(_settle(request, device, stop, on_report) if ranks.first else None)
+        by_name = {case.name: case for case in _find(request).cases}
+        cases, validation = (
+            [by_name[name] for name in settled[part]] for part in ("train", "validation")
+        )
+        return train(
+            cases, request.output, settled["plan"], limits,
+            Execution(device, **settled["execution"]), validation=validation, seed=request.seed,
+            command=request.command, resume=request.resume, ranks=ranks, stop=stop,
+            on_report=on_report,
+        )  # fmt: skip
+
+
+def _settle(
+    request: TrainingRequest, device: torch.device, stop: StopWatch, on_report: OnReport
+) -> dict[str, Any]:
+    """What the first process tells the others: the plan, the cases by name, the precision."""
+    check_folder(request.output, request.resume)
+    data, findings = _check(request, on_report, lambda: stop.reason is not None)
+    if stopping := _stopping(request, findings):
+        more = f", and {len(stopping) - 1} more problems" if len(stopping) > 1 else ""
+        raise UserError(
+            f"The data cannot be trained on: {stopping[0].sentence}: {stopping[0].remedy}{more}; "
+            "--check lists them all, --skip-bad leaves bad cases out."
+        )
+    for warning in _warnings(findings):
+        on_report(Report("checking", 1.0, note=f"warning: {warning}"))
+    usable = findings.usable(data)
+    plan = _plan(request, usable, findings, device)
+    cases, validation = _parts(request, usable)
+    read_settings(plan["training"])
+    execution = choose_execution(device, check_manifest(plan["manifest"]))
+    return {
+        "plan": plan,
+        "train": [case.name for case in cases],
+        "validation": [case.name for case in validation],
+        "execution": {"bf16": execution.bf16, "channels_last": execution.channels_last},
+    }
+
+
+def _find(request: TrainingRequest) -> DataSet:
+    split = read_split(request.split) if request.split else None
+    return find_data(
+        request.data, request.images, request.labels, request.group_pattern,
+        [*split.train, *split.validation] if split else None,
+    )  # fmt: skip
+
+
+def _check(
+    request: TrainingRequest,
+    on_report: OnReport,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> tuple[DataSet, Findings]:
+    data = _find(request)
+
+    def on_case(done: int, total: int) -> None:
+        on_report(Report("checking", done / total))
+
+    return data, check(data, on_case, is_stopped)
+
+
+def _stopping(request: TrainingRequest, findings: Findings) -> list[Finding]:
+    """The errors that forbid training: those of single cases only where none may be left out."""
+    return [error for error in findings.errors if not (request.skip_bad and error.case)]
+
+
+def _warnings(findings: Findings) -> list[str]:
+    """What a run should not start without saying, in sentences; --check has all of it."""
+    warnings = []
+    if bad := findings.bad_cases:
+        named = ", ".join(bad[:_MOST_NAMED]) + (" and more" if len(bad) > _MOST_NAMED else "")
+        warnings.append(f"{len(bad)} of {findings.case_count} cases are left out: {named}.")
+    general = [f for f in findings.findings if f.severity is Severity.WARNING and not f.case]
+    warnings += [f"{f.sentence}: {f.remedy}." for f in general[:_MOST_NAMED]]
+    if len(general) > _MOST_NAMED:
+        warnings.append(f"{len(general) - _MOST_NAMED} more like these: --check lists them.")
+    return warnings
+
+
+def _plan(
+    request: TrainingRequest, usable: DataSet, findings: Findings, device: torch.device
+) -> dict[str, Any]:
+    """The plan: that of the run to be resumed, a complete preset, or one made from the data.
+
+    A plan made anew might differ where there is less free memory than when the run was started.
+    """
+    given = read_preset(request.preset) if request.preset else {}
+    if is_complete(given):
+        plan = given
+    elif request.resume and not given:
+        plan = read_identity(request.output)["plan"]
+    else:
+        made = make_plan(usable, findings, device.type, _name(request))
+        made["training"] = with_defaults(made["training"])
+        plan = merge(made, given, request.preset or "")
+    told = {"name": request.name, "license": request.license, "attribution": request.attribution}
+    manifest = {**plan["manifest"], **{k: v for k, v in told.items() if v is not None}}
+    return {"manifest": manifest, "training": plan["training"]}
+
+
+def _name(request: TrainingRequest) -> str:
+    """The model's name: as told, else the output folder's as far as a name may be like it."""
+    folder = re.sub(r"[^a-z0-9._-]+", "-", request.output.resolve().name.lower()).strip("-._")
+    return request.name or folder or "model"
+
+
+def _parts(
+    request: TrainingRequest, usable: DataSet
+) -> tuple[tuple[CaseFiles, ...], tuple[CaseFiles, ...]]:
+    """The cases to train on and those to validate with."""
+    if request.split is None:
+        training, validating = split_groups(usable, request.seed)
+        return training.cases, validating.cases
+    split = read_split(request.split)
+    by_name = {case.name: case for case in usable.cases}
+    cases, validation = (
+        tuple(by_name[name] for name in names if name in by_name)
+        for names in (split.train, split.validation)
+    )
+    if not cases:
+        raise UserError(f"None of the cases under train in {request.split} is usable.")
+    return cases, validation

@@ -1,0 +1,172 @@
+"""Several processes on one run: the same gradient, the same model, and an orderly end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import gradient_process
+from conftest import make_bundle
+from MedDiffusionLib.bundle import load_bundle
+from MedDiffusionLib.cli import main
+from MedDiffusionLib.distributed import Ranks
+from MedDiffusionLib.errors import UserError
+from training_factory import make_plan, read_log, run, write_data
+
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or sys.platform != "linux", reason="needs torchrun"
+)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_data(tmp_path, 6)
+    return tmp_path
+
+
+def torchrun(*arguments: object) -> subprocess.Popen[str]:
+    """Two processes under torchrun."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(__file__).parent),
+    }
+    return subprocess.Popen(
+        [*command, *map(str, arguments)], text=True, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code, what was printed, and our own sentences among the errors."""
+    try:
+        out, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    ours = [line for line in errors.splitlines() if line.startswith("meddiffusion: ")]
+    ours = [line for line in ours if not line.startswith("meddiffusion: warning: ")]
+    assert ours or process.returncode == 0, errors
+    return process.returncode, out, "\n".join(ours)
+
+
+def arguments(data: Path, output: Path, iterations: int, **training: Any) -> list[object]:
+    preset = data / "preset.json"
+    preset.write_text(json.dumps(make_plan(**{"batch": 3, **training})))
+    split = data / "split.json"
+    names = [f"case {n}" for n in range(6)]
+    split.write_text(json.dumps({"train": names[:5], "validation": names[5:]}))
+    return ["--images", data / "images", "--labels", data / "labels", "--output", output,
+            "--preset", preset, "--split", split, "--device", "cpu",
+            "--iterations", iterations]  # fmt: skip
+
+
+def wait_for(process: subprocess.Popen[str], output: Path, iteration: int) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        text = (output / "log.jsonl").read_text() if (output / "log.jsonl").exists() else ""
+        if f'"iteration": {iteration}, "images"' in text:
+            return
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(process.communicate())
+
+
+def test_two_processes_have_the_gradient_of_one(data: Path) -> None:
+    code, _, _ = finish(torchrun(gradient_process.__file__, data, data / "two.safetensors"))
+    assert code == 0
+    gradient_process.main(data, data / "one.safetensors")
+    one, two = (load_file(data / f"{name}.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], rtol=1e-4, atol=1e-6)
+
+
+def test_two_processes_train_the_model_that_one_does(data: Path) -> None:
+    options = arguments(data, data / "two", 4)
+    process = torchrun("-m", "MedDiffusionLib.train", *options)
+    code, out, errors = finish(process)
+    assert (code, errors) == (0, "")
+    assert out == f"{data / 'two'}\n"
+    options[options.index(data / "two")] = data / "one"
+    assert main(["train", *map(str, options)]) == 0
+    one, two = (load_file(data / n / "checkpoint.safetensors") for n in ("one", "two"))
+    for key in one:
+        torch.testing.assert_close(one[key], two[key], rtol=0, atol=1e-4)
+    assert load_bundle(data / "two").manifest.content["training"]["iterations"] == 4
+    assert [x["iteration"] for x in read_log(data / "two") if "loss" in x] == [1, 2, 3, 4]
+    assert not list((data / "two").glob(".*"))
+
+
+def process_of_rank(rank: int, output: Path) -> int:
+    """The process that torchrun started as ``rank`` of the run that writes to ``output``."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"RANK={rank}".encode() in environment and str(output).encode() in command:
+            return int(folder.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def test_a_killed_process_ends_the_run_with_a_sentence_and_a_checkpoint(data: Path) -> None:
+    output = data / "model"
+    process = torchrun("-m", "MedDiffusionLib.train", *arguments(data, output, 100_000))
+    wait_for(process, output, 5)
+    os.kill(process_of_rank(1, output), signal.SIGKILL)
+    code, _, errors = finish(process)
+    assert code == 1
+    assert "Another process of this run is gone: iteration" in errors
+    assert "--resume" in errors
+    saved = read_log(output)[-1]["iteration"]
+    assert saved >= 5
+    # Any number of processes may go on; here one, and just far enough to leave a model.
+    options = [*arguments(data, output, saved + 1), "--resume"]
+    assert main(["train", *map(str, options)]) == 0
+    assert load_bundle(output).manifest.content["training"]["iterations"] == saved + 1
+
+
+def test_sigterm_stops_all_processes_after_the_same_step(data: Path) -> None:
+    output = data / "model"
+    process = torchrun("-m", "MedDiffusionLib.train", *arguments(data, output, 100_000))
+    wait_for(process, output, 3)
+    process.send_signal(signal.SIGTERM)
+    code, _, errors = finish(process)
+    assert code != 0
+    assert "by SIGTERM; the checkpoint is in" in errors
+    assert load_file(output / "checkpoint.safetensors")
+
+
+def test_more_processes_than_samples_in_a_batch_are_refused(tmp_path: Path) -> None:
+    cases = write_data(tmp_path, 1)
+    with pytest.raises(UserError, match="The batch is 2 and there are 3 processes"):
+        run(cases, tmp_path / "model", 1, ranks=Ranks(0, 3))
+
+
+def test_a_folder_is_synthesized_in_shares(tmp_path: Path, data: Path) -> None:
+    model = make_bundle(tmp_path / "tiny")
+    made = tmp_path / "made"
+    process = torchrun(
+        "-m", "MedDiffusionLib", "synthesize", data / "labels", "-o", made, "--model", model,
+        "--device", "cpu",
+    )  # fmt: skip
+    code, out, errors = finish(process)
+    assert (code, errors) == (0, "")
+    # Each was made once, by one of the two.
+    assert sorted(out.split("\n"))[1:] == [str(made / f"case {n}.nii.gz") for n in range(6)]
+    alone = tmp_path / "alone"
+    assert main(["synthesize", str(data / "labels"), "-o", str(alone), "--model", str(model),
+                 "--device", "cpu"]) == 0  # fmt: skip
+    assert sorted(p.name for p in made.iterdir()) == sorted(p.name for p in alone.iterdir())

@@ -1,0 +1,441 @@
+"""The plan chosen from the data: each numbered rule, what a user changes in it, and its estimates.
+
+The rules are those of ``planning``'s docstring.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_factory import shared_file
+from MedDiffusionLib.bundle import build_denoiser
+from MedDiffusionLib.cases import CaseFiles, DataSet, find_data
+from MedDiffusionLib.errors import UserError
+from MedDiffusionLib.estimates import footprint
+from MedDiffusionLib.findings import CaseFacts, Intensities, Report
+from MedDiffusionLib.planning import (
+    describe_plan,
+    estimate,
+    make_plan,
+    merge,
+    split_groups,
+)
+from MedDiffusionLib.preflight import check
+from MedDiffusionLib.presets import load_preset
+
+GB = 10**9
+Triple = tuple[float, float, float]
+
+
+def facts(
+    extent: Triple = (100, 100, 100),
+    spacing: Triple = (1, 1, 1),
+    box: Triple | None = None,
+    values: tuple[int, ...] = (1, 2),
+) -> CaseFacts:
+    i, j, k = (round(n / s) for n, s in zip(extent, spacing, strict=True))
+    return CaseFacts("case", (i, j, k), spacing, extent, box or extent, dict.fromkeys(values, 9))
+
+
+def report(
+    cases: list[CaseFacts],
+    channels: tuple[str, ...] = ("T1",),
+    names: dict[int, str] | None = None,
+    intensities: tuple[Intensities, ...] = (),
+) -> Report:
+    known = intensities or tuple(
+        Intensities(name, (0, 50, 900), (20, 60, 950), False) for name in channels
+    )
+    return Report(len(cases), (), tuple(cases), known, names or {})
+
+
+def data_of(*groups: str, channels: tuple[str, ...] = ("T1",)) -> DataSet:
+    cases = tuple(
+        CaseFiles(f"c{n}", (Path("i"),) * len(channels), Path("l"), group)
+        for n, group in enumerate(groups)
+    )
+    return DataSet(cases, channels, {}, ())
+
+
+def plan(
+    *cases: CaseFacts,
+    device: str = "cpu",
+    memory: int = 7 * GB,
+    channels: tuple[str, ...] = ("T1",),
+    name: str = "model",
+    **about: Any,
+) -> dict[str, Any]:
+    data = data_of(*(str(n) for n in range(len(cases))), channels=channels)
+    return make_plan(data, report(list(cases), channels, **about), device, name, memory)
+
+
+def grid(*cases: CaseFacts, **options: Any) -> dict[str, Any]:
+    return plan(*cases, **options)["manifest"]["grid"]
+
+
+def architecture(*cases: CaseFacts, **options: Any) -> dict[str, Any]:
+    return plan(*cases, **options)["manifest"]["architecture"]
+
+
+def cube(n: float) -> CaseFacts:
+    return facts((n, n, n))
+
+
+def test_a_plan_has_the_keys_of_a_preset() -> None:
+    preset, made = load_preset("hippocampus-mr"), plan(facts())
+
+    def keys(part: Any) -> Any:
+        return {k: keys(v) for k, v in part.items()} if isinstance(part, dict) else None
+
+    assert keys(made) == keys(preset)
+
+
+def test_rule_2_the_spacing_is_the_median_of_the_cases() -> None:
+    spacings: list[Triple] = [(1, 2, 1), (0.5, 1.5, 1), (3, 3, 2)]
+    cases = [facts((60, 60, 60), spacing) for spacing in spacings]
+    assert grid(*cases)["orientation"] == "RAS"
+    assert grid(*cases)["spacing"] == [1, 2, 1]
+
+
+def test_rule_2_a_far_coarser_axis_gets_its_10th_percentile() -> None:
+    spacings = [4.0, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6]
+    cases = [facts((60, 60, 60), (1, 1, s)) for s in spacings]
+    assert grid(*cases)["spacing"] == [1, 1, pytest.approx(np.percentile(spacings, 10))]
+    finer = [facts((60, 60, 60), (1, 1.5, s)) for s in (1.0, 1.0, 5, 5, 5, 5)]
+    assert grid(*finer)["spacing"] == [1, 1.5, 1.5]
+
+
+def test_rule_2_nearly_equal_spacings_become_isotropic() -> None:
+    assert (
+        grid(facts((60, 60, 60), (1, 1, 1.2)))["spacing"]
+        == [pytest.approx(1.2 ** (1 / 3), 1e-4)] * 3
+    )
+    assert grid(facts((60, 60, 60), (1, 1, 1.3)))["spacing"] == [1, 1, 1.3]
+    assert grid(facts((60, 60, 60), (0.8125, 0.8125, 0.8125)))["spacing"] == [0.8125] * 3
+
+
+def test_rule_3_the_field_of_view_is_the_labelled_box_and_a_margin() -> None:
+    assert grid(facts((200, 200, 200), box=(40, 56, 40)))["size"] == [64, 80, 64]
+
+
+def test_rule_3_the_field_of_view_leaves_out_the_largest_boxes() -> None:
+    cases = [facts((300, 300, 300), box=(40, 40, 40)) for _ in range(99)]
+    assert grid(*cases, facts((300, 300, 300), box=(200, 200, 200)))["size"] == [64, 64, 64]
+
+
+def test_rule_3_the_field_of_view_is_at_most_the_median_scan() -> None:
+    cases = [facts((n, 64, 64), box=(n, 60, 60)) for n in (40, 48, 90)]
+    assert grid(*cases)["size"] == [48, 64, 64]
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", 128**3), ("cuda", 192**3)])
+def test_rule_4_a_large_field_of_view_gets_coarser(device: str, most: int) -> None:
+    made = grid(cube(400), device=device, memory=70 * GB)
+    assert np.prod(made["size"]) <= most
+    assert np.prod(made["size"]) > most / 2
+    assert (np.array(made["size"]) * made["spacing"] >= 400).all()
+    assert len(set(made["spacing"])) == 1
+
+
+def test_rule_4_the_finest_axes_get_coarser_first() -> None:
+    spacing = grid(facts((300, 300, 120), (0.5, 0.5, 3)))["spacing"]
+    assert spacing[2] == 3
+    assert 0.5 < spacing[0] == spacing[1] < 3
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (24, {"name": "identity"}),
+        (26, {"name": "haar", "levels": 1}),
+        (96, {"name": "haar", "levels": 1}),
+        (97, {"name": "haar", "levels": 2}),
+    ],
+)
+def test_rule_5_the_representation_follows_the_voxels(size: int, expected: dict) -> None:
+    assert architecture(cube(size))["representation"] == expected
+
+
+def test_rule_6_thin_scans_get_fewer_levels_and_sizes_fit_them() -> None:
+    for extent, levels, size in [
+        ((96.0, 96.0, 96.0), 3, [96, 96, 96]),
+        ((250.0, 250.0, 23.0), 2, [256, 256, 24]),
+        ((90.0, 90.0, 9.0), 1, [90, 90, 10]),
+    ]:
+        made = plan(facts(extent, (1, 1, 1)))["manifest"]
+        assert len(made["architecture"]["network"]["channels"]) == levels
+        assert made["grid"]["size"] == size
+
+
+def test_rule_7_the_width_follows_representation_device_and_contrasts() -> None:
+    widths = {
+        (size, device): architecture(cube(size), device=device, memory=70 * GB)["network"][
+            "channels"
+        ]
+        for size in (24, 96, 128)
+        for device in ("cpu", "cuda")
+    }
+    assert widths[24, "cpu"] == [32, 64, 64]
+    assert widths[96, "cpu"] == [48, 96, 96]
+    assert widths[128, "cpu"] == [96, 192, 192]
+    assert widths[24, "cuda"] == [64, 128, 128]
+    assert widths[96, "cuda"] == [96, 192, 192]
+    assert widths[128, "cuda"] == [128, 256, 256]
+    four = architecture(cube(100), channels=("A", "B", "C", "D"))["network"]
+    assert four["channels"] == [128, 256, 256]
+    assert four["embedding"] == 4 * 128
+
+
+def test_rule_8_little_memory_makes_the_network_narrower_then_the_grid_coarser() -> None:
+    needs = footprint(plan(cube(96))["manifest"])
+    memories = (7 * GB, int(needs.fixed + 0.9 * needs.sample), 600_000_000)
+    ample, narrow, coarse = (plan(cube(96), memory=memory) for memory in memories)
+    assert ample["manifest"]["architecture"]["network"]["channels"][0] == 48
+    assert narrow["manifest"]["architecture"]["network"]["channels"][0] < 48
+    assert narrow["manifest"]["grid"] == ample["manifest"]["grid"]
+    assert np.prod(coarse["manifest"]["grid"]["size"]) <= 96**3 / 2
+    for made, memory in zip((ample, narrow, coarse), memories, strict=True):
+        needed = footprint(made["manifest"])
+        assert needed.fixed + made["training"]["batch"] * needed.sample <= memory
+
+
+def test_rule_8_too_little_memory_is_refused() -> None:
+    with pytest.raises(UserError, match=r"needs at least 0.4 GB .* may take 0.1 GB: close"):
+        plan(cube(96), memory=GB // 10)
+
+
+def test_rule_8_without_a_limit_a_128_cube_needs_less_than_8_gb_on_a_cpu() -> None:
+    made = make_plan(data_of("a"), report([cube(128)]), "cpu", "m")
+    assert estimate(made, "cpu").memory_bytes < 8 * GB
+
+
+def test_rule_9_the_batch_is_the_largest_power_of_two_that_fits() -> None:
+    needs = footprint(plan(cube(96))["manifest"])
+    for batch, memory in [(1, 1.9), (2, 2.0), (2, 3.9), (4, 4.1), (8, 8.1), (8, 40.0)]:
+        made = plan(cube(96), memory=int(needs.fixed + memory * needs.sample))["training"]
+        assert made["batch"] == batch
+        assert made["learning_rate"] == pytest.approx(4e-4 * (batch / 8) ** 0.5, abs=1e-6)
+
+
+def test_rule_10_mr_is_scaled_by_the_percentiles_of_each_scan() -> None:
+    made = plan(facts(), channels=("T1", "FLAIR"))["manifest"]
+    assert made["intensity"] == {"percentiles": [0.5, 99.5]}
+    assert made["channels"] == [
+        {"name": name, "units": "arbitrary", "range": [0, 1000]} for name in ("T1", "FLAIR")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "whole_numbers", "air", "is_ct"),
+    [("ct", False, -3.0, True), ("image", True, -1023.0, True), ("image", False, -1023.0, False)],
+)
+def test_rule_10_ct_has_a_fixed_window(
+    name: str, whole_numbers: bool, air: float, is_ct: bool
+) -> None:
+    channel = Intensities(name, (air, 0, 285.1), (-994, 35, 402), whole_numbers)
+    made = plan(facts(), channels=(name,), intensities=(channel,))["manifest"]
+    window = [min(-1000, np.floor(air / 10) * 10), 410]
+    assert made["intensity"] == ({"window": [window]} if is_ct else {"percentiles": [0.5, 99.5]})
+    assert made["channels"][0]["units"] == ("HU" if is_ct else "arbitrary")
+    assert made["channels"][0]["range"] == (window if is_ct else [0, 1000])
+
+
+def test_channel_names_are_made_to_fit_and_stay_distinct() -> None:
+    made = plan(facts(), channels=("T1 post", "MRI", "MRI", "MRI"))["manifest"]
+    assert [channel["name"] for channel in made["channels"]] == ["T1-post", "MRI", "MRI-2", "MRI-3"]
+
+
+def test_rule_11_labels_are_the_values_that_occur_in_colors_of_their_own() -> None:
+    values = tuple(range(3, 3 + 256))
+    labels = plan(facts(values=values), names={3: "liver", 999: "unused"})["manifest"]["labels"]
+    assert [label["value"] for label in labels] == list(values)
+    assert [label["name"] for label in labels[:2]] == ["liver", "label 4"]
+    assert len({tuple(label["color"]) for label in labels}) == 256
+    with pytest.raises(UserError, match="257 different labels"):
+        plan(facts(values=tuple(range(1, 258))))
+
+
+@pytest.mark.parametrize(
+    ("names", "axes"),
+    [
+        ({1: "anterior", 2: "posterior"}, [0]),
+        ({1: "bright tissue", 2: "cleft"}, [0]),
+        ({1: "left kidney", 2: "right kidney"}, []),
+        ({1: "kidney_L", 2: "other"}, []),
+        ({1: "LeftKidney", 2: "other"}, []),
+        ({1: "ctx-lh-1", 2: "other"}, []),
+        ({1: "anterior"}, []),
+        ({}, []),
+    ],
+)
+def test_rule_12_only_labels_without_a_side_are_flipped(
+    names: dict[int, str], axes: list[int]
+) -> None:
+    assert plan(facts(), names=names)["training"]["augmentation"]["flip_axes"] == axes
+
+
+def test_rule_13_shifts_are_a_tenth_of_the_shortest_axis() -> None:
+    assert plan(facts((40, 56, 40)))["training"]["augmentation"]["shift"] == 4
+    assert plan(cube(96))["training"]["augmentation"]["shift"] == 10
+
+
+def test_a_name_is_made_to_fit_the_manifest() -> None:
+    made = plan(facts(), name="My model (2)")["manifest"]
+    assert made["name"] == "my-model-2"
+    assert made["title"] == "My model (2)"
+
+
+def test_a_plan_builds_its_network_and_is_described() -> None:
+    made = plan(facts((48, 48, 30)), names={1: "a", 2: "b"})
+    build_denoiser(made["manifest"])
+    text = describe_plan(made, estimate(made, "cpu"))
+    assert "48 x 48 x 32 voxels of 1 x 1 x 1 mm, RAS" in text
+    assert "2: a, b" in text
+    assert "batch 8, learning rate 0.0004, left-right flips" in text
+    assert "at least 2,000 iterations" in text
+
+
+def test_without_a_usable_case_there_is_no_plan() -> None:
+    with pytest.raises(UserError, match="No case is usable"):
+        plan()
+
+
+def test_a_users_settings_replace_those_of_the_plan_alone() -> None:
+    made = plan(facts())
+    before = copy.deepcopy(made)
+    merged = merge(
+        made,
+        {
+            "manifest": {
+                "title": "Mine",
+                "grid": {"size": [64, 64, 64]},
+                "labels": [{"value": 2, "name": "ventricle"}],
+                "intensity": {"window": [[0, 500]]},
+                "architecture": {"representation": {"name": "identity"}},
+            },
+            "training": {"batch": 4, "augmentation": {"rotation": 0}},
+        },
+    )
+    assert made == before
+    manifest = merged["manifest"]
+    assert manifest["title"] == "Mine"
+    assert manifest["grid"] == {**before["manifest"]["grid"], "size": [64, 64, 64]}
+    assert [label["name"] for label in manifest["labels"]] == ["label 1", "ventricle"]
+    assert manifest["labels"][1]["color"] == before["manifest"]["labels"][1]["color"]
+    assert manifest["intensity"] == {"window": [[0, 500]]}
+    assert manifest["architecture"]["representation"] == {"name": "identity"}
+    assert manifest["architecture"]["network"] == before["manifest"]["architecture"]["network"]
+    assert merged["training"]["batch"] == 4
+    assert merged["training"]["augmentation"]["rotation"] == 0
+    assert merged["training"]["augmentation"]["scale"] == 0.08
+    assert merge(made, {}) == made
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        ({"train": {}}, "unknown setting train: known there are manifest, training"),
+        ({"training": {"batchsize": 2}}, r"training.batchsize: known there are data, batch, "),
+        ({"training": 3}, "3 for training: give an object of data, batch"),
+        ({"training": {"batch": 0}}, "training: batch is 0, out of range"),
+        ({"training": {"batch": "four"}}, "training: batch is not of type integer"),
+        ({"training": {"augmentation": {"flip_axes": [3]}}}, r"flip_axes\[0\] is 3"),
+        ({"manifest": {"grid": {"spacing": [1, 1, 0]}}}, r"spacing\[2\] is 0, out of range"),
+        ({"manifest": {"grid": {"size": [50, 56, 40]}}}, "no multiple of 16"),
+        (
+            {"manifest": {"architecture": {"network": {"channels": [30]}}}},
+            "divisible by num_groups",
+        ),
+        ({"manifest": {"labels": [{"value": 7}]}}, r"occurs in the label maps \(1, 2\)"),
+        ({"manifest": {"labels": [{"value": 1, "colour": []}]}}, "known there are value, name"),
+        ({"manifest": {"intensity": {"window": [[5, 1]]}}}, "ends before it starts"),
+        ({"manifest": {"intensity": {}}}, "needs percentiles or a window"),
+    ],
+)
+def test_settings_that_do_not_exist_or_do_not_fit_are_refused(
+    overrides: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(UserError, match=problem):
+        merge(plan(facts()), overrides, "mine.json")
+
+
+def test_no_patient_is_on_both_sides_of_the_split() -> None:
+    data = data_of(*(f"p{n % 30}" for n in range(75)))
+    training, validation = split_groups(data, seed=1)
+    assert len({case.group for case in validation.cases}) == 3
+    assert not {c.group for c in training.cases} & {c.group for c in validation.cases}
+    assert sorted(training.cases + validation.cases, key=data.cases.index) == list(data.cases)
+    assert split_groups(data, seed=1) == (training, validation)
+    assert split_groups(data, seed=2) != (training, validation)
+
+
+@pytest.mark.parametrize(("patients", "held_out"), [(1, 0), (4, 0), (5, 1), (14, 1), (26, 3)])
+def test_few_patients_are_all_trained_on(patients: int, held_out: int) -> None:
+    data = data_of(*(f"p{n}" for n in range(patients)))
+    assert len(split_groups(data, seed=0)[1].cases) == held_out
+
+
+PEAK = """
+import json, resource, sys
+import torch
+from MedDiffusionLib.bundle import build_denoiser
+from MedDiffusionLib.estimates import _inputs
+torch.set_num_threads(1)
+plan = json.loads(sys.argv[1])
+network = build_denoiser(plan["manifest"]).network
+average = build_denoiser(plan["manifest"]).network
+optimizer = torch.optim.AdamW(network.parameters())
+batch = plan["training"]["batch"]
+inputs = [part.repeat_interleave(batch, 0) for part in _inputs(plan["manifest"], "cpu")]
+for _ in range(2):
+    loss = network(*inputs).square().mean()
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory in other units")
+@pytest.mark.parametrize(("size", "batch"), [(24, 3), (40, 2), (100, 1)])
+def test_the_estimated_memory_is_within_30_percent_of_the_measured(size: int, batch: int) -> None:
+    made = plan(cube(size))
+    made["training"]["batch"] = batch
+    command = [sys.executable, "-c", PEAK, json.dumps(made)]
+    measured = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert estimate(made, "cpu").memory_bytes == pytest.approx(measured, rel=0.3)
+
+
+def test_a_smaller_micro_batch_needs_less_memory() -> None:
+    made = plan(cube(48))
+    whole = estimate(made, "cpu")
+    made["training"]["micro_batch"] = 2
+    needs = footprint(made["manifest"])
+    assert whole.memory_bytes == needs.fixed + 8 * needs.sample
+    assert estimate(made, "cpu").memory_bytes == needs.fixed + 2 * needs.sample
+
+
+def test_a_measured_estimate_knows_the_time_and_the_length_follows_the_cases() -> None:
+    made = plan(cube(16))
+    few, many = (estimate(made, "cpu", cases, measure=True) for cases in (3, 1000))
+    assert few.iterations_recommended == 2000
+    assert many.iterations_recommended == 100 * 1000 / 8
+    assert few.seconds_per_iteration is not None
+    assert few.minutes_recommended == pytest.approx(2000 * few.seconds_per_iteration / 60)
+    assert estimate(made, "cpu").seconds_per_iteration is None
+
+
+def test_the_plan_for_the_hippocampus_is_that_of_the_bundled_model() -> None:
+    data = find_data(shared_file("hippocampus"), None, None)
+    made = make_plan(data, check(data), "cpu", "hippocampus", 7 * GB)["manifest"]
+    bundled = load_preset("hippocampus-mr")["manifest"]
+    assert made["grid"] == bundled["grid"]
+    assert made["architecture"] == bundled["architecture"]

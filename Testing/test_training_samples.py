@@ -1,0 +1,263 @@
+"""Training samples: what a sample shows, what it depends on, and cases that are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_factory import affine, rotation
+from MedDiffusionLib.cases import CaseFiles
+from MedDiffusionLib.dataset import (
+    Augmentation,
+    DiffusionSamples,
+    TrainingSamples,
+    random_drop,
+    random_grid,
+)
+from MedDiffusionLib.errors import UserError
+from MedDiffusionLib.grids import GridSpec
+from MedDiffusionLib.loaded_cases import Case, load_case, make_case
+from MedDiffusionLib.manifest import build_manifest
+from MedDiffusionLib.resampling import resample
+from MedDiffusionLib.volume import Kind, Volume
+from training_factory import make_plan, write, write_data
+
+SPEC = GridSpec("RAS", (1.0, 1.0, 1.0), (16, 16, 16))
+STILL = Augmentation(shift=0, far_shift=0.0, affine=0.0)
+
+
+def case(seed: int = 0, size: tuple[int, int, int] = (18, 20, 14)) -> Case:
+    random = np.random.default_rng(seed)
+    labels = np.zeros(size, np.int32)
+    labels[6:10, 6:10, 5:9], labels[6:10, 10:14, 5:9] = 1, 2
+    image = random.normal(100, 10, size) + 30 * labels
+    return make_case(
+        f"case{seed}",
+        [Volume(image, np.eye(4), Kind.INTENSITY)],
+        Volume(labels, np.eye(4), Kind.LABEL),
+        SPEC, [1, 2], {"percentiles": [0.0, 100.0]},
+    )  # fmt: skip
+
+
+def samples(augmentation: Augmentation, dropout: float = 0.0, seed: int = 0) -> TrainingSamples:
+    return TrainingSamples(
+        [case(n) for n in range(3)], SPEC, [1, 2], augmentation, dropout, 2**40, seed
+    )
+
+
+def test_voxels_outside_the_scan_count_as_much_as_told() -> None:
+    weight = TrainingSamples([case()], SPEC, [1, 2], STILL, 0.0, 2**40, 0, outside_weight=0.25)[0][
+        3
+    ]
+    assert sorted(weight.unique().tolist()) == [0.25, 1.0]
+    assert (weight == 1).float().mean() == 14 / 16
+
+
+def test_a_still_sample_is_the_scan_around_its_labels() -> None:
+    image, labels, present, valid = samples(STILL)[0]
+    assert image.shape == valid.shape == (1, 16, 16, 16)
+    assert labels.shape == (16, 16, 16)
+    assert (labels == 1).sum() == (labels == 2).sum() == 64
+    assert present.tolist() == [1, 1]
+    # The scan is 14 voxels deep: two of the sixteen lie outside.
+    assert valid.mean() == 14 / 16
+    assert image.min() >= -1
+    assert image.max() <= 1
+    assert image[0][labels == 2].mean() > image[0][labels == 1].mean() > image[0].mean()
+
+
+def test_outside_the_scan_the_image_mirrors() -> None:
+    one = case()
+    grid = one.fov
+    low = int(np.rint(one.scan.origin[2] - grid.origin[2]))
+    image = samples(STILL)
+    image.cases = [one]
+    pixels = image[0][0][0]
+    assert low > 0
+    assert (pixels[:, :, low - 1] == pixels[:, :, low]).all()
+
+
+def test_sample_i_depends_on_seed_and_i_only() -> None:
+    first, second = samples(Augmentation()), samples(Augmentation())
+    first[3], first[9]
+    for a, b in zip(first[5], second[5], strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(first[5][0], samples(Augmentation(), seed=1)[5][0])
+
+
+def test_every_case_comes_once_an_epoch() -> None:
+    still = samples(STILL)
+    for epoch in range(3):
+        seen = [still[3 * epoch + n][0] for n in range(3)]
+        assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
+
+
+def test_dropped_labels_leave_the_label_map_and_are_not_present() -> None:
+    dropping = samples(STILL, dropout=0.4)
+    kinds = set()
+    for index in range(60):
+        _, labels, present, _ = dropping[index]
+        for label in (1, 2):
+            assert bool((labels == label).any()) == bool(present[label - 1])
+        kinds.add(tuple(present.tolist()))
+    assert kinds == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
+def test_all_labels_are_dropped_together_as_often_as_told() -> None:
+    random = np.random.default_rng(0)
+    drops = np.array([random_drop(5, 0.2, random) for _ in range(4000)])
+    everything = drops.all(1).mean()
+    assert everything == pytest.approx(0.2 + 0.8 * 0.2**5, abs=0.02)
+    assert drops[~drops.all(1)].mean() == pytest.approx(0.2, abs=0.02)
+
+
+def test_random_grids_stray_no_further_than_told() -> None:
+    fov = case().fov
+    still = random_grid(fov, STILL, np.random.default_rng(0))
+    assert (still.affine == fov.affine).all()
+    shifted = Augmentation(shift=3, far_shift=0.0, affine=0.0)
+    turned = Augmentation(shift=0, far_shift=0.0, affine=1.0, rotation=10, scale=0.08)
+    flipped = Augmentation(flip_axes=(0,), shift=0, far_shift=0.0, affine=0.0)
+    flips = set()
+    for seed in range(50):
+        random = np.random.default_rng(seed)
+        offset = random_grid(fov, shifted, random).origin - fov.origin
+        assert np.abs(offset).max() <= 3
+        grid = random_grid(fov, turned, random)
+        assert np.abs(grid.spacing - 1).max() <= 0.08 + 1e-9
+        middle = np.array([[7.5, 7.5, 7.5]])
+        np.testing.assert_allclose(grid.positions(middle), fov.positions(middle), atol=1e-9)
+        flips.add(float(np.linalg.det(random_grid(fov, flipped, random).affine)))
+    assert flips == {1.0, -1.0}
+
+
+def test_rotation_of_anisotropic_voxels_is_a_rotation_in_millimetres() -> None:
+    fov = GridSpec("RAS", (1.0, 1.0, 3.0), (16, 16, 16)).at(np.zeros(3), (16, 16, 16))
+    turned = Augmentation(shift=0, far_shift=0.0, affine=1.0, rotation=30, scale=0.0)
+    grid = random_grid(fov, turned, np.random.default_rng(1))
+    np.testing.assert_allclose(grid.direction.T @ grid.direction, np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(grid.spacing, (1, 1, 3), atol=1e-9)
+
+
+def test_contrasts_become_channels_each_normalized_on_its_own() -> None:
+    labels = np.zeros((18, 20, 14), np.int32)
+    labels[6:10, 6:10, 5:9], labels[6:10, 10:14, 5:9] = 1, 2
+    first = np.random.default_rng(0).normal(100, 10, labels.shape)
+    volumes = [Volume(a, np.eye(4), Kind.INTENSITY) for a in (first, -1e4 * first)]
+    label_map = Volume(labels, np.eye(4), Kind.LABEL)
+    two = make_case("two", volumes, label_map, SPEC, [1, 2], {"percentiles": [0, 100]})
+    image = TrainingSamples([two], SPEC, [1, 2], STILL, 0.0, 1, 0)[0][0]
+    assert image.shape == (2, 16, 16, 16)
+    torch.testing.assert_close(image[0], -image[1])
+
+    window = {"window": [[80.0, 120.0], [-2e6, 0.0]]}
+    fixed = make_case("two", volumes, label_map, SPEC, [1, 2], window)
+    image = TrainingSamples([fixed], SPEC, [1, 2], STILL, 0.0, 1, 0)[0][0]
+    inside = (first > 80) & (first < 120)
+    grid = fixed.fov
+    low = np.rint(grid.origin).astype(int)
+    crop = tuple(slice(max(0, a), a + 16) for a in low)
+    shown = image[0].numpy()[:, :, -low[2] : 14 - low[2]] if low[2] < 0 else image[0].numpy()
+    np.testing.assert_allclose(
+        shown[inside[crop]], (first[crop][inside[crop]] - 80) / 20 - 1, atol=1e-4
+    )
+
+
+def test_what_a_grid_shows_does_not_depend_on_how_much_of_the_scan_was_looked_at() -> None:
+    one = case(size=(40, 44, 30))
+    margin = 40
+    scan = one.images[0]
+    affine = np.eye(4)
+    affine[:3, 3] = -margin
+    whole = Volume(np.pad(scan.array, margin, "symmetric"), affine, Kind.INTENSITY)
+    inside = Volume(np.ones(scan.array.shape, np.uint8), np.eye(4), Kind.LABEL)
+    for seed in range(6):
+        wild = Augmentation(flip_axes=(0, 1), affine=1.0, far_shift=1.0)
+        grid = random_grid(one.fov, wild, np.random.default_rng(seed))
+        if seed > 3:
+            # Partly, then wholly beyond the scan.
+            grid.affine[2, 3] += 15 * (seed - 3)
+        # Both are kept within the range of what was looked at, which tells in a few voxels.
+        difference = np.abs(one.images_on(grid)[0] - resample(whole, grid).array)
+        assert np.quantile(difference, 0.99) < 2e-3
+        assert (one.labels_on(grid) == resample(one.labels, grid).array).all()
+        assert (one.validity(grid) == resample(inside, grid).array).all()
+
+
+@pytest.mark.parametrize(
+    ("affine", "size"),
+    [
+        (np.diag([0.5, -0.5, 0.5, 1]), (28, 28, 28)),
+        (affine(np.eye(3)[[1, 2, 0]], (0.5, 0.4, 0.7), (3, 1, 2)), (28, 22, 39)),
+        (np.diag([0.5, 0.5, 4, 1]), (28, 28, 14)),
+        (affine(rotation(20, -10, 35), (0.5, 0.5, 0.5)), (28, 28, 28)),
+    ],
+)
+def test_a_scan_finer_than_the_model_is_averaged_once_and_shows_the_same(
+    affine: np.ndarray, size: tuple[int, int, int]
+) -> None:
+    shape = tuple(int(n) for n in 2 * np.array(size))
+    smooth = sum(np.sin(np.arange(n) / 9).reshape(np.roll([n, 1, 1], axis))
+                 for axis, n in enumerate(shape))  # fmt: skip
+    labels = np.zeros(shape, np.int32)
+    middle = tuple(slice(n // 2 - 4, n // 2 + 4) for n in shape)
+    labels[middle] = 1
+    scan = Volume(np.asarray(smooth, np.float32), affine, Kind.INTENSITY)
+    fine = make_case("fine", [scan], Volume(labels, affine, Kind.LABEL), SPEC, [1, 2],
+                     {"window": [[-3, 3]]})  # fmt: skip
+    assert fine.images[0].array.size < 0.6 * scan.array.size
+    assert fine.present.tolist() == [True, False]
+    shown = fine.images_on(fine.fov)[0]
+    wanted = resample(Volume(scan.array / 3, affine, Kind.INTENSITY), fine.fov).array
+    inside = fine.validity(fine.fov) == 1
+    assert inside.mean() > 0.3
+    np.testing.assert_allclose(shown[inside], wanted[inside], atol=0.03)
+    assert (fine.labels_on(fine.fov) == 1).any()
+
+
+def test_noise_and_time_depend_on_seed_and_number_only_and_times_cover_a_batch_evenly() -> None:
+    def made(batch: int, seed: int = 0) -> DiffusionSamples:
+        return DiffusionSamples(samples(STILL, seed=seed), (8, 8, 8, 8), 2, batch)
+
+    first, second = made(4), made(4)
+    first[0], first[2]
+    for a, b in zip(first[5], second[5], strict=True):
+        assert torch.equal(a, b)
+    noise = [first[n][5] for n in range(8)]
+    assert all(not torch.equal(a, b) for i, a in enumerate(noise) for b in noise[:i])
+    assert not torch.equal(noise[0], made(4, seed=1)[0][5])
+    assert torch.stack(noise).std().item() == pytest.approx(1, abs=0.02)
+    for batch in range(3):
+        times = [float(first[4 * batch + n][4]) for n in range(4)]
+        assert [int(4 * t) for t in times] == [0, 1, 2, 3]
+
+
+def test_an_image_on_another_grid_than_its_label_map_is_refused(tmp_path: Path) -> None:
+    one, *_ = write_data(tmp_path)
+    odd = write(tmp_path / "labels", "odd.nrrd", np.ones((14, 20, 18), np.uint8), spacing=2.0)
+    with pytest.raises(UserError, match="another grid"):
+        load_case(CaseFiles("a", one.images, odd, "a"), build_manifest(make_plan()["manifest"]))
+
+
+def test_contrasts_on_different_grids_are_refused(tmp_path: Path) -> None:
+    one, *_ = write_data(tmp_path)
+    odd = write(tmp_path / "images", "odd.nrrd", np.ones((14, 20, 18), np.float32), spacing=2.0)
+    files = CaseFiles("a", (*one.images, odd), one.labels, "a")
+    with pytest.raises(UserError, match=r"another grid than .*odd\.nrrd"):
+        load_case(files, build_manifest(make_plan(2)["manifest"]))
+
+
+def test_a_case_that_lacks_a_contrast_is_refused(tmp_path: Path) -> None:
+    one, *_ = write_data(tmp_path)
+    with pytest.raises(UserError, match="Case case 0 has 1 images and the model 2 channels"):
+        load_case(one, build_manifest(make_plan(2)["manifest"]))
+
+
+def test_a_label_that_the_preset_does_not_name_is_refused(tmp_path: Path) -> None:
+    one, *_ = write_data(tmp_path)
+    odd = write(tmp_path / "labels", "odd.nrrd", np.full((14, 20, 18), 7, np.uint8))
+    with pytest.raises(UserError, match=r"\[7\]"):
+        load_case(CaseFiles("a", one.images, odd, "a"), build_manifest(make_plan()["manifest"]))

@@ -1,0 +1,86 @@
+"""What the tests of training share: small cases on disk, a plan for the tiny model, and a run."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from numpy.typing import NDArray
+
+from conftest import TINY
+from MedDiffusionLib.cases import CaseFiles
+from MedDiffusionLib.execution import Execution
+from MedDiffusionLib.presets import load_preset
+from MedDiffusionLib.run import Outcome
+from MedDiffusionLib.settings import Limits
+from MedDiffusionLib.training import train
+from MedDiffusionLib.training_log import LOG_NAME, Report
+
+CPU = Execution(torch.device("cpu"))
+
+
+def write(folder: Path, name: str, array: NDArray, spacing: float = 1.0) -> Path:
+    """Write an array ``[k, j, i]`` with SimpleITK."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing([spacing] * 3)
+    path = folder / name
+    sitk.WriteImage(image, path)
+    return path
+
+
+def boxes(width: int = 4) -> NDArray[np.uint8]:
+    """A label map of two boxes ``width`` voxels wide."""
+    labels = np.zeros((14, 20, 18), np.uint8)
+    labels[5:9, 6:10, 6 : 6 + width], labels[5:9, 10:14, 6 : 6 + width] = 1, 2
+    return labels
+
+
+def write_data(folder: Path, count: int = 3, contrasts: int = 1) -> list[CaseFiles]:
+    """Cases in the folders ``images`` and ``labels`` of ``folder``."""
+    random = np.random.default_rng(0)
+    cases = []
+    for n in range(count):
+        labels = boxes(3 + n % 3)
+        images = []
+        for contrast in range(contrasts):
+            name = f"case {n}.nii.gz" if contrasts == 1 else f"case {n}_{contrast:04}.nii.gz"
+            image = random.normal(100, 10, labels.shape) + (30.0 - 60 * contrast) * labels
+            images.append(write(folder / "images", name, image.astype(np.float32)))
+        path = write(folder / "labels", f"case {n}.nrrd", labels)
+        cases.append(CaseFiles(f"case {n}", tuple(images), path, f"case {n}"))
+    return cases
+
+
+def make_plan(contrasts: int = 1, **training: Any) -> dict[str, Any]:
+    """A plan for the tiny model, its training settings changed as told."""
+    manifest = copy.deepcopy(TINY)
+    for key in ("bundle_version", "training", "figures"):
+        del manifest[key]
+    manifest["channels"] = [
+        {"name": f"c{n}", "units": "arbitrary", "range": [0, 1000]} for n in range(contrasts)
+    ]
+    settings = copy.deepcopy(load_preset("hippocampus-mr")["training"])
+    changes = {"batch": 2, "data": "made up", "log_seconds": 0, **training}
+    return {"manifest": manifest, "training": {**settings, **changes}}
+
+
+def run(
+    cases: list[CaseFiles], output: Path, iterations: int, **options: Any
+) -> tuple[list[Report], Outcome]:
+    """Train for a few iterations; ``plan`` is the tiny one unless told."""
+    reports: list[Report] = []
+    options = {"plan": make_plan(), "on_report": reports.append, **options}
+    plan = options.pop("plan")
+    outcome = train(cases, output, plan, Limits(iterations=iterations), CPU, **options)
+    return reports, outcome
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (folder / LOG_NAME).read_text("utf-8").splitlines()]
