@@ -144,7 +144,8 @@ def files_below(folder: Path) -> Iterator[str]:
 
 def expected_files() -> set[str]:
     """Where the files of the source tree belong, relative to lib/Slicer-x.y."""
-    module = set(files_below(ROOT / "MedDiffusion")) - {"CMakeLists.txt"}
+    files = files_below(ROOT / "MedDiffusion")
+    module = {name for name in files if Path(name).name != "CMakeLists.txt"}
     commands = {name for name in module if Path(name).with_suffix(".xml").as_posix() in module}
     resources = {
         f"MedDiffusionLib/Resources/{kind}/{name}"
@@ -152,7 +153,8 @@ def expected_files() -> set[str]:
         for name in files_below(ROOT / "Resources" / kind)
     }
     scripted = (module - commands) | resources | {"Resources/Icons/MedDiffusion.png"}
-    return {f"{MODULES.name}/{name}" for name in scripted} | {f"cli-modules/{n}" for n in commands}
+    in_commands = {f"cli-modules/{Path(name).name}" for name in commands}
+    return {f"{MODULES.name}/{name}" for name in scripted} | in_commands
 
 
 def assert_equal_geometry(path: Path, other: Path) -> None:

@@ -26,6 +26,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     data.add_argument("--group-pattern", metavar="REGEX",
                       help="part of a case's name that is its patient")  # fmt: skip
     data.add_argument("--check", action="store_true", help="only check the data and say the plan")
+    data.add_argument("--report", type=Path, metavar="JSON",
+                      help="with --check: also write what was found to a file")  # fmt: skip
     data.add_argument("--skip-bad", action="store_true", help="train without the bad cases")
     command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new bundle")
     command.add_argument("--preset", metavar="NAME|FILE",
@@ -44,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """``meddiffusion train``; returns 0, 1 for a failed --check, 130 or 143 after a signal."""
     from .batch import out_of_memory_as_user_error
     from .distributed import LostProcess, ranks_here
-    from .training_request import TrainingRequest, describe_request, start_training
+    from .training_request import TrainingRequest, check_request, start_training
 
     names = TrainingRequest.__dataclass_fields__.keys()
     request = TrainingRequest(**{name: getattr(options, name) for name in names})
@@ -53,10 +55,12 @@ def run(options: argparse.Namespace) -> int:
     try:
         with out_of_memory_as_user_error():
             if options.check:
-                text, usable = describe_request(request, progress.report)
+                checked = check_request(request, progress.report)
                 progress.close()
-                print(text, flush=True)
-                return 0 if usable else 1
+                print(checked.describe(), flush=True)
+                if options.report:
+                    checked.write(options.report)
+                return 0 if checked.usable else 1
             outcome = start_training(request, progress.report)
     except LostProcess as error:
         if not first:

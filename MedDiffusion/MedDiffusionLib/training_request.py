@@ -18,6 +18,7 @@ from .checkpoint import read_identity
 from .distributed import choose_local_device, joined
 from .errors import UserError
 from .execution import Execution, choose_device, choose_execution
+from .files import write_json
 from .findings import Finding, Severity
 from .findings import Report as Findings
 from .planning import describe_plan, estimate, make_plan, merge, split_groups
@@ -70,28 +71,48 @@ class TrainingRequest:
         return " ".join([*words, f"--seed {self.seed}"])
 
 
-def describe_request(
-    request: TrainingRequest, on_report: OnReport = lambda report: None
-) -> tuple[str, bool]:
-    """What the check finds and what a run would do, as text; and whether it could be started.
+@dataclass(frozen=True)
+class Checked:
+    """What a check found, and what a run would do: ``plan`` is empty where no case is good."""
 
-    Raises UserError where there is no data set.
+    findings: Findings
+    plan: str
+    usable: bool
+    """Whether a run could be started."""
+
+    def describe(self) -> str:
+        """All of it as text."""
+        plan = ["", "Plan", self.plan] if self.plan else []
+        return "\n".join([self.findings.describe(), *plan])
+
+    def write(self, path: Path) -> None:
+        """Write all of it as JSON; raises UserError where that is not possible."""
+        content = {**self.findings.to_json(), "plan": self.plan, "usable": self.usable}
+        try:
+            write_json(path, content)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be written ({error.strerror}): choose a folder in which you may "
+                "write."
+            ) from error
+
+
+def check_request(request: TrainingRequest, on_report: OnReport = lambda report: None) -> Checked:
+    """Look at every file and plan a run, without starting it.
+
+    Raises UserError where there is no data set, or the request itself cannot be used.
     """
     device = choose_device(request.device)
     data, findings = _check(request, on_report)
     if not findings.facts:
-        return findings.describe(), False
+        return Checked(findings, "", False)
     usable = findings.usable(data)
     plan = _plan(request, usable, findings, device)
     cases, validation = _parts(request, usable)
-    lines = [
-        findings.describe(),
-        "",
-        "Plan",
-        describe_plan(plan, estimate(plan, device.type, len(cases), measure=True)),
-        f"{len(cases)} cases to train on, {len(validation)} to validate with",
-    ]
-    return "\n".join(lines), not _stopping(request, findings)
+    costs = estimate(plan, device.type, len(cases), measure=True)
+    parts = f"{len(cases)} cases to train on, {len(validation)} to validate with"
+    text = f"{describe_plan(plan, costs)}\n{parts}"
+    return Checked(findings, text, not _stopping(request, findings))
 
 
 def start_training(request: TrainingRequest, on_report: OnReport = lambda report: None) -> Outcome:

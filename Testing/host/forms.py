@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class QUiLoader:
             root.remove(connections)
         loader = _Loader()
         buffer = QtCore.QBuffer()
-        buffer.setData(ET.tostring(root))
+        buffer.setData(ET.tostring(without_ctk_enums(root)))
         buffer.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
         with loading_form():
             widget = loader.load(buffer, parent)
@@ -63,6 +64,16 @@ class QUiLoader:
         # Python's side of a widget lives as long as something in Python holds it.
         widget.__dict__["_host_widgets"] = list(made.values())
         return widget
+
+
+def without_ctk_enums(root: ET.Element) -> ET.Element:
+    """A copy for Qt's own loader, which cannot read values such as ``ctkPathLineEdit::Dirs``."""
+    copied = copy.deepcopy(root)
+    for widget in copied.iter("widget"):
+        for item in widget.findall("property"):
+            if (item.findtext("set") or item.findtext("enum") or "").startswith("ctk"):
+                widget.remove(item)
+    return copied
 
 
 def refuse_unknown_properties(path: Path, root: ET.Element, made: dict[str, Any]) -> None:

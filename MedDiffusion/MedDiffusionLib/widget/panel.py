@@ -14,6 +14,7 @@ from .parameters import Parameters
 from .results_panel import ResultsPanel
 from .runner import Runner
 from .synthesis_panel import SynthesisPanel
+from .training_panel import TrainingPanel
 
 
 class Panel(VTKObservationMixin):
@@ -39,6 +40,7 @@ class Panel(VTKObservationMixin):
             self.results.show_label_outlines,
             lambda nodes: self.results.choose(nodes[0]),
         )
+        self.training = TrainingPanel(ui, self.models)
         scene = slicer.mrmlScene
         for event, react in (
             (scene.StartCloseEvent, self._on_start_close),
@@ -74,12 +76,14 @@ class Panel(VTKObservationMixin):
             self.labels.show()
             self.results.show()
             self.synthesis.show()
+            self.training.show()
         finally:
             self._showing = False
 
     def cleanup(self) -> None:
         """Leave nothing behind: no observer, job, timer or node of the panel's own."""
         self.synthesis.cleanup()
+        self.training.cleanup()
         self.results.cleanup()
         node = self.parameters.parameterNode if self.parameters is not None else None
         self._disconnect()
@@ -108,7 +112,13 @@ class Panel(VTKObservationMixin):
             self._hand_out(None)
 
     def _hand_out(self, parameters: Any) -> None:
-        for section in (self.models, self.labels, self.results, self.synthesis):
+        for section in (
+            self.models,
+            self.labels,
+            self.results,
+            self.synthesis,
+            self.training,
+        ):
             section.set_parameters(parameters)
 
     def _on_modified(self, _caller: Any, _event: Any) -> None:

@@ -83,3 +83,8 @@ class Parameters:
     outlines: bool = True
     side_by_side: bool = False
     rendering: bool = False
+    scans: str = ""
+    label_maps: str = ""
+    training_name: str = ""
+    training_hours: Annotated[float, WithinRange(0.02, 1000)] = 2.0
+    skip_bad: bool = False

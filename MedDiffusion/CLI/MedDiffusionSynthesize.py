@@ -1,0 +1,230 @@
+#!/usr/bin/env python-real
+"""Slicer's command-line module for synthesis, from one label map or a folder of them.
+
+    PythonSlicer MedDiffusionSynthesize.py --label_map FILE --output_volume FILE
+    PythonSlicer MedDiffusionSynthesize.py --input_folder FOLDER --output_folder FOLDER
+
+It needs no window, and computes what ``meddiffusion synthesize`` does. The parameters are those of
+the .xml beside. By the first line Slicer tells it from a scripted module.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from MedDiffusionLib.results import Request
+    from MedDiffusionLib.slicer_progress import ModuleParser, SlicerProgress
+    from MedDiffusionLib.synthesis import OnStep, Settings, Step, Synthesizer
+
+MODELS_OWN = "default"
+"""The sampler's name that stands for the model's own."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the module; returns the exit code."""
+    find_library()
+    from MedDiffusionLib.slicer_progress import run_module
+
+    return run_module(make_parser(), synthesize, arguments)
+
+
+def find_library() -> None:
+    """Let Python find the library that belongs to this file, in a source or an installed tree."""
+    above = Path(__file__).resolve().parents[1]
+    for folder in (above, above / "qt-scripted-modules"):
+        if (folder / "MedDiffusionLib").is_dir():
+            sys.path.insert(0, str(folder))
+            return
+
+
+def make_parser() -> ModuleParser:
+    """The parameters; an empty one or a number that means the model's own is not passed on."""
+    from MedDiffusionLib.slicer_progress import ModuleParser
+
+    parser = ModuleParser("Turn label maps into synthetic volumes.")
+    add = parser.add
+    add("label_map", type=Path, help="Label map or segmentation to synthesize from.")
+    add("output_volume", type=Path, help="The synthetic volume, in the label map's geometry.")
+    add("channel", default="", help="Which of the model's contrasts to take; empty: the first.")
+    add("input_folder", type=Path, help="Folder of label maps, instead of a single one.")
+    add("output_folder", type=Path, help="Folder for their volumes, one per label map, sample and "
+        "contrast; what is there already is not made again.")  # fmt: skip
+    add("samples", type=int, default=1, help="Volumes to make from each label map of a folder.")
+    add("overwrite", action="store_true", help="Replace files of the output folder.")
+    add("model", default="hippocampus-mr", help="Name of an installed model, or a model's folder.")
+    add("table", default="", help="Which label value is which label of the model, as in "
+        "3=anterior,7=posterior,9=background.")  # fmt: skip
+    add("seed", type=int, default=0, help="The same seed gives the same volume.")
+    add("steps", type=int, default=0, help="Sampling steps; 0: as the model recommends.")
+    add("sampler", default=MODELS_OWN, choices=(MODELS_OWN, "dpmpp-2m", "ddim", "heun", "ddpm"),
+        help="How the steps are taken; default: as the model recommends.")  # fmt: skip
+    add("guidance", type=float, default=-1.0, help="How strongly to follow the label map, 1 is "
+        "neutral; -1: as the model recommends.")  # fmt: skip
+    add("device", default="auto", choices=("auto", "cpu", "cuda", "mps"),
+        help="What computes; auto: a GPU where there is one.")  # fmt: skip
+    return parser
+
+
+def synthesize(options: argparse.Namespace) -> dict[str, object]:
+    """Do what the parameters ask for; returns the values that Slicer gets back."""
+    from MedDiffusionLib.batch import out_of_memory_as_user_error, plan_requests
+    from MedDiffusionLib.bundle import load_bundle
+    from MedDiffusionLib.errors import UserError
+    from MedDiffusionLib.execution import choose_device, choose_execution
+    from MedDiffusionLib.models import find_model
+    from MedDiffusionLib.slicer_progress import SlicerProgress
+    from MedDiffusionLib.synthesis import Settings, Synthesizer
+
+    single = is_single(options)
+    if single and options.samples != 1:
+        raise UserError("From a single label map comes one volume: give folders for more samples.")
+    told = read_table(options.table)
+    source, output = (
+        (options.label_map, options.output_volume)
+        if single
+        else (options.input_folder, options.output_folder)
+    )
+    requests = plan_requests(source, output, None)
+    with SlicerProgress("MedDiffusion Synthesize") as progress, out_of_memory_as_user_error():
+        progress.show(0, 0, "loading the model")
+        bundle = load_bundle(find_model(options.model))
+        settings = Settings(
+            options.samples, options.seed, options.steps or None,
+            None if options.sampler == MODELS_OWN else options.sampler,
+            None if options.guidance == -1 else options.guidance,
+        ).resolved(bundle)  # fmt: skip
+        execution = choose_execution(choose_device(options.device), bundle.manifest)
+        synthesizer = Synthesizer(bundle, execution)
+        if single:
+            # Slicer deletes the volume from its temporary folder; a file beside it would stay.
+            file = options.returnparameterfile
+            alone = file is not None and file.parent == options.output_volume.parent
+            on_step = steps_of(progress, 0, 1, settings)
+            make_one(requests[0], synthesizer, settings, told, options.channel, alone, on_step)
+            count = 1
+        else:
+            count = make_all(requests, synthesizer, settings, told, options.overwrite, progress)
+    return {"volumes": count, "usedModel": bundle.manifest.name, "usedSeed": settings.seed}
+
+
+def is_single(options: argparse.Namespace) -> bool:
+    """Whether one label map is asked for and not a folder of them; UserError if neither is."""
+    from MedDiffusionLib.errors import UserError
+
+    names = ("label_map", "output_volume", "input_folder", "output_folder")
+    given = [name for name in names if getattr(options, name)]
+    if given not in (["label_map", "output_volume"], ["input_folder", "output_folder"]):
+        raise UserError(
+            "Give a label map and an output volume, or an input folder and an output folder."
+        )
+    if options.label_map and options.label_map.is_dir():
+        raise UserError(f"{options.label_map} is a folder: give it as the input folder.")
+    if options.input_folder and options.input_folder.is_file():
+        raise UserError(f"{options.input_folder} is no folder: give it as the label map.")
+    return bool(options.label_map)
+
+
+def read_table(text: str) -> dict[int, str]:
+    """Label value -> label name out of ``3=anterior,7=posterior``; raises UserError."""
+    from MedDiffusionLib.errors import UserError
+
+    told: dict[int, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        value, _, name = (word.strip() for word in part.partition("="))
+        if not value.isdecimal() or not name:
+            raise UserError(
+                f"{part} in the table is not of the form VALUE=NAME: write 3=anterior,7=posterior."
+            )
+        told[int(value)] = name
+    return told
+
+
+def make_one(
+    request: Request,
+    synthesizer: Synthesizer,
+    settings: Settings,
+    told: dict[int, str],
+    channel: str,
+    alone: bool,
+    on_step: OnStep,
+) -> None:
+    """Make a label map's volume of one contrast; unless ``alone``, its provenance beside it."""
+    from MedDiffusionLib.errors import UserError
+    from MedDiffusionLib.files import write_json
+    from MedDiffusionLib.labels import match_labels
+    from MedDiffusionLib.reading import read_label_map
+    from MedDiffusionLib.results import made_on, provenance, provenance_path
+    from MedDiffusionLib.writing import write_volume
+
+    bundle = synthesizer.bundle
+    names = [c.name for c in bundle.manifest.channels]
+    channel = channel or names[0]
+    if channel not in names:
+        raise UserError(
+            f"{bundle.manifest.name} has no contrast {channel}: use {', '.join(names)}."
+        )
+    labels = match_labels(read_label_map(request.source), bundle.manifest, told)
+    (sample,) = synthesizer.synthesize(labels, settings, on_step)
+    beside = provenance_path(request.output)
+    if not alone:
+        facts = provenance(request.source.name, settings, bundle, sample.index, channel)
+        write_json(beside, {**facts, **made_on(synthesizer.execution)})
+    try:
+        write_volume(request.output, sample.volumes[names.index(channel)])
+    except BaseException:
+        if not alone:
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def make_all(
+    requests: list[Request],
+    synthesizer: Synthesizer,
+    settings: Settings,
+    told: dict[int, str],
+    overwrite: bool,
+    progress: SlicerProgress,
+) -> int:
+    """Make the volumes that a folder lacks; returns how many. UserError lists the failures."""
+    from MedDiffusionLib.batch import run_request
+    from MedDiffusionLib.errors import UserError
+
+    made, failed = 0, []
+    for number, request in enumerate(requests):
+        on_step = steps_of(progress, number, len(requests), settings, f"{request.source.name}, ")
+        try:
+            made += run_request(
+                request, synthesizer, settings, told, overwrite=overwrite, skip_finished=True,
+                on_step=on_step,
+            )  # fmt: skip
+        except UserError as error:
+            failed.append(str(error))
+    if failed:
+        raise UserError(
+            f"{len(failed)} of {len(requests)} label maps failed, the others are done: "
+            + " ".join(failed)
+        )
+    return made * len(synthesizer.bundle.manifest.channels)
+
+
+def steps_of(
+    progress: SlicerProgress, number: int, count: int, settings: Settings, name: str = ""
+) -> OnStep:
+    """Shows the steps for one of ``count`` label maps."""
+
+    def show(step: Step) -> None:
+        share = step.step / step.steps
+        done = (number + (step.sample + share) / settings.samples) / count
+        sample = f"sample {step.sample + 1}, " if settings.samples > 1 else ""
+        progress.show(done, share, f"{name}{sample}sampling", f"step {step.step} of {step.steps}")
+
+    return show
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,283 @@
+"""Slicer's own parser and engine run the two command-line modules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import make_bundle
+from data_factory import AFFINES, two_boxes
+from host import missing
+from host.fixtures import booted_mrml, scene
+from MedDiffusionLib.bundle import load_bundle
+from MedDiffusionLib.checkpoint import CHECKPOINT_NAME
+from MedDiffusionLib.volume import Segment
+from training_factory import make_plan, read_log, write_data
+
+__all__ = ["booted_mrml", "scene"]
+
+pytest_plugins = ("host.isolation",)
+pytestmark = pytest.mark.skipif(bool(missing("slicer_core")), reason=missing("slicer_core"))
+
+FOLDER = Path(__file__).parents[1] / "MedDiffusion" / "CLI"
+
+
+@pytest.fixture(scope="module")
+def modules(booted_mrml: Any) -> Iterator[Any]:
+    """The two modules, registered, by short name; Slicer's processing thread runs."""
+    from host.command_line import CommandLineModule, processing
+
+    names = {"synthesize": "MedDiffusionSynthesize", "train": "MedDiffusionTrain"}
+    with processing():
+        yield {key: CommandLineModule(FOLDER / f"{name}.py") for key, name in names.items()}
+
+
+# ---- the parser
+
+
+@pytest.mark.parametrize("name", ["MedDiffusionSynthesize", "MedDiffusionTrain"])
+def test_slicer_parses_the_description_without_a_word(
+    scene: Any, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    from host.command_line import Description
+
+    Description((FOLDER / f"{name}.xml").read_text("utf-8"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_slicer_refuses_a_flag_with_a_hyphen(scene: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    """Why the flags have underscores; and so its parser is really asked."""
+    from host.command_line import BadDescription, Description
+
+    xml = (FOLDER / "MedDiffusionTrain.xml").read_text("utf-8")
+    with pytest.raises(BadDescription):
+        Description(xml.replace("<longflag>skip_bad", "<longflag>skip-bad"))
+    assert "skip-bad" in capfd.readouterr().err
+
+
+def test_slicer_has_every_parameter_with_its_default_and_flag(scene: Any, modules: Any) -> None:
+    from xml.etree import ElementTree
+
+    from host.command_line import parameter_names
+
+    for module in modules.values():
+        node = module.logic().CreateNodeInScene()
+        tree = ElementTree.parse(Path(module.path).with_suffix(".xml"))
+        elements = [e for e in tree.iter() if e.find("name") is not None]
+        assert parameter_names(node) == [e.findtext("name") for e in elements]
+        for element in elements:
+            value = node.GetParameterAsString(element.findtext("name"))
+            assert value == element.findtext("default", "")
+
+
+# ---- synthesis
+
+
+def label_node(scene: Any, labels: Any = None) -> Any:
+    """A node of a label map, oblique unless given."""
+    import slicer.util
+
+    labels = labels or two_boxes(affine=AFFINES["oblique"])
+    array = labels.array.astype(np.int16).transpose()
+    return slicer.util.addVolumeFromArray(
+        array, labels.affine, "drawn", "vtkMRMLLabelMapVolumeNode"
+    )
+
+
+def output_node(scene: Any) -> Any:
+    return scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "synthetic")
+
+
+def same_geometry(first: Any, second: Any) -> bool:
+    import slicer
+
+    return slicer.vtkSlicerVolumesLogic().CompareVolumeGeometry(first, second) == ""
+
+
+def files_left(booted: Any) -> list[Path]:
+    """What lies in Slicer's temporary folder."""
+    return [path for path in booted.temporary.iterdir() if not path.name.startswith(".")]
+
+
+def test_a_label_map_of_the_scene_becomes_a_volume_beside_it(
+    scene: Any, booted_mrml: Any, modules: Any, tiny_bundle: Path
+) -> None:
+    import slicer.util
+
+    from host.command_line import Run
+
+    labels, volume = label_node(scene), output_node(scene)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
+    hierarchy.CreateItem(study, labels)
+    # Slicer's windows do this for every new volume.
+    hierarchy.CreateItem(hierarchy.GetSceneItemID(), volume)
+    run = Run(
+        modules["synthesize"], labelMap=labels, outputVolume=volume, model=tiny_bundle, seed=5,
+        steps=1000, device="cpu",
+    ).wait()  # fmt: skip
+    assert (run.status, run.errors, run.output.strip()) == ("Completed", "", "")
+    assert run.statuses[-3:] == ["Running", "Completing", "Completed"]
+    rising = run.progress[: run.progress.index(max(run.progress)) + 1]
+    assert len(rising) > 2
+    assert rising == sorted(rising)
+    assert [run.value(name) for name in ("volumes", "usedModel", "usedSeed")] == ["1", "tiny", "5"]
+    assert same_geometry(volume, labels)
+    assert slicer.util.arrayFromVolume(volume).std() > 0
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(volume)) == study
+    assert files_left(booted_mrml) == []
+
+
+def test_segments_and_labels_of_other_values_are_matched_and_a_contrast_is_chosen(
+    scene: Any, modules: Any, tmp_path: Path
+) -> None:
+    import slicer.util
+
+    from host.command_line import Run
+
+    channels = [{"name": n, "units": "arbitrary", "range": [0, 1000]} for n in ("T1w", "T2w")]
+    model = make_bundle(tmp_path / "two", channels=channels)
+    labels = two_boxes()
+    odd = np.array([0, 7, 3], np.int32)[labels.array]
+    moved = type(labels)(odd, labels.affine, labels.kind)
+    made = []
+    for node, more in (
+        (label_node(scene, labels), {}),
+        (label_node(scene, moved), {"channel": "T2w", "table": "7=anterior, 3=posterior"}),
+        (segmentation(scene, labels), {"channel": "T2w"}),
+    ):
+        volume = output_node(scene)
+        run = Run(
+            modules["synthesize"], labelMap=node, outputVolume=volume, model=model, device="cpu",
+            **more,
+        ).wait()  # fmt: skip
+        assert (run.status, run.errors) == ("Completed", "")
+        made.append(slicer.util.arrayFromVolume(volume))
+    assert not np.array_equal(made[0], made[1])
+    assert np.array_equal(made[1], made[2])
+
+
+def segmentation(scene: Any, labels: Any) -> Any:
+    """A node with one named segment a label, in another order than the model's."""
+    import slicer.util
+
+    reference = label_node(scene, labels)
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn")
+    node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
+    for segment in (Segment(2, "posterior"), Segment(1, "anterior")):
+        added = node.GetSegmentation().AddEmptySegment("", segment.name)
+        mask = (labels.array == segment.value).astype(np.uint8).transpose()
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, added, reference)
+    return node
+
+
+def test_a_failed_synthesis_says_why_and_leaves_the_volume_empty(
+    scene: Any, booted_mrml: Any, modules: Any, tiny_bundle: Path
+) -> None:
+    from host.command_line import Run
+
+    empty = two_boxes()
+    empty.array[:] = 0
+    for labels, model, sentence in (
+        (label_node(scene, empty), tiny_bundle, "is empty: label at least one voxel."),
+        (label_node(scene), "unknown", "There is no model unknown: use one of "),
+    ):
+        volume = output_node(scene)
+        run = Run(modules["synthesize"], labelMap=labels, outputVolume=volume, model=model).wait()
+        assert run.status == "Completed with errors"
+        (line,) = run.errors.splitlines()
+        assert line.startswith("meddiffusion: error: ")
+        assert sentence in line
+        assert volume.GetImageData() is None
+    assert files_left(booted_mrml) == []
+
+
+# ---- training
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Cases in the folders images and labels, and a preset that saves all the time."""
+    write_data(tmp_path, 3)
+    preset = make_plan(checkpoint_minutes=0.001)
+    (tmp_path / "preset.json").write_text(json.dumps(preset))
+    return tmp_path
+
+
+def training(data: Path) -> dict[str, Any]:
+    folders = {name: data / name for name in ("images", "labels")}
+    return {**folders, "output": data / "model", "preset": data / "preset.json", "device": "cpu"}
+
+
+def test_a_training_reports_its_progress_and_returns_its_model(
+    scene: Any, booted_mrml: Any, modules: Any, data: Path
+) -> None:
+    from host.command_line import Run
+
+    (data / "preset.json").write_text(json.dumps(make_plan()))
+    run = Run(modules["train"], **training(data), iterations=100, name="mine").wait()
+    assert (run.status, run.errors) == ("Completed", "")
+    rising = run.progress[: run.progress.index(max(run.progress)) + 1]
+    assert len(rising) > 2
+    assert rising == sorted(rising)
+    assert (run.value("iterationsDone"), run.value("ending")) == ("100", "finished")
+    assert 0 < float(run.value("finalLoss")) < 10
+    assert load_bundle(Path(run.value("bundle"))).manifest.name == "mine"
+    assert files_left(booted_mrml) == []
+
+
+def test_a_cancelled_training_goes_on_from_its_checkpoint(
+    scene: Any, modules: Any, data: Path
+) -> None:
+    from host.command_line import Run
+
+    output = data / "model"
+    run = Run(modules["train"], **training(data), iterations=1000)
+    run.wait(until=lambda: run.node.GetProgress() >= 3)
+    run.node.Cancel()
+    run.wait()
+    assert run.status == "Cancelled"
+    assert (output / CHECKPOINT_NAME).is_file()
+    assert not (output / "model.json").exists()
+    done = max(line["iteration"] for line in read_log(output))
+    assert 0 < done < 1000
+    again = Run(modules["train"], **training(data), iterations=done + 5, resume=True).wait()
+    assert (again.status, again.errors) == ("Completed", "")
+    assert again.value("iterationsDone") == str(done + 5)
+    assert load_bundle(output).manifest.content["training"]["iterations"] == done + 5
+    # It did not begin anew.
+    assert min((p for p in again.progress if p), default=100) > 50
+
+
+def test_a_stop_file_ends_a_training_with_a_model(scene: Any, modules: Any, data: Path) -> None:
+    from host.command_line import Run
+
+    run = Run(modules["train"], **training(data), iterations=100_000)
+    run.wait(until=(data / "model" / CHECKPOINT_NAME).is_file)
+    (data / "model" / "stop").touch()
+    run.wait()
+    assert (run.status, run.errors, run.value("ending")) == ("Completed", "", "stopped")
+    assert load_bundle(data / "model").manifest.content["training"]["iterations"] == int(
+        run.value("iterationsDone")
+    )
+
+
+def test_a_failed_training_says_why(scene: Any, modules: Any, data: Path) -> None:
+    from host.command_line import Run
+
+    (data / "labels" / "case 1.nrrd").write_text("no label map")
+    for told, sentence, output in (
+        ({"check": True}, "The data cannot be trained on: ", "case 1.nrrd"),
+        ({"iterations": 1, "images": data / "nowhere"}, "nowhere", ""),
+    ):
+        run = Run(modules["train"], **{**training(data), **told}).wait()
+        assert run.status == "Completed with errors"
+        assert output in run.output
+        (line,) = run.errors.splitlines()
+        assert line.startswith("meddiffusion: error: ")
+        assert sentence in line
