@@ -73,11 +73,11 @@ def paint(widget: Any, *names: str) -> None:
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, name, volume)
 
 
-def wait(host: Any, until: Callable[[], bool]) -> float:
+def wait(host: Any, until: Callable[[], bool], patience: float = PATIENCE) -> float:
     """Let Slicer work until something is so; return the seconds that it took."""
     start = time.monotonic()
     while not until():
-        assert time.monotonic() < start + PATIENCE, "it did not happen"
+        assert time.monotonic() < start + patience, "it did not happen"
         host.process_events(5)
     return time.monotonic() - start
 

@@ -7,7 +7,9 @@ editor's buttons, which only the desktop program has.
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from module_panel import MODULE
+from training_tutorial import make_cases, train, training_module
 from tutorial import Tutorial
 
 FOLDER = Path(__file__).parents[1] / "Resources" / "Screenshots"
 PANEL_WIDTH = 440
 VIEW_WIDTH = 420
 GAP = 4
+TRAINING_MINUTES = 3.0
 FRAME = 60
 """The gray between the parts of a picture."""
 
@@ -43,6 +47,9 @@ class Camera:
         )
         views = _joined([_joined([red, three_d], 1), _joined([green, yellow], 1)], 0)
         save(_joined([panel[: len(views)], views], 1), self._folder / f"module-{name}.png")
+
+    def take_panel(self, name: str) -> None:
+        save(self._draw_panel(), self._folder / f"module-{name}.png")
 
     def close(self) -> None:
         for view in self._views.values():
@@ -102,6 +109,10 @@ def main(folder: Path) -> None:
     tutorial.make_another()
     tutorial.step_through_the_results()
     tutorial.show_in_3d()
+    with tempfile.TemporaryDirectory() as work, training_module():
+        os.environ["MEDDIFFUSION_HOME"] = work
+        make_cases(Path(work) / "data")
+        train(host, widget, Path(work) / "data", TRAINING_MINUTES, camera.take_panel)
     camera.close()
     close_widget(widget)
     host.close()

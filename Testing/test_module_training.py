@@ -11,8 +11,9 @@ import pytest
 
 from host import missing
 from host.fixtures import host, started_host
-from module_panel import MODULE, module, paint, panel, synthesize, tiny, wait
+from module_panel import module, paint, panel, synthesize, tiny, wait
 from training_factory import boxes, read_log, write, write_data
+from training_tutorial import training_module
 
 __all__ = ["host", "module", "panel", "started_host", "tiny"]
 
@@ -24,14 +25,8 @@ pytestmark = pytest.mark.skipif(bool(LACKING), reason=LACKING)
 @pytest.fixture(scope="module", autouse=True)
 def engine(started_host: Any) -> Iterator[None]:
     """Slicer's processing thread, and the CLI module."""
-    import slicer
-
-    from host.command_line import CommandLineModule, processing
-
-    with processing():
-        CommandLineModule(MODULE.parent / "CLI" / "MedDiffusionTrain.py")
+    with training_module():
         yield
-        delattr(slicer.modules, "meddiffusiontrain")
 
 
 @pytest.fixture
