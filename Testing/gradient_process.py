@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from MedDiffusionLib.bundle import build_denoiser, build_representation
-from MedDiffusionLib.cases import find_cases
 from MedDiffusionLib.denoiser import total_weight
 from MedDiffusionLib.distributed import joined
-from MedDiffusionLib.loaded_cases import load_case
-from MedDiffusionLib.loading import global_batches
 from MedDiffusionLib.manifest import build_manifest
-from MedDiffusionLib.settings import read_settings
-from MedDiffusionLib.step import accumulate
+from MedDiffusionLib.training.cases import find_cases
+from MedDiffusionLib.training.loaded_cases import load_case
+from MedDiffusionLib.training.loading import global_batches
+from MedDiffusionLib.training.settings import read_settings
+from MedDiffusionLib.training.step import accumulate
 from training_factory import CPU, make_plan
 
 

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from data_factory import ordinary_user
-from MedDiffusionLib.cases import CaseFiles
-from MedDiffusionLib.checkpoint import CHECKPOINT_NAME
 from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.training_log import Report
+from MedDiffusionLib.training.cases import CaseFiles
+from MedDiffusionLib.training.checkpoint import CHECKPOINT_NAME
+from MedDiffusionLib.training.log import Report
 from training_factory import make_plan, read_log, run, write_data
 
 OFTEN = make_plan(checkpoint_minutes=0)

@@ -15,7 +15,7 @@ from data_factory import AFFINES, two_boxes
 from host import missing
 from host.fixtures import booted_mrml, scene
 from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.checkpoint import CHECKPOINT_NAME
+from MedDiffusionLib.training.checkpoint import CHECKPOINT_NAME
 from MedDiffusionLib.volume import Segment
 from training_factory import make_plan, read_log, write_data
 

@@ -17,9 +17,9 @@ import pytest
 
 from data_factory import AFFINES, two_boxes
 from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.checkpoint import CHECKPOINT_NAME
 from MedDiffusionLib.reading import read_image
 from MedDiffusionLib.slicer_progress import SlicerProgress
+from MedDiffusionLib.training.checkpoint import CHECKPOINT_NAME
 from MedDiffusionLib.writing import write_volume
 from test_install import ROOT, install
 from training_factory import make_plan, write_data

@@ -71,7 +71,10 @@ def test_the_license_is_apache_2() -> None:
     assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text("utf-8")
 
 
-@pytest.mark.parametrize("path", sorted(LIBRARY.glob("*.py")), ids=lambda p: p.name)
+ENGINE = [*sorted(LIBRARY.glob("*.py")), *sorted(LIBRARY.glob("training/*.py"))]
+
+
+@pytest.mark.parametrize("path", ENGINE, ids=lambda p: p.name)
 def test_the_engine_imports_nothing_of_slicer_and_nothing_unlisted(path: Path) -> None:
     allowed = {"torch", "numpy", "SimpleITK", "safetensors", "nibabel"}
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -17,19 +17,19 @@ import pytest
 
 from data_factory import shared_file
 from MedDiffusionLib.bundle import build_denoiser
-from MedDiffusionLib.cases import CaseFiles, DataSet, find_data
 from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.estimates import footprint
-from MedDiffusionLib.findings import CaseFacts, Intensities, Report
-from MedDiffusionLib.planning import (
+from MedDiffusionLib.training.cases import CaseFiles, DataSet, find_data
+from MedDiffusionLib.training.estimates import footprint
+from MedDiffusionLib.training.findings import CaseFacts, Intensities, Report
+from MedDiffusionLib.training.planning import (
     describe_plan,
     estimate,
     make_plan,
     merge,
     split_groups,
 )
-from MedDiffusionLib.preflight import check
-from MedDiffusionLib.presets import load_preset
+from MedDiffusionLib.training.preflight import check
+from MedDiffusionLib.training.presets import load_preset
 
 GB = 10**9
 Triple = tuple[float, float, float]
@@ -387,7 +387,7 @@ PEAK = """
 import json, resource, sys
 import torch
 from MedDiffusionLib.bundle import build_denoiser
-from MedDiffusionLib.estimates import _inputs
+from MedDiffusionLib.training.estimates import _inputs
 torch.set_num_threads(1)
 plan = json.loads(sys.argv[1])
 network = build_denoiser(plan["manifest"]).network

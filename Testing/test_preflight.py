@@ -15,11 +15,11 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from data_factory import AFFINES, shared_file, write_nifti
-from MedDiffusionLib import preflight
-from MedDiffusionLib.cases import DataSet, find_cases, find_data
 from MedDiffusionLib.errors import Cancelled, UserError
-from MedDiffusionLib.findings import Report, Severity
-from MedDiffusionLib.preflight import check
+from MedDiffusionLib.training import preflight
+from MedDiffusionLib.training.cases import DataSet, find_cases, find_data
+from MedDiffusionLib.training.findings import Report, Severity
+from MedDiffusionLib.training.preflight import check
 from MedDiffusionLib.volume import Volume
 
 SHAPE = (12, 10, 8)

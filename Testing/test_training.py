@@ -15,19 +15,19 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file
 
-from MedDiffusionLib import step
 from MedDiffusionLib.bundle import build_denoiser, build_representation, load_bundle
-from MedDiffusionLib.cases import CaseFiles
 from MedDiffusionLib.denoiser import total_weight
 from MedDiffusionLib.distributed import Ranks
 from MedDiffusionLib.errors import Cancelled, UserError
-from MedDiffusionLib.loaded_cases import load_case
-from MedDiffusionLib.loading import global_batches
 from MedDiffusionLib.manifest import build_manifest
-from MedDiffusionLib.presets import load_preset, read_preset, read_split
-from MedDiffusionLib.settings import Limits, read_settings
 from MedDiffusionLib.shape_model import load_shape_model
-from MedDiffusionLib.training_log import Report
+from MedDiffusionLib.training import step
+from MedDiffusionLib.training.cases import CaseFiles
+from MedDiffusionLib.training.loaded_cases import load_case
+from MedDiffusionLib.training.loading import global_batches
+from MedDiffusionLib.training.log import Report
+from MedDiffusionLib.training.presets import load_preset, read_preset, read_split
+from MedDiffusionLib.training.settings import Limits, read_settings
 from training_factory import CPU, boxes, make_plan, read_log, run, write, write_data
 
 

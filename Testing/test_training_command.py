@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from MedDiffusionLib.bundle import load_bundle
 from MedDiffusionLib.cli import main
 from MedDiffusionLib.errors import Cancelled
-from MedDiffusionLib.training_log import Report
-from MedDiffusionLib.training_request import TrainingRequest, start_training
+from MedDiffusionLib.training.log import Report
+from MedDiffusionLib.training.request import TrainingRequest, start_training
 from training_factory import boxes, make_plan, read_log, write, write_data
 
 

@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from data_factory import affine, rotation
-from MedDiffusionLib.cases import CaseFiles
-from MedDiffusionLib.dataset import (
+from MedDiffusionLib.errors import UserError
+from MedDiffusionLib.grids import GridSpec
+from MedDiffusionLib.manifest import build_manifest
+from MedDiffusionLib.resampling import resample
+from MedDiffusionLib.training.cases import CaseFiles
+from MedDiffusionLib.training.dataset import (
     Augmentation,
     DiffusionSamples,
     TrainingSamples,
     random_drop,
     random_grid,
 )
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.grids import GridSpec
-from MedDiffusionLib.loaded_cases import Case, load_case, make_case
-from MedDiffusionLib.manifest import build_manifest
-from MedDiffusionLib.resampling import resample
+from MedDiffusionLib.training.loaded_cases import Case, load_case, make_case
 from MedDiffusionLib.volume import Kind, Volume
 from training_factory import make_plan, write, write_data
 

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from conftest import TINY
-from MedDiffusionLib.cases import CaseFiles
 from MedDiffusionLib.execution import Execution
-from MedDiffusionLib.presets import load_preset
-from MedDiffusionLib.run import Outcome
-from MedDiffusionLib.settings import Limits
-from MedDiffusionLib.training import train
-from MedDiffusionLib.training_log import LOG_NAME, Report
+from MedDiffusionLib.training.cases import CaseFiles
+from MedDiffusionLib.training.log import LOG_NAME, Report
+from MedDiffusionLib.training.presets import load_preset
+from MedDiffusionLib.training.run import Outcome
+from MedDiffusionLib.training.settings import Limits
+from MedDiffusionLib.training.train import train
 
 CPU = Execution(torch.device("cpu"))
 

@@ -22,12 +22,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from common import ROOT, hippocampus_cases
-from MedDiffusionLib.dataset import Augmentation, TrainingSamples
 from MedDiffusionLib.grids import fov_grid
-from MedDiffusionLib.loaded_cases import make_case
 from MedDiffusionLib.manifest import Manifest
-from MedDiffusionLib.presets import load_preset
 from MedDiffusionLib.resampling import resample
+from MedDiffusionLib.training.dataset import Augmentation, TrainingSamples
+from MedDiffusionLib.training.loaded_cases import make_case
+from MedDiffusionLib.training.presets import load_preset
 from MedDiffusionLib.volume import Grid, Volume
 
 WEIGHTS = ROOT / "runs" / "segmenter.safetensors"

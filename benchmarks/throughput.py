@@ -24,19 +24,19 @@ import torch
 
 from common import data_folder, report
 from MedDiffusionLib.bundle import build_representation
-from MedDiffusionLib.cases import find_cases
-from MedDiffusionLib.checkpoint import RunState
 from MedDiffusionLib.denoiser import total_weight
 from MedDiffusionLib.distributed import Ranks
 from MedDiffusionLib.execution import Execution, choose_device, choose_execution
-from MedDiffusionLib.loaded_cases import load_case
-from MedDiffusionLib.loading import global_batches
 from MedDiffusionLib.manifest import build_manifest
-from MedDiffusionLib.presets import load_preset
-from MedDiffusionLib.settings import Limits, read_settings
-from MedDiffusionLib.step import Stepper
-from MedDiffusionLib.training import initial_state, train
-from MedDiffusionLib.training_log import Report
+from MedDiffusionLib.training.cases import find_cases
+from MedDiffusionLib.training.checkpoint import RunState
+from MedDiffusionLib.training.loaded_cases import load_case
+from MedDiffusionLib.training.loading import global_batches
+from MedDiffusionLib.training.log import Report
+from MedDiffusionLib.training.presets import load_preset
+from MedDiffusionLib.training.settings import Limits, read_settings
+from MedDiffusionLib.training.step import Stepper
+from MedDiffusionLib.training.train import initial_state, train
 from MedDiffusionLib.volume import Kind, Volume
 from MedDiffusionLib.writing import write_volume
 

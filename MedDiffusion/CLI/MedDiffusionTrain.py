@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from MedDiffusionLib.slicer_progress import ModuleParser, SlicerProgress
-    from MedDiffusionLib.training_log import Report
+    from MedDiffusionLib.training.log import Report
 
 LAST_LOSSES = 50
 """The final loss is averaged over so many iterations: that of one says little."""
@@ -84,7 +84,7 @@ def train(options: argparse.Namespace) -> dict[str, object]:
     from MedDiffusionLib.batch import out_of_memory_as_user_error
     from MedDiffusionLib.errors import UserError
     from MedDiffusionLib.slicer_progress import Ended, SlicerProgress
-    from MedDiffusionLib.training_request import (
+    from MedDiffusionLib.training.request import (
         TrainingRequest,
         check_request,
         start_training,

@@ -11,7 +11,7 @@ from .errors import UserError
 from .terminal import ProgressLine, say
 
 if TYPE_CHECKING:
-    from .run import Outcome
+    from .training.run import Outcome
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -46,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     """``meddiffusion train``; returns 0, 1 for a failed --check, 130 or 143 after a signal."""
     from .batch import out_of_memory_as_user_error
     from .distributed import LostProcess, ranks_here
-    from .training_request import TrainingRequest, check_request, start_training
+    from .training.request import TrainingRequest, check_request, start_training
 
     names = TrainingRequest.__dataclass_fields__.keys()
     request = TrainingRequest(**{name: getattr(options, name) for name in names})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .synthesis import Step
-    from .training_log import Report
+    from .training.log import Report
 
 
 def say(text: str) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
-from .models import resources_folder
+from ..errors import UserError
+from ..models import resources_folder
 
 _PARTS = {"manifest", "training"}
 

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..errors import UserError
+from ..reading import has_image_suffix, stem
 from .case_lists import NamesFile, Row, read_names_file, read_rows
-from .errors import UserError
-from .reading import has_image_suffix, stem
 
 LAYOUTS = (
     "give a folder with imagesTr and labelsTr (nnU-Net) or images and labels, a CSV or TSV table, "

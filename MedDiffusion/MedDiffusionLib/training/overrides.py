@@ -6,8 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import UserError
-from .schema import validate
+from ..errors import UserError
+from ..schema import validate
 from .settings import check_manifest
 
 _WHOLE = {"manifest.intensity", "manifest.architecture.representation"}

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from .bundle import build_representation
+from ..bundle import build_representation
+from ..distributed import Ranks
+from ..manifest import Manifest
 from .dataset import DiffusionSamples, TrainingSamples
-from .distributed import Ranks
 from .loaded_cases import Case
-from .manifest import Manifest
 from .settings import TrainingSettings
 from .validation import latent_shape
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .grids import GridSpec
+from ..grids import GridSpec
+from ..representations import coarsen_mask
+from ..volume import Grid
 from .loaded_cases import Case
-from .representations import coarsen_mask
-from .volume import Grid
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
-from .reading import stem
+from ..errors import UserError
+from ..reading import stem
 
 _LABEL, _NAME, _GROUP = "label", "name", "group"
 _SUFFIXES = (".csv", ".tsv", ".txt")

@@ -38,10 +38,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..errors import UserError
+from ..execution import choose_device
 from .cases import DataSet
-from .errors import UserError
 from .estimates import Estimate, estimate, footprint
-from .execution import choose_device
 from .findings import Intensities, Report
 from .layouts import Layout, choose_layout, choose_spacing, field_of_view
 from .overrides import merge

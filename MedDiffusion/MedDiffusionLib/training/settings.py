@@ -6,11 +6,11 @@ import json
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-from .bundle import build_denoiser, build_representation, unknown_part
+from ..bundle import build_denoiser, build_representation, unknown_part
+from ..errors import UserError
+from ..manifest import SCHEMA_PATH, Manifest, build_manifest, intensity_problem
+from ..schema import validate
 from .dataset import Augmentation
-from .errors import UserError
-from .manifest import SCHEMA_PATH, Manifest, build_manifest, intensity_problem
-from .schema import validate
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class TrainingSettings:
     micro_batch: int | None = None
     """Samples computed at once on one device; none: all that fall to it."""
     recompute: bool = False
-    """Activation checkpointing: see :class:`.network.ResUNet`."""
+    """Activation checkpointing: see :class:`..network.ResUNet`."""
 
 
 @dataclass(frozen=True)

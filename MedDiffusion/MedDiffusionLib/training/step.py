@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..denoiser import Denoiser
+from ..distributed import Ranks
+from ..errors import UserError
+from ..execution import Execution
+from ..memory import is_out_of_memory
+from ..representations import Representation
 from .checkpoint import RunState
-from .denoiser import Denoiser
-from .distributed import Ranks
-from .errors import UserError
-from .execution import Execution
-from .memory import is_out_of_memory
-from .representations import Representation
 from .settings import TrainingSettings
 
 

@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .bundle import build_denoiser, build_representation
-from .execution import choose_device, choose_execution
-from .manifest import build_manifest
+from ..bundle import build_denoiser, build_representation
+from ..execution import choose_device, choose_execution
+from ..manifest import build_manifest
 
 _LIBRARIES = 400_000_000
 _WEIGHTS_FACTOR, _ACTIVATIONS_FACTOR = 5.0, 1.6

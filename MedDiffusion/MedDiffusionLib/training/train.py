@@ -17,7 +17,12 @@ from typing import Any
 
 import torch
 
-from .bundle import build_denoiser, build_representation
+from ..bundle import build_denoiser, build_representation
+from ..distributed import Ranks
+from ..errors import Cancelled, UserError
+from ..execution import Execution
+from ..files import write_json
+from ..manifest import MANIFEST_NAME, Manifest
 from .cases import CaseFiles
 from .checkpoint import (
     CHECKPOINT_NAME,
@@ -28,17 +33,12 @@ from .checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from .distributed import Ranks
-from .errors import Cancelled, UserError
-from .execution import Execution
-from .files import write_json
 from .finishing import write_bundle
 from .loaded_cases import Case, load_case
-from .manifest import MANIFEST_NAME, Manifest
+from .log import Report
 from .run import OnReport, Outcome, Run
 from .settings import Limits, TrainingSettings, check_manifest, read_settings
 from .stopping import StopWatch
-from .training_log import Report
 from .validation import Validation
 
 PLAN_NAME = "plan.json"

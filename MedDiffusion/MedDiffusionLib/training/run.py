@@ -11,20 +11,20 @@ from pathlib import Path
 
 import torch
 
-from .bundle import build_representation
+from ..bundle import build_representation
+from ..denoiser import total_weight
+from ..distributed import LostProcess, Ranks
+from ..errors import UserError
+from ..execution import Execution
+from ..manifest import Manifest
+from ..memory import is_out_of_memory
 from .checkpoint import Identity, RunState, load_checkpoint, save_checkpoint
-from .denoiser import total_weight
-from .distributed import LostProcess, Ranks
-from .errors import UserError
-from .execution import Execution
 from .loaded_cases import Case
 from .loading import global_batches
-from .manifest import Manifest
-from .memory import is_out_of_memory
+from .log import Report, TrainingLog
 from .settings import Limits, TrainingSettings
 from .step import Diverged, Stepper
 from .stopping import StopWatch
-from .training_log import Report, TrainingLog
 from .validation import Validation
 
 MOST_ROLLBACKS = 3

@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..denoiser import Denoiser
+from ..errors import UserError
+from ..files import atomic
 from .cases import CaseFiles
-from .denoiser import Denoiser
-from .errors import UserError
-from .files import atomic
 
 CHECKPOINT_NAME = "checkpoint.safetensors"
 _FACTS = ("iteration", "seconds", "rate_scale", "rollbacks", "micro_batch", "recompute")

@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .bundle import Bundle
+from ..bundle import Bundle
+from ..denoiser import Denoiser, total_weight
+from ..execution import Execution
+from ..manifest import Manifest
+from ..reading import read_label_map
+from ..representations import Representation
+from ..synthesis import Settings, Synthesizer
 from .cases import CaseFiles
 from .chart import write_png
 from .dataset import Augmentation, DiffusionSamples, TrainingSamples
-from .denoiser import Denoiser, total_weight
-from .execution import Execution
 from .loaded_cases import Case
-from .manifest import Manifest
-from .reading import read_label_map
-from .representations import Representation
 from .settings import TrainingSettings
-from .synthesis import Settings, Synthesizer
 
 MONTAGE_NAME = "montage.png"
 _CASES = 16

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UserError
+from ..grids import GridSpec, fov_grid
+from ..manifest import Manifest
+from ..normalization import intensity_limits, to_model_range
+from ..reading import read_image, read_label_map
+from ..resampling import resample
+from ..volume import Grid, Kind, Volume
 from .cases import CaseFiles
-from .errors import UserError
-from .grids import GridSpec, fov_grid
-from .manifest import Manifest
-from .normalization import intensity_limits, to_model_range
-from .reading import read_image, read_label_map
-from .resampling import resample
-from .volume import Grid, Kind, Volume
 
 _MUCH_FINER = 1.25
 """Scans whose voxels are smaller than the model's by more than this are averaged once, on loading:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..files import atomic
 from .chart import Curve, write_chart
-from .files import atomic
 
 LOG_NAME = "log.jsonl"
 CURVE_NAME = "loss.png"

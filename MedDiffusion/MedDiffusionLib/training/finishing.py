@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .bundle import save_bundle
-from .denoiser import Denoiser
-from .errors import UserError
-from .manifest import Manifest
-from .reading import read_label_map
-from .shape_model import fit_shape_model, save_shape_model
+from ..bundle import save_bundle
+from ..denoiser import Denoiser
+from ..errors import UserError
+from ..manifest import Manifest
+from ..reading import read_label_map
+from ..shape_model import fit_shape_model, save_shape_model
 
 _MAX_SHAPE_VALUES = 2**28
 """Distances of all training label maps together that a shape model may be fitted to: 1 GiB."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import UserError
 from .cases import DataSet
-from .errors import UserError
 
 PERCENTILES = (0.5, 50.0, 99.5)
 """Of the intensities, in the statistics."""

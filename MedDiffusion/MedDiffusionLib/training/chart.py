@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from .files import atomic
+from ..files import atomic
 
 Picture = NDArray[np.uint8]
 """``[row, column, RGB]``."""

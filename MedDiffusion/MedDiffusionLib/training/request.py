@@ -13,22 +13,22 @@ from typing import Any
 
 import torch
 
+from ..distributed import choose_local_device, joined
+from ..errors import UserError
+from ..execution import Execution, choose_device, choose_execution
+from ..files import write_json
 from .cases import CaseFiles, DataSet, find_data
 from .checkpoint import read_identity
-from .distributed import choose_local_device, joined
-from .errors import UserError
-from .execution import Execution, choose_device, choose_execution
-from .files import write_json
 from .findings import Finding, Severity
 from .findings import Report as Findings
+from .log import Report
 from .planning import describe_plan, estimate, make_plan, merge, split_groups
 from .preflight import check
 from .presets import is_complete, read_preset, read_split
 from .run import Outcome
 from .settings import Limits, check_manifest, read_settings, with_defaults
 from .stopping import StopWatch
-from .training import check_folder, train
-from .training_log import Report
+from .train import check_folder, train
 
 OnReport = Callable[[Report], None]
 
@@ -116,7 +116,7 @@ def check_request(request: TrainingRequest, on_report: OnReport = lambda report:
 
 
 def start_training(request: TrainingRequest, on_report: OnReport = lambda report: None) -> Outcome:
-    """Check the data and train; see :func:`.training.train`.
+    """Check the data and train; see :func:`.train.train`.
 
     Under torchrun every process calls this, and the first settles everything for all of them.
     Raises UserError for anything that cannot be used, with the check's first problem in it, and

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import Cancelled, UserError
+from ..grids import GridSpec, labelled_box
+from ..reading import read_image, read_label_map
+from ..volume import Grid, Volume
 from .cases import CaseFiles, DataSet
-from .errors import Cancelled, UserError
 from .findings import PERCENTILES, CaseFacts, Finding, Intensities, Report, Severity
-from .grids import GridSpec, labelled_box
 from .label_tables import read_label_table
-from .reading import read_image, read_label_map
-from .volume import Grid, Volume
 
 _VOXELS_A_CASE = 10_000
 """Of each case, contrast and region, for the intensity percentiles; as many as nnU-Net takes."""
