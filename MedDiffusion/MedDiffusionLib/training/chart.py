@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,15 +61,16 @@ def write_chart(path: Path, x_name: str, y_name: str, curves: list[Curve]) -> No
     low = min(0.0, float(every[:, 1].min(initial=0)))
     high = float(np.percentile(every[:, 1], 98)) * 1.1 if len(every) else 1.0
     high = high if high > low else low + 1
-    for n in range(_TICKS + 1):
-        share = n / _TICKS
-        row, column = _row(share), _column(share)
+    for value in _round_numbers(low, high):
+        row = _row((value - low) / (high - low))
         picture[row, _LEFT : _WIDTH - _RIGHT] = _GRID
+        text = f"{value:.3g}".upper()
+        _write(picture, text, row - 5, _LEFT - 8 - _width(text), _INK)
+    for value in _round_numbers(0.0, x_end):
+        column = _column(value / x_end)
         picture[_TOP : _HEIGHT - _BOTTOM, column] = _GRID
-        value = f"{low + share * (high - low):.3g}".upper()
-        _write(picture, value, row - 5, _LEFT - 8 - _width(value), _INK)
-        value = f"{share * x_end:.4g}".upper() if x_end < 1e4 else f"{share * x_end:.0f}"
-        _write(picture, value, _HEIGHT - _BOTTOM + 8, column - _width(value) // 2, _INK)
+        text = f"{value:.0f}" if x_end >= _TICKS else f"{value:.1f}"
+        _write(picture, text, _HEIGHT - _BOTTOM + 8, column - _width(text) // 2, _INK)
     picture[_row(0), _LEFT : _WIDTH - _RIGHT] = _INK
     picture[_TOP : _HEIGHT - _BOTTOM, _LEFT] = _INK
     _write(picture, y_name, 14, 14, _INK)
@@ -80,6 +82,14 @@ def write_chart(path: Path, x_name: str, y_name: str, curves: list[Curve]) -> No
         shares = np.column_stack([line[:, 0] / x_end, (line[:, 1] - low) / (high - low)])
         _draw_line(picture, shares.clip(0, 1), color)
     write_png(path, picture)
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """At most ``_TICKS`` + 1 multiples of 1, 2 or 5 times a power of 10 in a range."""
+    rough = (high - low) / _TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough)
+    return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def write_png(path: Path, picture: Picture) -> None:
