@@ -222,7 +222,7 @@ def test_rule_9_the_batch_is_the_largest_power_of_two_that_fits() -> None:
     for batch, memory in [(1, 1.9), (2, 2.0), (2, 3.9), (4, 4.1), (8, 8.1), (8, 40.0)]:
         made = plan(cube(96), memory=int(needs.fixed + memory * needs.sample))["training"]
         assert made["batch"] == batch
-        assert made["learning_rate"] == pytest.approx(4e-4 * (batch / 8) ** 0.5, abs=1e-6)
+        assert made["learning_rate"] == pytest.approx(1e-3 * (batch / 8) ** 0.5, abs=1e-6)
 
 
 def test_rule_10_mr_is_scaled_by_the_percentiles_of_each_scan() -> None:
@@ -299,7 +299,7 @@ def test_a_plan_builds_its_network_and_is_described() -> None:
     text = describe_plan(made, estimate(made, "cpu"))
     assert "48 x 48 x 32 voxels of 1 x 1 x 1 mm, RAS" in text
     assert "2: a, b" in text
-    assert "batch 8, learning rate 0.0004, left-right flips" in text
+    assert "batch 8, learning rate 0.001, left-right flips" in text
     assert "at least 2,000 iterations" in text
 
 

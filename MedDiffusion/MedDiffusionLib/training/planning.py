@@ -14,7 +14,7 @@
     more for each contrast after the first, at most twice; rounded to 16; doubled below the top.
 8.  Memory: that given, else 70 % of what is free, on a CPU at most 7 GB. Where one sample does not
     fit in float32, the network gets narrower by a quarter, by half, then the grid half as large.
-9.  Batch: the largest power of two up to 8 that fits. Learning rate: 4e-4 times sqrt(batch / 8).
+9.  Batch: the largest power of two up to 8 that fits. Learning rate: 1e-3 times sqrt(batch / 8).
 10. Intensities: CT (named so, or whole numbers with air below -500) by a fixed window, from the
     0.5 to the 99.5 percentile of the labelled voxels and of all, rounded outwards to tens; else
     the 0.5 and 99.5 percentiles of each scan.
@@ -52,7 +52,7 @@ _MOST_VOXELS, _MOST_VOXELS_CPU, _LEAST_VOXELS = 192**3, 128**3, 16**3
 _GROUPS = 8
 _WIDTHS, _WIDTHS_CPU = (64, 96, 128), (32, 48, 96)
 _MEMORY_SHARE, _MEMORY_CPU, _MEMORY_UNKNOWN = 0.7, 7_000_000_000, 8_000_000_000
-_MOST_BATCH, _LEARNING_RATE = 8, 4e-4
+_MOST_BATCH, _LEARNING_RATE = 8, 1e-3
 _MOST_LABELS = 256
 _LEAST_GROUPS = 5
 _SIDES = {"left", "right", "l", "r", "lh", "rh"}
