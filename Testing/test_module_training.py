@@ -40,6 +40,10 @@ def ready(panel: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return panel
 
 
+PATIENCE = 180.0
+"""Seconds; each run starts a Python and torch."""
+
+
 def cells(panel: Any) -> list[list[str]]:
     """The texts of the table of findings."""
     table = panel.ui.findingsTable
@@ -50,7 +54,7 @@ def cells(panel: Any) -> list[list[str]]:
 
 def check(host: Any, panel: Any) -> None:
     panel.ui.checkButton.click()
-    wait(host, lambda: not panel.panel.training.busy)
+    wait(host, lambda: not panel.panel.training.busy, PATIENCE)
 
 
 def iteration(folder: Path) -> int:
@@ -104,7 +108,7 @@ def test_a_training_runs_beside_a_synthesis_stops_resumes_and_joins_the_models(
     ui.trainingHoursSpinBox.value = 1
     ui.trainButton.click()
     assert ui.trainButton.text == "Stop"
-    wait(host, lambda: iteration(folder) >= 2)
+    wait(host, lambda: iteration(folder) >= 2, PATIENCE)
     # A synthesis does not wait for the training.
     ui.newCanvasButton.click()
     paint(ready, "anterior", "posterior")
@@ -112,11 +116,11 @@ def test_a_training_runs_beside_a_synthesis_stops_resumes_and_joins_the_models(
     synthesize(host, ready)
     assert ui.resultList.count == 1
     assert ready.panel.training.busy
-    wait(host, lambda: ui.trainingStatus.text.startswith("Iteration "))
+    wait(host, lambda: ui.trainingStatus.text.startswith("Iteration "), PATIENCE)
     assert "loss" in ui.trainingStatus.text
     ui.trainButton.click()
     assert ui.trainButton.toolTip == "The training is being stopped: it saves first."
-    wait(host, lambda: not ready.panel.training.busy)
+    wait(host, lambda: not ready.panel.training.busy, PATIENCE)
     assert ui.trainingStatus.text == "The model mine is in the list of models."
     assert ui.modelSelector.findData("mine") >= 0
     assert not ui.curveLabel.pixmap.isNull()
@@ -124,15 +128,15 @@ def test_a_training_runs_beside_a_synthesis_stops_resumes_and_joins_the_models(
     stopped = iteration(folder)
     assert ui.resumeButton.enabled
     ui.resumeButton.click()
-    wait(host, lambda: iteration(folder) > stopped)
+    wait(host, lambda: iteration(folder) > stopped, PATIENCE)
     ui.trainButton.click()
-    wait(host, lambda: not ready.panel.training.busy)
+    wait(host, lambda: not ready.panel.training.busy, PATIENCE)
 
 
 def test_a_failed_training_says_why(host: Any, ready: Any, tmp_path: Path) -> None:
     (tmp_path / "labels" / "case 1.nrrd").write_text("broken")
     ready.ui.trainButton.click()
-    wait(host, lambda: not ready.panel.training.busy)
+    wait(host, lambda: not ready.panel.training.busy, PATIENCE)
     assert "The data cannot be trained on" in ready.ui.trainingStatus.text
     assert ready.ui.trainButton.text == "Train"
 
@@ -145,14 +149,14 @@ def test_a_training_outlives_the_scene_and_the_panel(
     folder = own_user_folder / "models" / "mine"
     ready.ui.trainingHoursSpinBox.value = 1
     ready.ui.trainButton.click()
-    wait(host, lambda: iteration(folder) >= 1)
+    wait(host, lambda: iteration(folder) >= 1, PATIENCE)
     host.scene.Clear(0)
     assert ready.panel.training.busy
     before = iteration(folder)
-    wait(host, lambda: iteration(folder) > before)
+    wait(host, lambda: iteration(folder) > before, PATIENCE)
     node = ready.panel.training._run.node
     close_widget(ready)
     assert node.IsBusy()
     (folder / "stop").touch()
-    wait(host, lambda: not node.IsBusy())
+    wait(host, lambda: not node.IsBusy(), PATIENCE)
     assert (folder / "model.json").is_file()

@@ -17,8 +17,9 @@ from .install import cost, install_missing, missing
 from .model_panel import ModelPanel
 from .training_results import Findings, TrainingFolder
 
-LOOK_MILLISECONDS = 2000
-"""How often the run's folder is looked at."""
+POLL_MILLISECONDS = 200
+LOOK_POLLS = 10
+"""The run's folder is looked at every so many polls."""
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 PROGRESS_STEPS = 1000
 
@@ -33,10 +34,11 @@ class TrainingPanel:
         self._run: TrainingRun | None = None
         self._training: TrainingFolder | None = None
         self._stopping = False
+        self._polls = 0
         self._findings = Findings(ui)
         self._timer = qt.QTimer()
-        self._timer.setInterval(LOOK_MILLISECONDS)
-        self._timer.connect("timeout()", self._look)
+        self._timer.setInterval(POLL_MILLISECONDS)
+        self._timer.connect("timeout()", self._poll)
         ui.scansPath.connect("currentPathChanged(QString)", self._on_scans)
         ui.labelMapsPath.connect("currentPathChanged(QString)", self._on_label_maps)
         ui.checkButton.connect("clicked(bool)", self._on_check)
@@ -97,12 +99,10 @@ class TrainingPanel:
     def cleanup(self) -> None:
         """Let go of what runs: a training goes on, and can be stopped by its stop file."""
         self._timer.stop()
-        self._timer.disconnect("timeout()", self._look)
-        if self._run is not None:
-            if self._training is None:
-                self._run.cancel()
-            self._run.let_go()
-            self._run = None
+        self._timer.disconnect("timeout()", self._poll)
+        if self._run is not None and self._training is None:
+            self._run.cancel()
+        self._run = None
         self._findings.cleanup()
         self._parameters = None
 
@@ -150,15 +150,17 @@ class TrainingPanel:
         if self._installed():
             folder = self._findings.new_folder()
             told = {"check": True, "output": str(folder), "report": str(self._findings.report)}
-            self._start({**self._request(), **told}, self._on_checked)
+            self._start({**self._request(), **told})
 
     def _on_train(self) -> None:
-        if self._training is not None:
+        if self._training is None or self._run is None:
+            self._train(resume=False)
+        elif self._training.has_checkpoint:
             self._stopping = True
             self._training.ask_to_stop()
             self.show()
         else:
-            self._train(resume=False)
+            self._run.cancel()  # It has not begun: there is nothing to save.
 
     def _train(self, resume: bool) -> None:
         folder = self._folder()
@@ -173,8 +175,7 @@ class TrainingPanel:
             "resume": resume,
             "name": folder.path.name,
         }
-        self._start({**self._request(), **told}, self._on_trained)
-        self._timer.start()
+        self._start({**self._request(), **told})
 
     def _installed(self) -> bool:
         if missing():
@@ -185,19 +186,33 @@ class TrainingPanel:
                 return False
         return True
 
-    def _start(self, parameters: dict[str, Any], on_ended: Any) -> None:
+    def _start(self, parameters: dict[str, Any]) -> None:
         self._ui.trainingProgressBar.value = 0
         self._ui.trainingProgressBar.setVisible(True)
         self._say(_("Starting…"))
-        self._run = TrainingRun(parameters, self._on_progress, on_ended)
+        self._run = TrainingRun(parameters)
+        self._polls = 0
+        self._timer.start()
         self.show()
 
-    def _on_progress(self, share: float, begun: bool) -> None:
-        self._ui.trainingProgressBar.value = round(share * PROGRESS_STEPS)
-        if not begun:
+    def _poll(self) -> None:
+        run = self._run
+        if run is None:
+            return
+        if run.poll():
+            self._timer.stop()
+            self._ui.trainingProgressBar.setVisible(False)
+            self._run = None
+            (self._on_checked if self._training is None else self._on_trained)(run.message)
+            return
+        self._ui.trainingProgressBar.value = round(run.progress * PROGRESS_STEPS)
+        if run.waits:
             self._say(_("Waiting for another module to finish…"))
         elif self._training is None:
             self._say(_("Checking…"))
+        elif self._polls % LOOK_POLLS == 0:
+            self._look()
+        self._polls += 1
 
     def _look(self) -> None:
         """Show what the training says of itself in its folder."""
@@ -207,25 +222,19 @@ class TrainingPanel:
                 self._say(said)
 
     def _on_checked(self, sentence: str) -> None:
-        self._ended()
         self._say(self._findings.summary if self._findings.show() else sentence)
+        self.show()
 
     def _on_trained(self, sentence: str) -> None:
         folder = self._training
         self._look()
-        self._timer.stop()
         self._training, self._stopping = None, False
-        self._ended()
         if folder is not None and folder.has_model and not sentence:
             text = _("The model {name} is in the list of models.")
             self._say(text.format(name=folder.path.name))
         else:
             self._say(sentence)
         self._models.refresh()
-
-    def _ended(self) -> None:
-        self._run = None
-        self._ui.trainingProgressBar.setVisible(False)
         self.show()
 
     def _say(self, sentence: str) -> None:
