@@ -64,4 +64,6 @@ def _sentence(node: Any) -> str:
     if node.GetStatus() == node.Completed:
         return ""
     lines = [line.strip() for line in node.GetErrorText().splitlines() if line.strip()]
-    return lines[-1] if lines else "The training ended without a word: see Slicer's log."
+    if not lines:
+        return "The training ended without a word: see Slicer's log."
+    return lines[-1].removeprefix("meddiffusion: error: ")

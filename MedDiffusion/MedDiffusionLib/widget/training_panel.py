@@ -217,6 +217,8 @@ class TrainingPanel:
     def _look(self) -> None:
         """Show what the training says of itself in its folder."""
         if self._training is not None:
+            if self._stopping:
+                self._training.ask_to_stop()  # Again: a run that begins clears old requests.
             self._training.show_pictures(self._ui)
             if (said := self._training.describe()) and not self._stopping:
                 self._say(said)
@@ -227,8 +229,9 @@ class TrainingPanel:
 
     def _on_trained(self, sentence: str) -> None:
         folder = self._training
+        self._stopping = False
         self._look()
-        self._training, self._stopping = None, False
+        self._training = None
         if folder is not None and folder.has_model and not sentence:
             text = _("The model {name} is in the list of models.")
             self._say(text.format(name=folder.path.name))
