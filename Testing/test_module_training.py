@@ -90,7 +90,7 @@ def test_a_check_lists_the_problems_with_their_remedy(
     check(host, ready)
     assert ready.ui.trainingStatus.text.startswith("2 problems stand in the way")
     found = {case: (sentence, remedy) for case, sentence, remedy in cells(ready) if case}
-    assert set(found) == {"case 1", "case 2"}
+    assert set(found) >= {"case 1", "case 2"}
     assert "empty" in found["case 1"][0]
     assert all(remedy for _sentence, remedy in found.values())
     ready.ui.skipBadCheck.click()
@@ -141,11 +141,7 @@ def test_a_failed_training_says_why(host: Any, ready: Any, tmp_path: Path) -> No
     assert ready.ui.trainButton.text == "Train"
 
 
-def test_a_training_outlives_the_scene_and_the_panel(
-    host: Any, ready: Any, own_user_folder: Path
-) -> None:
-    from host.modules import close_widget
-
+def test_a_training_outlives_the_scene(host: Any, ready: Any, own_user_folder: Path) -> None:
     folder = own_user_folder / "models" / "mine"
     ready.ui.trainingHoursSpinBox.value = 1
     ready.ui.trainButton.click()
@@ -154,6 +150,18 @@ def test_a_training_outlives_the_scene_and_the_panel(
     assert ready.panel.training.busy
     before = iteration(folder)
     wait(host, lambda: iteration(folder) > before, PATIENCE)
+    ready.ui.trainButton.click()
+    wait(host, lambda: not ready.panel.training.busy, PATIENCE)
+    assert ready.ui.trainingStatus.text == "The model mine is in the list of models."
+
+
+def test_a_training_outlives_the_panel(host: Any, ready: Any, own_user_folder: Path) -> None:
+    from host.modules import close_widget
+
+    folder = own_user_folder / "models" / "mine"
+    ready.ui.trainingHoursSpinBox.value = 1
+    ready.ui.trainButton.click()
+    wait(host, lambda: iteration(folder) >= 1, PATIENCE)
     node = ready.panel.training._run.node
     close_widget(ready)
     assert node.IsBusy()

@@ -52,6 +52,14 @@ class TrainingRun:
             node.GetScene().RemoveNode(node)
         return True
 
+    def stay(self) -> None:
+        """Put the node back into the scene that was emptied around it.
+
+        Slicer crashes when a CLI module ends whose node is in no scene.
+        """
+        if self.node.GetScene() is None:
+            slicer.mrmlScene.AddNode(self.node)
+
     def cancel(self) -> None:
         """Kill the process; a training's last checkpoint stays."""
         self.node.Cancel()

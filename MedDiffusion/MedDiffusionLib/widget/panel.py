@@ -151,6 +151,7 @@ class Panel(VTKObservationMixin):
             self._on_nodes_changed(caller, event)
 
     def _on_end_close(self, _caller: Any, _event: Any) -> None:
+        self.training.on_end_close()
         self._disconnect()
         self._connect()
         if self._entered:

@@ -96,6 +96,11 @@ class TrainingPanel:
             named or busy or ("" if resumable else nothing),
         )
 
+    def on_end_close(self) -> None:
+        """The scene was closed: what runs goes on."""
+        if self._run is not None:
+            self._run.stay()
+
     def cleanup(self) -> None:
         """Let go of what runs: a training goes on, and can be stopped by its stop file."""
         self._timer.stop()
