@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parents[1] / "Resources" / "Screenshots"
 PANEL_WIDTH = 440
 VIEW_WIDTH = 420
 GAP = 4
-TRAINING_MINUTES = 3.0
+TRAINING_MINUTES = 1.5
 FRAME = 60
 """The gray between the parts of a picture."""
 
