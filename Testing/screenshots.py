@@ -101,6 +101,7 @@ def main(folder: Path) -> None:
     host = start()
     widget = open_widget(load_module(MODULE))
     widget.parent.show()
+    before = Path.cwd()
     camera = Camera(host, widget, folder)
     tutorial = Tutorial(host, widget, camera.take)
     tutorial.choose_the_model()
@@ -111,8 +112,10 @@ def main(folder: Path) -> None:
     tutorial.show_in_3d()
     with tempfile.TemporaryDirectory() as work, training_module():
         os.environ["MEDDIFFUSION_HOME"] = work
-        make_cases(Path(work) / "data")
-        train(host, widget, Path(work) / "data", TRAINING_MINUTES, camera.take_panel)
+        os.chdir(work)  # So that the pictures show no path of this machine.
+        make_cases(Path("data"))
+        train(host, widget, Path("data"), TRAINING_MINUTES, camera.take_panel)
+        os.chdir(before)
     camera.close()
     close_widget(widget)
     host.close()

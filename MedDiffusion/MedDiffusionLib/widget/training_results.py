@@ -16,7 +16,7 @@ from ..manifest import MANIFEST_NAME
 
 COLUMNS = ("case", "sentence", "remedy")
 TABLE_HEIGHT = 160
-PICTURE_WIDTH = 400
+PICTURE_WIDTH = 370
 
 
 class TrainingFolder:
