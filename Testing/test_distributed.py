@@ -92,6 +92,24 @@ def test_two_processes_have_the_gradient_of_one(data: Path) -> None:
         torch.testing.assert_close(one[key], two[key], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system tells no threads")
+def test_no_thread_of_the_run_outlives_it(tmp_path: Path) -> None:
+    """One that did would abort the interpreter now and then, on its way out."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pathlib, sys, torch\n"
+        "from MedDiffusionLib.distributed import joined\n"
+        "with joined(torch.device('cpu')) as ranks:\n"
+        "    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])\n"
+        "    ranks.add(torch.ones(1))\n"
+        "names = [p.read_text() for p in pathlib.Path('/proc/self/task').glob('*/comm')]\n"
+        "sys.exit(any('gloo' in name for name in names))\n"
+    )
+    process = torchrun(script)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+
+
 def test_two_processes_train_the_model_that_one_does(data: Path) -> None:
     options = arguments(data, data / "two", 4)
     process = torchrun("-m", "MedDiffusionLib.train", *options)

@@ -96,6 +96,10 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if ranks.world == 1:
         yield ranks
         return
+    # Its functions keep the group that exists when they are imported, which optimizers do. Kept
+    # beyond its end, the group's threads run on while the interpreter shuts down, and abort it.
+    import torch.distributed.nn  # noqa: F401
+
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=_PATIENCE)
     try:
