@@ -12,7 +12,6 @@ Slicer tells this file from a scripted module.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -123,12 +122,8 @@ def train(options: argparse.Namespace) -> dict[str, object]:
                 )
             return {"ending": "checked"}
         outcome = start_training(request, on_report)
-    if outcome.reason not in (None, "stop file"):
-        raise Ended(
-            f"stopped at iteration {outcome.iteration} by {outcome.reason}; the checkpoint is in "
-            f"{request.output}, go on with --resume.",
-            128 + signal.Signals[outcome.reason],
-        )
+    if outcome.exit_code:
+        raise Ended(outcome.sentence(request.output), outcome.exit_code)
     loss = {"finalLoss": f"{fmean(losses):.6g}"} if losses else {}
     ending = "stopped" if outcome.reason else "finished"
     done = {"iterationsDone": outcome.iteration, "bundle": request.output.resolve()}

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from . import __version__, cli_train
 from .errors import Cancelled, UserError
-from .terminal import ProgressLine, say
+from .terminal import ProgressLine, say, tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,7 +66,7 @@ def synthesize(options: argparse.Namespace) -> int:
                 raise
             failed.append(str(error))
         else:
-            print(f"{request.output}{'' if made else ' (was there already)'}", flush=True)
+            tell(f"{request.output}{'' if made else ' (was there already)'}")
         finally:
             progress.close()
     for sentence in failed:
@@ -91,7 +91,7 @@ def label_map(options: argparse.Namespace) -> int:
     folder = find_model(options.model)
     shape_model = load_shape_model(folder, read_manifest(folder))
     write_volume(options.output, shape_model.sample(options.seed))
-    print(options.output)
+    tell(options.output)
     return 0
 
 
@@ -101,9 +101,9 @@ def models(options: argparse.Namespace) -> int:
 
     for folder, manifest in load_manifests():
         if isinstance(manifest, UserError):
-            print(f"{folder.name:<20} unusable: {manifest}")
+            tell(f"{folder.name:<20} unusable: {manifest}")
         else:
-            print(f"{folder.name:<20} {manifest.content['title']}")
+            tell(f"{folder.name:<20} {manifest.content['title']}")
     return 0
 
 
@@ -113,7 +113,7 @@ def info(options: argparse.Namespace) -> int:
     from .models import describe, find_model
 
     folder = find_model(options.model)
-    print(describe(folder, read_manifest(folder)))
+    tell(describe(folder, read_manifest(folder)))
     return 0
 
 

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .errors import UserError
-from .terminal import ProgressLine, say
-
-if TYPE_CHECKING:
-    from .training.run import Outcome
+from .terminal import ProgressLine, say, tell
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -57,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
             if options.check:
                 checked = check_request(request, progress.report)
                 progress.close()
-                print(checked.describe(), flush=True)
+                tell(checked.describe())
                 if options.report:
                     checked.write(options.report)
                 return 0 if checked.usable else 1
@@ -69,27 +64,9 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("Another process of this run is gone: see what it said.") from error
     finally:
         progress.close()
-    return _farewell(request.output, outcome) if first else _exit_code(outcome)
-
-
-def _exit_code(outcome: Outcome) -> int:
-    if outcome.reason in (None, "stop file"):
-        return 0
-    return 128 + signal.Signals[outcome.reason]
-
-
-def _farewell(output: Path, outcome: Outcome) -> int:
-    """Say how the run ended and how to go on."""
-    if outcome.reason == "stop file":
-        say(
-            f"stopped at iteration {outcome.iteration} by the file {output / 'stop'}; the model so "
-            "far is written, --resume goes on."
-        )
-    elif outcome.reason:
-        say(
-            f"stopped at iteration {outcome.iteration} by {outcome.reason}; the checkpoint is in "
-            f"{output}, go on with --resume."
-        )
-    if _exit_code(outcome) == 0:
-        print(output, flush=True)
-    return _exit_code(outcome)
+    if first:
+        if sentence := outcome.sentence(request.output):
+            say(sentence)
+        if outcome.exit_code == 0:
+            tell(request.output)
+    return outcome.exit_code

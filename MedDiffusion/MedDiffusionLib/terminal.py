@@ -1,18 +1,29 @@
-"""What the command says on stderr: sentences, and one line of progress on a terminal."""
+"""What the command says: results on stdout, sentences and a line of progress on stderr."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from .synthesis import Step
     from .training.log import Report
 
 
+def tell(result: object) -> None:
+    """Print a result to stdout."""
+    _write(sys.stdout, f"{result}\n")
+
+
 def say(text: str) -> None:
     """Print a sentence to stderr."""
-    print(f"meddiffusion: {text}", file=sys.stderr, flush=True)
+    _write(sys.stderr, f"meddiffusion: {text}\n")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    # In one piece, which print() does not: several processes may write to one terminal or pipe.
+    stream.write(text)
+    stream.flush()
 
 
 class ProgressLine:
@@ -42,10 +53,8 @@ class ProgressLine:
     def close(self) -> None:
         """Clear the line."""
         if self.shown:
-            sys.stderr.write("\r\033[K")
-            sys.stderr.flush()
+            _write(sys.stderr, "\r\033[K")
 
     def _show(self, text: str) -> None:
         if self.shown:
-            sys.stderr.write(f"\r\033[K{text.strip()}")
-            sys.stderr.flush()
+            _write(sys.stderr, f"\r\033[K{text.strip()}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -45,6 +46,22 @@ class Outcome:
 
     iteration: int
     reason: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 where the bundle was written, else 128 and the signal's number, as shells have it."""
+        written = self.reason in (None, "stop file")
+        return 0 if written else 128 + signal.Signals[str(self.reason)]
+
+    def sentence(self, output: Path) -> str:
+        """What stopped the run in ``output`` before its end, and how to go on; else nothing."""
+        if self.reason is None:
+            return ""
+        start = f"stopped at iteration {self.iteration} by"
+        if self.exit_code == 0:
+            file = output / "stop"
+            return f"{start} the file {file}; the model so far is written, --resume goes on."
+        return f"{start} {self.reason}; the checkpoint is in {output}, go on with --resume."
 
 
 class Run:
