@@ -2,19 +2,23 @@
 
     python benchmarks/throughput.py
 
-Each round times the real run (`meddiffusion train` with the preset, on the hippocampus cases) and
-then a loop that repeats the same optimizer step on one cached batch, with no loading beside it.
+Times the iterations of a real run (`meddiffusion train` with the preset, on the hippocampus cases)
+and, after each, the same optimizer step on one cached batch with the run's loading held meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,7 +32,7 @@ from MedDiffusionLib.denoiser import total_weight
 from MedDiffusionLib.distributed import Ranks
 from MedDiffusionLib.execution import Execution, choose_device, choose_execution
 from MedDiffusionLib.manifest import build_manifest
-from MedDiffusionLib.training.cases import find_cases
+from MedDiffusionLib.training.cases import CaseFiles, find_cases
 from MedDiffusionLib.training.checkpoint import RunState
 from MedDiffusionLib.training.loaded_cases import load_case
 from MedDiffusionLib.training.loading import global_batches
@@ -40,12 +44,47 @@ from MedDiffusionLib.training.train import initial_state, train
 from MedDiffusionLib.volume import Kind, Volume
 from MedDiffusionLib.writing import write_volume
 
-WARM_UP = 3
+WARM_UP = 8
+"""Iterations that are not counted; the loader is ahead of the step by then."""
 CASES = 24
 
 
+class CachedStep:
+    """The run's optimizer step, repeated on one batch that is there already."""
+
+    def __init__(
+        self, plan: dict[str, Any], execution: Execution, files: Sequence[CaseFiles]
+    ) -> None:
+        manifest, settings = build_manifest(plan["manifest"]), read_settings(plan["training"])
+        cases = [load_case(case, manifest) for case in files[: settings.batch]]
+        state: RunState = initial_state(plan, settings, execution, seed=0)
+        representation = build_representation(manifest.content)
+        self.stepper = Stepper(
+            state, settings, execution, representation, Ranks(), lambda note: None
+        )
+        with closing(
+            global_batches(cases, manifest, settings, 0, 0, Ranks(), execution.device)
+        ) as batches:
+            self.batch = next(batches)
+        channels = len(manifest.channels) * representation.channels
+        self.total = total_weight(self.batch[3], channels)
+        self.rate = settings.learning_rate
+
+    def seconds(self) -> float:
+        """How long one takes while the processes that make the run's batches are held."""
+        loaders = [process.pid for process in multiprocessing.active_children() if process.pid]
+        for loader in loaders:
+            os.kill(loader, signal.SIGSTOP)
+        start = time.perf_counter()
+        self.stepper.step(self.batch, self.total, self.rate)
+        seconds = time.perf_counter() - start
+        for loader in loaders:
+            os.kill(loader, signal.SIGCONT)
+        return seconds
+
+
 class TimedSteps:
-    """Adds up the seconds that every :class:`Stepper` spends in its step."""
+    """Adds up the seconds that the run spends in its steps."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -61,42 +100,25 @@ class TimedSteps:
         Stepper.step = step  # type: ignore[method-assign, assignment]
 
 
-def real_run(plan: dict[str, Any], execution: Execution, iterations: int) -> list[float]:
-    """When each iteration of a run ended, in seconds; the first ones warm up."""
+def measure(plan: dict[str, Any], execution: Execution, iterations: int) -> list[list[float]]:
+    """Of each iteration of a run: its seconds, those in its step, those of the cached step."""
     folder = data_folder() / "hippocampus"
-    cases = find_cases(folder / "images", folder / "labels").cases[:CASES]
-    times: list[float] = []
+    files = find_cases(folder / "images", folder / "labels").cases[:CASES]
+    cached, steps = CachedStep(plan, execution, files), TimedSteps()
+    rows: list[list[float]] = []
+    begun = 0.0
 
     def note(run_report: Report) -> None:
+        nonlocal begun
         if run_report.stage == "training" and not run_report.note:
-            times.append(time.perf_counter())
+            whole, step = time.perf_counter() - begun, steps.seconds[-1]
+            rows.append([whole, step, cached.seconds()])
+            begun = time.perf_counter()
 
     with tempfile.TemporaryDirectory() as output:
         limits = Limits(iterations=WARM_UP + iterations)
-        train(cases, Path(output), plan, limits, execution, on_report=note)
-    return times
-
-
-def cached_run(plan: dict[str, Any], execution: Execution, iterations: int) -> float:
-    """Seconds of so many steps on one batch that is there already."""
-    folder = data_folder() / "hippocampus"
-    manifest, settings = build_manifest(plan["manifest"]), read_settings(plan["training"])
-    files = find_cases(folder / "images", folder / "labels").cases[: settings.batch]
-    cases = [load_case(case, manifest) for case in files]
-    state: RunState = initial_state(plan, settings, execution, seed=0)
-    representation = build_representation(manifest.content)
-    stepper = Stepper(state, settings, execution, representation, Ranks(), lambda note: None)
-    with closing(
-        global_batches(cases, manifest, settings, 0, 0, Ranks(), execution.device)
-    ) as batches:
-        batch = next(batches)
-    total = total_weight(batch[3], len(manifest.channels) * representation.channels)
-    start = 0.0
-    for number in range(WARM_UP + iterations):
-        if number == WARM_UP:
-            start = time.perf_counter()
-        stepper.step(batch, total, settings.learning_rate)
-    return time.perf_counter() - start
+        train(files, Path(output), plan, limits, execution, on_report=note)
+    return rows[WARM_UP:]
 
 
 def peak_memory() -> float:
@@ -140,23 +162,15 @@ def main() -> None:
         child(sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description="Throughput and memory of training.")
-    parser.add_argument("--iterations", type=int, default=20, help="timed, in each round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=60, help="timed")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-memory", action="store_true", help="leave out the run at 128^3")
     options = parser.parse_args()
     plan = load_preset("hippocampus-mr")
     device = choose_device(options.device)
     execution = choose_execution(device, build_manifest(plan["manifest"]))
-    steps = TimedSteps()
-    real, busy, cached = 0.0, 0.0, 0.0
-    for _ in range(options.rounds):
-        steps.seconds.clear()
-        times = real_run(plan, execution, options.iterations)
-        real += times[-1] - times[WARM_UP - 1]
-        busy += sum(steps.seconds[WARM_UP:])
-        cached += cached_run(plan, execution, options.iterations)
-    samples = options.rounds * options.iterations * plan["training"]["batch"]
+    real, busy, cached = np.sum(measure(plan, execution, options.iterations), 0)
+    samples = options.iterations * plan["training"]["batch"]
     rows = [
         ["the real run", f"{samples / real:.2f}", f"{busy / real:.1%}", f"{cached / real:.3f}"],
         ["the step repeated on one cached batch", f"{samples / cached:.2f}", "100 %", "1"],

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MODEL_RANGE = (-1.0, 1.0)
+
 
 def intensity_limits(
     array: NDArray, intensity: Mapping[str, Any], channel: int = 0

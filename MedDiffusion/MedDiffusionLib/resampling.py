@@ -30,9 +30,62 @@ def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
     signed distances are interpolated instead, which leaves no steps. A volume reaches to the outer
     faces of its voxels.
     """
-    exact = _copy_on_lattice(volume, grid, background)
-    array = exact if exact is not None else _interpolate(volume, grid, background)
+    if share_lattice(volume.grid, grid):
+        array = _copy_on_lattice(volume, grid, background)
+    elif volume.kind is Kind.LABEL:
+        array = _interpolated_labels(volume, grid, background)
+    else:
+        limits = float(volume.array.min()), float(volume.array.max())
+        return resample_spline(spline_coefficients(volume), grid, limits, background)
     return Volume(array, grid.affine, volume.kind, volume.segments)
+
+
+def share_lattice(source: Grid, target: Grid) -> bool:
+    """Whether every voxel of one grid, carried on without end, is a voxel of the other."""
+    to_source = np.linalg.inv(source.affine) @ target.affine
+    rounded = np.rint(to_source)
+    # The error grows with the index: judge it at the far corner.
+    reach = np.append(np.array(target.size, float), 1)
+    if (np.abs(to_source - rounded)[:3] @ reach).max() > _LATTICE_TOLERANCE:
+        return False
+    step = np.abs(rounded[:3, :3])
+    return bool((step.sum(0) == 1).all() and (step.sum(1) == 1).all())
+
+
+def spline_coefficients(volume: Volume) -> Volume:
+    """The cubic B-spline's coefficients (floating point) for a volume of intensities."""
+    array = volume.array if volume.array.dtype.kind == "f" else volume.array.astype(np.float32)
+    image = to_sitk(Volume(array, volume.affine, volume.kind))
+    coefficients = sitk.GetArrayFromImage(sitk.BSplineDecomposition(image, splineOrder=3))
+    return Volume(coefficients.transpose(), volume.affine, volume.kind)
+
+
+def resample_spline(
+    coefficients: Volume, grid: Grid, limits: tuple[float, float], background: float
+) -> Volume:
+    """A cubic B-spline on a grid, as :func:`resample` does it, kept within ``limits``.
+
+    ``coefficients``: of :func:`spline_coefficients`. A voxel's value is the spline's mean at as
+    many points as source voxels fit in it.
+    """
+    image = to_sitk(coefficients)
+    span = np.linalg.norm((np.linalg.inv(coefficients.affine) @ grid.affine)[:3, :3], axis=0)
+    points = [int(n) for n in np.maximum(1, np.ceil(span - _ABOUT_EQUAL))]
+    total = np.zeros(grid.size, coefficients.array.dtype)
+    inside = np.zeros(grid.size, np.int32)
+    for point in np.ndindex(*points):
+        shift = np.eye(4)
+        shift[:3, 3] = (np.array(point) + 0.5) / points - 0.5
+        shifted = Grid(grid.size, grid.affine @ shift)
+        # NaN marks what lies outside: it counts for nothing, and is not held within the limits.
+        values = _resampled(image, shifted, sitk.sitkBSplineResampler, np.nan)
+        known = ~np.isnan(values)
+        inside += known
+        np.add(total, values, out=total, where=known)
+    np.divide(total, inside, out=total, where=inside > 0)
+    mean = np.clip(total, *limits)
+    mean[inside == 0] = background
+    return Volume(mean, grid.affine, coefficients.kind)
 
 
 def to_sitk(volume: Volume) -> sitk.Image:
@@ -64,16 +117,9 @@ def signed_distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
     return distance
 
 
-def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray | None:
-    to_source = np.linalg.inv(volume.affine) @ grid.affine
-    rounded = np.rint(to_source)
-    # The error grows with the index: judge it at the far corner.
-    reach = np.append(np.array(grid.size, float), 1)
-    if (np.abs(to_source - rounded)[:3] @ reach).max() > _LATTICE_TOLERANCE:
-        return None
+def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray:
+    rounded = np.rint(np.linalg.inv(volume.affine) @ grid.affine)
     step, start = rounded[:3, :3].astype(int), rounded[:3, 3].astype(int)
-    if not (np.abs(step).sum(0) == 1).all() or not (np.abs(step).sum(1) == 1).all():
-        return None
     result = np.full(grid.size, background, volume.array.dtype)
     source_axes = [int(np.flatnonzero(step[:, axis])[0]) for axis in range(3)]
     source = volume.array.transpose(source_axes)
@@ -92,37 +138,11 @@ def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray |
     return result
 
 
-def _interpolate(volume: Volume, grid: Grid, background: float) -> NDArray:
-    if volume.kind is Kind.LABEL:
-        steps = np.abs(np.linalg.inv(volume.affine) @ grid.affine)[:3, :3].max(1)
-        if (steps < _COARSE).any():
-            return _between_slices(volume, grid, background)
-        return _resampled(to_sitk(volume), grid, _LABEL_INTERPOLATOR, background)
-    return _average_of_splines(volume, grid, background)
-
-
-def _average_of_splines(volume: Volume, grid: Grid, background: float) -> NDArray:
-    """Mean of the cubic B-spline over each voxel, at as many points as source voxels fit in it."""
-    array = volume.array if volume.array.dtype.kind == "f" else volume.array.astype(np.float32)
-    coefficients = sitk.BSplineDecomposition(
-        to_sitk(Volume(array, volume.affine, volume.kind)), splineOrder=3
-    )
-    span = np.linalg.norm((np.linalg.inv(volume.affine) @ grid.affine)[:3, :3], axis=0)
-    points = [int(n) for n in np.maximum(1, np.ceil(span - _ABOUT_EQUAL))]
-    total, inside = np.zeros(grid.size, array.dtype), np.zeros(grid.size, np.int32)
-    for point in np.ndindex(*points):
-        shift = np.eye(4)
-        shift[:3, 3] = (np.array(point) + 0.5) / points - 0.5
-        shifted = Grid(grid.size, grid.affine @ shift)
-        # NaN marks what lies outside: it counts for nothing, and is not held within the range.
-        values = _resampled(coefficients, shifted, sitk.sitkBSplineResampler, np.nan)
-        known = ~np.isnan(values)
-        inside += known
-        np.add(total, values, out=total, where=known)
-    np.divide(total, inside, out=total, where=inside > 0)
-    mean = np.clip(total, array.min(), array.max())
-    mean[inside == 0] = background
-    return mean
+def _interpolated_labels(volume: Volume, grid: Grid, background: float) -> NDArray:
+    steps = np.abs(np.linalg.inv(volume.affine) @ grid.affine)[:3, :3].max(1)
+    if (steps < _COARSE).any():
+        return _between_slices(volume, grid, background)
+    return _resampled(to_sitk(volume), grid, _LABEL_INTERPOLATOR, background)
 
 
 def _between_slices(volume: Volume, grid: Grid, background: float) -> NDArray:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from ..errors import UserError
 from ..grids import GridSpec, fov_grid
 from ..manifest import Manifest
-from ..normalization import intensity_limits, to_model_range
+from ..normalization import MODEL_RANGE, intensity_limits, to_model_range
 from ..reading import read_image, read_label_map
-from ..resampling import resample
+from ..resampling import resample, resample_spline, share_lattice, spline_coefficients
 from ..volume import Grid, Kind, Volume
 from .cases import CaseFiles
 
@@ -22,18 +22,25 @@ _MUCH_FINER = 1.25
 """Scans whose voxels are smaller than the model's by more than this are averaged once, on loading:
 each sample would otherwise average them anew, which starves the device, and they fill memory."""
 _SUPPORT = 8
-"""Voxels beside a place beyond which they do not tell in interpolation there."""
+"""Voxels beyond which the others do not tell in a spline's coefficient, or in where a label ends
+between thick slices."""
+_RIM = 2
+"""Voxels beside the outermost labels that interpolation may still give to them."""
+_SPLINE_SUPPORT = 2
+"""Coefficients beside a place that tell in the cubic spline there."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case: normalized images, labels as indices (uint8 or int16).
+    """One case: normalized images; the labelled part of the label map, as indices (uint8 or int16).
 
-    ``present``: ``[L]``, which labels occur; ``fov``: the field of view around them.
+    ``coefficients``: the B-spline's of each image, found once because each sample that is turned
+    needs them; ``present``: ``[L]``, which labels occur; ``fov``: the field of view around them.
     """
 
     name: str
     images: tuple[Volume, ...]
+    coefficients: tuple[Volume, ...]
     labels: Volume
     present: NDArray[np.bool_]
     fov: Grid
@@ -48,20 +55,35 @@ class Case:
         Beyond the scan they are mirrored, so that a field of view that leaves it shows plausible
         tissue; how much those voxels count in the loss is for the training to say.
         """
-        first, last = _reach(grid, self.scan)
-        axes = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
-        index = np.ix_(*[_mirrored(a, n) for a, n in zip(axes, self.scan.size, strict=True)])
-        affine = _moved(self.scan, first)
-        parts = [Volume(image.array[index], affine, Kind.INTENSITY) for image in self.images]
-        return np.stack([resample(part, grid, background=-1.0).array for part in parts])
+        first, last = _reach(grid, self.scan, _SPLINE_SUPPORT)
+        if share_lattice(self.scan, grid):
+            parts = [_mirrored_part(image, first, last) for image in self.images]
+            return np.stack([resample(part, grid).array for part in parts])
+        splines = [_mirrored_part(image, first, last) for image in self.coefficients]
+        return np.stack([resample_spline(s, grid, MODEL_RANGE, -1.0).array for s in splines])
 
     def labels_on(self, grid: Grid) -> NDArray[np.integer]:
-        """The label indices on a grid, 0 beyond the label map."""
-        return _cropped(self.labels.array, self.labels.grid, grid)
+        """The label indices on a grid, 0 beyond the labels; looks no further than it must."""
+        result = np.zeros(grid.size, self.labels.array.dtype)
+        own = self.labels.grid
+        near = _window(*_reach(grid, own, _SUPPORT), own.size)
+        touched = _window(*_reach(own, grid, 0), grid.size)
+        part, place = self.labels.array[near], result[touched]
+        if part.size and place.size:
+            source = Volume(part, _moved(own, _first(near)), Kind.LABEL)
+            target = Grid(place.shape, _moved(grid, _first(touched)))
+            place[...] = resample(source, target).array
+        return result
 
-    def validity(self, grid: Grid) -> NDArray[np.integer]:
-        """1 where the grid lies inside the scan, 0 outside; of the grid's size."""
-        return _cropped(np.broadcast_to(np.uint8(1), self.scan.size), self.scan, grid)
+    def validity(self, grid: Grid) -> NDArray[np.bool_]:
+        """Where the grid's voxels lie inside the scan; of the grid's size."""
+        to_scan = np.linalg.inv(self.scan.affine) @ grid.affine
+        steps = np.ogrid[tuple(slice(n) for n in grid.size)]
+        inside = np.ones(grid.size, bool)
+        for row, size in zip(to_scan[:3], self.scan.size, strict=True):
+            index = sum((a * n for a, n in zip(row, steps, strict=False)), row[3])
+            inside &= (index >= -0.5) & (index <= size - 0.5)
+        return inside
 
 
 def load_case(files: CaseFiles, manifest: Manifest) -> Case:
@@ -118,7 +140,8 @@ def make_case(
     if coarser := _coarser_grid(images[0].grid, fov):
         normalized = [resample(image, coarser, background=-1.0) for image in normalized]
         index_map = resample(index_map, coarser)
-    return Case(name, tuple(normalized), index_map, present, fov)
+    coefficients = tuple(_mirrored_coefficients(image) for image in normalized)
+    return Case(name, tuple(normalized), coefficients, _labelled_part(index_map), present, fov)
 
 
 def _coarser_grid(scan: Grid, fov: Grid) -> Grid | None:
@@ -148,23 +171,55 @@ def _coarser_grid(scan: Grid, fov: Grid) -> Grid | None:
     return Grid((i, j, k), _moved(lattice, first)) if min(i, j, k) > 0 else None
 
 
-def _cropped(array: NDArray[np.integer], own: Grid, grid: Grid) -> NDArray[np.integer]:
-    """Labels of grid ``own`` on another, 0 beyond; looks at no more of them than it must."""
-    first, last = _reach(grid, own)
-    first, last = np.maximum(first, 0), np.minimum(last, own.size)
-    if (first >= last).any():
-        return np.zeros(grid.size, array.dtype)
-    part = array[tuple(slice(a, b) for a, b in zip(first, last, strict=True))]
-    return resample(Volume(part, _moved(own, first), Kind.LABEL), grid).array
-
-
-def _reach(grid: Grid, scan: Grid) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """The voxels of a scan's lattice that interpolation onto a grid looks at: from, to."""
+def _reach(grid: Grid, scan: Grid, margin: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """The voxels of a scan's lattice up to ``margin`` beside those of a grid: from, to."""
     corners = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.size])).reshape(3, -1).T
     to_scan = np.linalg.inv(scan.affine)
     indices = grid.positions(corners) @ to_scan[:3, :3].T + to_scan[:3, 3]
-    first = np.floor(indices.min(0)).astype(int) - _SUPPORT
-    return first, np.ceil(indices.max(0)).astype(int) + 1 + _SUPPORT
+    first = np.floor(indices.min(0)).astype(int) - margin
+    return first, np.ceil(indices.max(0)).astype(int) + 1 + margin
+
+
+def _window(
+    first: NDArray[np.integer], last: NDArray[np.integer], size: tuple[int, int, int]
+) -> tuple[slice, ...]:
+    """The voxels from ``first`` to before ``last`` that an array of ``size`` has."""
+    ends = zip(first, last, size, strict=True)
+    return tuple(slice(max(int(a), 0), max(min(int(b), n), 0)) for a, b, n in ends)
+
+
+def _first(window: tuple[slice, ...]) -> NDArray[np.integer]:
+    return np.array([part.start for part in window])
+
+
+def _labelled_part(labels: Volume) -> Volume:
+    """The box of a label map's labels, with ``_RIM`` voxels around it; all of it without any."""
+    if not labels.array.any():
+        return labels
+    others = (tuple(n for n in range(3) if n != axis) for axis in range(3))
+    ends = [np.flatnonzero(labels.array.any(axes))[[0, -1]] for axes in others]
+    first, last = np.transpose(ends)
+    window = _window(first - _RIM, last + 1 + _RIM, labels.grid.size)
+    affine = _moved(labels.grid, _first(window))
+    return Volume(labels.array[window].copy(), affine, Kind.LABEL)
+
+
+def _mirrored_part(image: Volume, first: NDArray[np.integer], last: NDArray[np.integer]) -> Volume:
+    """The voxels of an image from ``first`` to before ``last``, mirrored beyond its ends."""
+    axes = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
+    index = np.ix_(*[_mirrored(a, n) for a, n in zip(axes, image.array.shape, strict=True)])
+    return Volume(image.array[index], _moved(image.grid, first), image.kind)
+
+
+def _mirrored_coefficients(image: Volume) -> Volume:
+    """The B-spline's coefficients for an image that goes on mirrored; they are mirrored likewise.
+
+    What lies more than ``_SUPPORT`` voxels off tells less in them than float32 can.
+    """
+    size = np.array(image.array.shape)
+    around = spline_coefficients(_mirrored_part(image, np.full(3, -_SUPPORT), size + _SUPPORT))
+    inner = (slice(_SUPPORT, -_SUPPORT),) * 3
+    return Volume(np.ascontiguousarray(around.array[inner]), image.affine, image.kind)
 
 
 def _mirrored(index: NDArray[np.integer], size: int) -> NDArray[np.integer]:

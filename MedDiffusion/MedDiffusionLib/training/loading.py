@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Generator, Iterator
+from functools import partial
 
 import SimpleITK as sitk
 import torch
@@ -20,8 +21,10 @@ from .settings import TrainingSettings
 from .validation import latent_shape
 
 _MOST_WORKERS = 4
-_PREFETCHED = 3
+_PREFETCHED = 2
 """Batches that each worker holds ready."""
+_YIELDING = 19
+"""The niceness of workers whose cores the training itself works on."""
 
 
 def global_batches(
@@ -51,21 +54,21 @@ def global_batches(
         num_workers=workers,
         prefetch_factor=_PREFETCHED if workers else None,
         pin_memory=device.type == "cuda",
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, yields=device.type == "cpu"),
     )
 
 
 def worker_count(device: torch.device) -> int:
     """How many processes make batches.
 
-    A CPU that trains spares one core's time; a GPU waits for nobody, so the cores that each
-    process on the machine has are used, up to a few. A machine of one core makes its batches in
-    between.
+    Up to a few of the cores that each process of the run has. A GPU leaves them free; where the CPU
+    trains, a step that waits for its batch leaves them all, and else they run in its gaps. A
+    machine of one core makes its batches in between.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if device.type == "cpu":
-        return min(1, cores - 1) if cores > 0 else 0
+        return min(_MOST_WORKERS, cores) if cores > 1 else 0
     return max(1, min(_MOST_WORKERS, cores - 1))
 
 
@@ -86,7 +89,7 @@ class _Parts(Sampler[list[int]]):
             number += 1
 
 
-def _start_worker(worker: int) -> None:
+def _start_worker(worker: int, yields: bool) -> None:
     # Ctrl-C in a terminal goes to a whole group of processes and is for the run to answer; its
     # workers end with it. They have a group of their own, and the usual answer to SIGTERM, which
     # ends them should they hang. One thread each: the run's own threads have the other cores.
@@ -94,3 +97,7 @@ def _start_worker(worker: int) -> None:
         os.setpgrp()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    if yields and hasattr(os, "nice"):
+        # A thread of the step that is put off holds up all of the step's others at their next
+        # meeting; a batch that comes later than it might holds up nobody while others are ready.
+        os.nice(_YIELDING)
