@@ -65,6 +65,23 @@ def refused(capfd: pytest.CaptureFixture[str], code: int) -> str:
 # ---- what it makes
 
 
+def test_labels_that_the_plan_names_are_not_said_to_have_no_names(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan = data / "plan.json"
+    labels = [{"value": 1, "name": "liver"}, {"value": 2, "name": "spleen"}]
+    plan.write_text(json.dumps({"manifest": {"labels": labels}}))
+    assert train(data, data / "model", "--check", "--preset", plan) == 0
+    named = capfd.readouterr().out
+    assert train(data, data / "model", "--check") == 0
+    assert "have no names" not in named
+    assert "have no names" in capfd.readouterr().out
+    # Where the plan is wrong, its own sentence says so.
+    plan.write_text('{"manifest": {"labels": ["liver"]}}')
+    assert train(data, data / "model", "--check", "--preset", plan) == 1
+    assert "labels" in refused(capfd, 1)
+
+
 def test_two_folders_and_a_preset_make_a_model_whose_card_says_how(
     data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,17 @@ def is_complete(preset: dict[str, Any]) -> bool:
     )
 
 
+def label_names(preset: dict[str, Any]) -> dict[int, str]:
+    """The names that a preset gives to label values; none where it gives them in a wrong way.
+
+    What is wrong is said where the preset becomes a plan.
+    """
+    try:
+        return {int(label["value"]): str(label["name"]) for label in preset["manifest"]["labels"]}
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
 def load_preset(name: str) -> dict[str, Any]:
     """A complete preset; raises UserError where it is not."""
     preset = read_preset(name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from .findings import Report as Findings
 from .log import Report
 from .planning import describe_plan, estimate, make_plan, merge, split_groups
 from .preflight import check
-from .presets import is_complete, read_preset, read_split
+from .presets import is_complete, label_names, read_preset, read_split
 from .run import Outcome
 from .settings import Limits, check_manifest, read_settings, with_defaults
 from .stopping import StopWatch
@@ -180,6 +180,8 @@ def _check(
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[DataSet, Findings]:
     data = _find(request)
+    told = label_names(read_preset(request.preset)) if request.preset else {}
+    data = replace(data, label_names={**data.label_names, **told})
 
     def on_case(done: int, total: int) -> None:
         on_report(Report("checking", done / total))
