@@ -321,7 +321,9 @@ def test_an_end_is_needed() -> None:
     ("part", "change", "words"),
     [
         ("training", {"bach": 2}, "unknown entry 'bach'"),
-        ("training", {"batch": "two"}, "'two' for 'batch'"),
+        ("training", {"batch": "two"}, "batch is not of type integer"),
+        ("training", {"batch": 0}, "batch is 0, out of range"),
+        ("training", {"warmup": 0}, "warmup is 0, out of range"),
         ("training", {"augmentation": {"spin": 1}}, "unknown entry 'spin'"),
         ("manifest", {"labels": []}, "labels has 0 entries"),
         ("manifest", {"grid": {"orientation": "RAS", "spacing": [1, 1, 1], "size": [16, 16, 18]}},
@@ -343,7 +345,7 @@ def test_a_plan_that_means_nothing_is_refused_before_any_work(
 def test_a_plan_without_a_needed_setting_is_refused(cases: list[CaseFiles], tmp_path: Path) -> None:
     plan = make_plan()
     del plan["training"]["ema"]
-    with pytest.raises(UserError, match="lack 'ema'"):
+    with pytest.raises(UserError, match="training lacks 'ema'"):
         run(cases, tmp_path / "model", 1, plan=plan)
 
 

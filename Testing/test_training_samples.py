@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 import torch
 
 from data_factory import affine, rotation
+from MedDiffusionLib.distributed import Ranks
 from MedDiffusionLib.errors import UserError
 from MedDiffusionLib.grids import GridSpec
 from MedDiffusionLib.manifest import build_manifest
@@ -22,6 +26,8 @@ from MedDiffusionLib.training.dataset import (
     random_grid,
 )
 from MedDiffusionLib.training.loaded_cases import Case, load_case, make_case
+from MedDiffusionLib.training.loading import global_batches
+from MedDiffusionLib.training.settings import read_settings
 from MedDiffusionLib.volume import Kind, Volume
 from training_factory import make_plan, write, write_data
 
@@ -240,6 +246,22 @@ def test_noise_and_time_depend_on_seed_and_number_only_and_times_cover_a_batch_e
     for batch in range(3):
         times = [float(first[4 * batch + n][4]) for n in range(4)]
         assert [int(4 * t) for t in times] == [0, 1, 2, 3]
+
+
+def test_batches_are_the_same_whoever_makes_them() -> None:
+    """A CPU's batches are made by threads, other devices' by processes."""
+    plan = make_plan()
+    manifest, settings = build_manifest(plan["manifest"]), read_settings(plan["training"])
+    cases = [case(n) for n in range(3)]
+
+    def batches(device: str) -> list[list[torch.Tensor]]:
+        made = global_batches(cases, manifest, settings, 0, 5, Ranks(), torch.device(device))
+        with closing(made):
+            return list(itertools.islice(made, 3))
+
+    for here, there in zip(batches("cpu"), batches("mps"), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+    assert not multiprocessing.active_children()
 
 
 def test_an_image_on_another_grid_than_its_label_map_is_refused(tmp_path: Path) -> None:

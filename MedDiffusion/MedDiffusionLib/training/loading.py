@@ -1,16 +1,16 @@
-"""Batches without end, made ahead of the device by processes of their own."""
+"""Batches without end, made by other processes ahead of a GPU, or by a CPU before its own steps."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Generator, Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 
 import SimpleITK as sitk
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, default_collate
 
 from ..bundle import build_representation
 from ..distributed import Ranks
@@ -23,8 +23,6 @@ from .validation import latent_shape
 _MOST_WORKERS = 4
 _PREFETCHED = 2
 """Batches that each worker holds ready."""
-_YIELDING = 19
-"""The niceness of workers whose cores the training itself works on."""
 
 
 def global_batches(
@@ -38,7 +36,7 @@ def global_batches(
 ) -> Generator[list[Tensor], None, None]:
     """This process's parts of the global batches number ``start`` on, as ``DiffusionSamples``.
 
-    Close the iterator when done with it; its processes end then.
+    Close the iterator when done with it; its threads or processes end then.
     """
     representation = build_representation(manifest.content)
     samples = TrainingSamples(
@@ -47,29 +45,42 @@ def global_batches(
     )  # fmt: skip
     shape = latent_shape(manifest, representation)
     diffused = DiffusionSamples(samples, shape, representation.factor, settings.batch)
-    workers = worker_count(device)
+    parts = _Parts(start, settings.batch, ranks)
+    if device.type == "cpu":
+        yield from _made_between(diffused, parts)
+    else:
+        yield from _made_ahead(diffused, parts, device)
+
+
+def _made_between(samples: DiffusionSamples, parts: _Parts) -> Iterator[list[Tensor]]:
+    """Batches made when they are asked for, by all cores that this process has.
+
+    Where the CPU trains, loading beside the step takes a core from it, and its other threads then
+    wait for that one: a sample would cost its time once for every core.
+    """
+    with ThreadPoolExecutor(_cores()) as pool:
+        for part in parts:
+            yield default_collate(list(pool.map(samples.__getitem__, part)))
+
+
+def _made_ahead(
+    samples: DiffusionSamples, parts: _Parts, device: torch.device
+) -> Iterator[list[Tensor]]:
+    """Batches that other processes make while a GPU, which leaves them the cores, trains."""
     yield from DataLoader(
-        diffused,
-        batch_sampler=_Parts(start, settings.batch, ranks),
-        num_workers=workers,
-        prefetch_factor=_PREFETCHED if workers else None,
+        samples,
+        batch_sampler=parts,
+        num_workers=max(1, min(_MOST_WORKERS, _cores() - 1)),
+        prefetch_factor=_PREFETCHED,
         pin_memory=device.type == "cuda",
-        worker_init_fn=partial(_start_worker, yields=device.type == "cpu"),
+        worker_init_fn=_start_worker,
     )
 
 
-def worker_count(device: torch.device) -> int:
-    """How many processes make batches.
-
-    Up to a few of the cores that each process of the run has. A GPU leaves them free; where the CPU
-    trains, a step that waits for its batch leaves them all, and else they run in its gaps. A
-    machine of one core makes its batches in between.
-    """
+def _cores() -> int:
+    """How many cores each process of the run has on this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if device.type == "cpu":
-        return min(_MOST_WORKERS, cores) if cores > 1 else 0
-    return max(1, min(_MOST_WORKERS, cores - 1))
+    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 class _Parts(Sampler[list[int]]):
@@ -89,15 +100,11 @@ class _Parts(Sampler[list[int]]):
             number += 1
 
 
-def _start_worker(worker: int, yields: bool) -> None:
+def _start_worker(worker: int) -> None:
     # Ctrl-C in a terminal goes to a whole group of processes and is for the run to answer; its
     # workers end with it. They have a group of their own, and the usual answer to SIGTERM, which
-    # ends them should they hang. One thread each: the run's own threads have the other cores.
+    # ends them should they hang. One thread each: they are the cores' threads.
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    if yields and hasattr(os, "nice"):
-        # A thread of the step that is put off holds up all of the step's others at their next
-        # meeting; a batch that comes later than it might holds up nobody while others are ready.
-        os.nice(_YIELDING)

@@ -7,45 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UserError
-from ..schema import validate
-from .settings import check_manifest
+from .settings import check_manifest, read_settings
 
 _WHOLE = {"manifest.intensity", "manifest.architecture.representation"}
 """Settings with alternatives: what is given replaces them instead of adding to them."""
 _LABELS = "manifest.labels"
-_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-_COUNT = {"type": "integer", "minimum": 1}
-_NOT_NEGATIVE = {"type": "number", "minimum": 0}
-_TRAINING: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "data": {"type": "string"},
-        "batch": _COUNT,
-        "learning_rate": _POSITIVE,
-        "weight_decay": _NOT_NEGATIVE,
-        "warmup": _COUNT,
-        "ema": _SHARE,
-        "clip": _POSITIVE,
-        "checkpoint_minutes": _POSITIVE,
-        "outside_weight": _SHARE,
-        "augmentation": {
-            "type": "object",
-            "properties": {
-                "flip_axes": {
-                    "type": "array",
-                    "maxItems": 3,
-                    "items": {"type": "integer", "minimum": 0, "maximum": 2},
-                },
-                "rotation": _NOT_NEGATIVE,
-                "scale": {"type": "number", "minimum": 0, "maximum": 0.9},
-                "shift": {"type": "integer", "minimum": 0},
-                "far_shift": _SHARE,
-                "affine": _SHARE,
-            },
-        },
-    },
-}
 
 
 def merge(
@@ -60,11 +26,9 @@ def merge(
     merged = _merge(plan, overrides, "", source)
     try:
         check_manifest(merged["manifest"])
-        problem = validate(merged["training"], _TRAINING, "training")
+        read_settings(merged["training"])
     except UserError as error:
         raise UserError(f"{source} does not fit: {error}") from error
-    if problem:
-        raise UserError(f"{source} does not fit: {problem}: correct it.")
     return merged
 
 

@@ -12,6 +12,46 @@ from ..manifest import SCHEMA_PATH, Manifest, build_manifest, intensity_problem
 from ..schema import validate
 from .dataset import Augmentation
 
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_COUNT = {"type": "integer", "minimum": 1}
+_NOT_NEGATIVE = {"type": "number", "minimum": 0}
+_TRAINING: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "data": {"type": "string"},
+        "batch": _COUNT,
+        "learning_rate": _POSITIVE,
+        "weight_decay": _NOT_NEGATIVE,
+        "warmup": _COUNT,
+        "ema": _SHARE,
+        "clip": _POSITIVE,
+        "outside_weight": _SHARE,
+        "checkpoint_minutes": _NOT_NEGATIVE,
+        "validation_minutes": _NOT_NEGATIVE,
+        "log_seconds": _NOT_NEGATIVE,
+        "micro_batch": _COUNT,
+        "recompute": {"type": "boolean"},
+        "augmentation": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "flip_axes": {
+                    "type": "array",
+                    "maxItems": 3,
+                    "items": {"type": "integer", "minimum": 0, "maximum": 2},
+                },
+                "rotation": _NOT_NEGATIVE,
+                "scale": {"type": "number", "minimum": 0, "maximum": 0.9},
+                "shift": {"type": "integer", "minimum": 0},
+                "far_shift": _SHARE,
+                "affine": _SHARE,
+            },
+        },
+    },
+}
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -62,11 +102,9 @@ class Limits:
 
 def read_settings(training: dict[str, Any]) -> TrainingSettings:
     """A plan's ``training`` part; raises UserError for a name or value that means nothing."""
-    problem = _problem(training, TrainingSettings) or _problem(
-        training["augmentation"], Augmentation
-    )
-    if problem:
-        raise UserError(f"The plan's training settings {problem}: correct the preset.")
+    needed = [f.name for f in fields(TrainingSettings) if f.default is MISSING]
+    if problem := validate(training, {**_TRAINING, "required": needed}, "training"):
+        raise UserError(f"The plan's training settings cannot be used ({problem}): correct them.")
     drift = {**training["augmentation"]}
     if "flip_axes" in drift:
         drift["flip_axes"] = tuple(drift["flip_axes"])
@@ -105,23 +143,3 @@ def check_manifest(content: dict[str, Any]) -> Manifest:
     if problem:
         raise UserError(f"The plan's manifest cannot be used ({problem}): correct the preset.")
     return manifest
-
-
-def _problem(given: Any, kind: type) -> str | None:
-    """What is wrong with the fields of a settings object, in words, or None."""
-    if not isinstance(given, dict):
-        return "are no object"
-    known = {field.name: field for field in fields(kind)}
-    if unknown := sorted(set(given) - set(known)):
-        return f"have an unknown entry {unknown[0]!r}"
-    needed = [name for name, field in known.items() if field.default is MISSING]
-    if lacking := [name for name in needed if name not in given]:
-        return f"lack {lacking[0]!r}"
-    for name, value in given.items():
-        expected = str(known[name].type)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if (expected in ("int", "float") and not number) or (number and value < 0):
-            return f"have {value!r} for {name!r}"
-        if expected == "int" and not isinstance(value, int):
-            return f"have {value!r} for {name!r}"
-    return None
