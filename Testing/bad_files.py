@@ -246,7 +246,7 @@ BAD: dict[str, tuple[str, Make]] = {
     "huge NIfTI": ("too large (2000 x 2000 x 2000", _patched(_nifti(LABELS), 42, "<3h", *_HUGE)),
     "huge NRRD": ("too large (2000 x 2000 x 2000", _nrrd("sizes: 2000 2000 2000")),
     "huge MetaImage": ("too large (2000 x 2000 x 2000", _mha("DimSize = 2000 2000 2000")),
-    "huge MGH": ("damaged, incomplete", _patched(_mgh(), 4, ">3i", *_HUGE)),
+    "huge MGH": ("too large", _patched(_mgh(), 4, ">3i", *_HUGE)),
     "huge GIPL": ("too large (2000 x 2000 x 2000", _patched(_by_itk("a.gipl"), 0, ">3H", *_HUGE)),
     "NIfTI qform of zero spacing": (
         "spacing",

@@ -272,7 +272,7 @@ def _check_shape(shape: tuple[int, ...], path: Path, layers: int = 1) -> None:
             f"{path} is less than 2 voxels thick ({shown}): give a volume of at least 2 voxels "
             "along each axis."
         )
-    if math.prod(shape) * layers > MAX_VOXELS:
+    if math.prod(int(n) for n in shape) * layers > MAX_VOXELS:
         raise UserError(
             f"{path} is too large ({shown}, more than {MAX_VOXELS:,} voxels): crop it to the "
             "region of interest or resample it."
