@@ -296,10 +296,11 @@ def test_a_name_is_made_to_fit_the_manifest() -> None:
 def test_a_plan_builds_its_network_and_is_described() -> None:
     made = plan(facts((48, 48, 30)), names={1: "a", 2: "b"})
     build_denoiser(made["manifest"])
-    text = describe_plan(made, estimate(made, "cpu"))
+    text = describe_plan(made, estimate(made, "cpu"), 1_234_000_000)
     assert "48 x 48 x 32 voxels of 1 x 1 x 1 mm, RAS" in text
     assert "2: a, b" in text
     assert "batch 8, learning rate 0.001, left-right flips" in text
+    assert "GB, and 1.2 GB for the cases" in text
     assert "at least 2,000 iterations" in text
 
 

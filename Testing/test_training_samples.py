@@ -25,7 +25,8 @@ from MedDiffusionLib.training.dataset import (
     random_drop,
     random_grid,
 )
-from MedDiffusionLib.training.loaded_cases import Case, load_case, make_case
+from MedDiffusionLib.training.findings import CaseFacts
+from MedDiffusionLib.training.loaded_cases import Case, load_case, make_case, memory_needed
 from MedDiffusionLib.training.loading import global_batches
 from MedDiffusionLib.training.settings import read_settings
 from MedDiffusionLib.volume import Kind, Volume
@@ -262,6 +263,19 @@ def test_batches_are_the_same_whoever_makes_them() -> None:
     for here, there in zip(batches("cpu"), batches("mps"), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("spacing", [0.5, 1.0, 1.7, 3.0])
+def test_the_memory_told_for_the_cases_is_what_they_take(spacing: float) -> None:
+    plan = make_plan()
+    plan["manifest"]["grid"]["spacing"] = [1.0, spacing, spacing]
+    manifest = build_manifest(plan["manifest"])
+    size, labels = (60, 70, 80), label_map((60, 70, 80))
+    image = Volume(np.zeros(size), labels.affine, Kind.INTENSITY)
+    one = make_case("c", [image], labels, manifest.grid, [1, 2], {"window": [[0, 1]]})
+    taken = sum(v.array.nbytes for v in (*one.images, *one.coefficients))
+    facts = CaseFacts("c", size, (1.0, 1.0, 1.0), size, (8, 8, 8), {1: 64, 2: 64})
+    assert memory_needed([facts], manifest) == pytest.approx(taken, rel=0.1)
 
 
 def test_an_image_on_another_grid_than_its_label_map_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..reading import read_image, read_label_map
 from ..resampling import resample, resample_spline, share_lattice, spline_coefficients
 from ..volume import Grid, Kind, Volume
 from .cases import CaseFiles
+from .findings import CaseFacts
 
 _MUCH_FINER = 1.25
 """Scans whose voxels are smaller than the model's by more than this are averaged once, on loading:
@@ -144,6 +145,21 @@ def make_case(
     return Case(name, tuple(normalized), coefficients, _labelled_part(index_map), present, fov)
 
 
+def memory_needed(facts: Iterable[CaseFacts], manifest: Manifest) -> int:
+    """The bytes of images and coefficients that cases of such facts take once they are loaded."""
+    wanted = np.abs(manifest.grid.axes) @ manifest.grid.spacing
+    voxels = 0.0
+    for case in facts:
+        own = np.array(case.spacing)
+        spacing = own if _is_fine_enough(own, wanted) else np.maximum(own, wanted)
+        voxels += np.prod(np.floor(case.extent / spacing + 1e-3))
+    return int(voxels) * len(manifest.channels) * 2 * np.dtype(np.float32).itemsize
+
+
+def _is_fine_enough(spacing: NDArray[np.float64], wanted: NDArray[np.float64]) -> bool:
+    return bool((wanted <= _MUCH_FINER * spacing).all())
+
+
 def _coarser_grid(scan: Grid, fov: Grid) -> Grid | None:
     """The grid inside a scan with voxels at least the model's size; None where it has such.
 
@@ -152,7 +168,7 @@ def _coarser_grid(scan: Grid, fov: Grid) -> Grid | None:
     """
     alignment = np.abs(fov.direction.T @ scan.direction)
     wanted = fov.spacing[alignment.argmax(0)]
-    if (wanted <= _MUCH_FINER * scan.spacing).all():
+    if _is_fine_enough(scan.spacing, wanted):
         return None
     if (alignment.max(0) > 1 - 1e-4).all() and (
         scan.spacing[alignment.argmax(1)] <= fov.spacing

@@ -114,8 +114,8 @@ def make_plan(
     return {"manifest": manifest, "training": training}
 
 
-def describe_plan(plan: dict[str, Any], estimate: Estimate) -> str:
-    """The plan and what it needs as text."""
+def describe_plan(plan: dict[str, Any], estimate: Estimate, case_bytes: int) -> str:
+    """The plan and what it needs as text; ``case_bytes`` of memory are for the cases alone."""
     manifest, training = plan["manifest"], plan["training"]
     grid, network = manifest["grid"], manifest["architecture"]["network"]
     representation = manifest["architecture"]["representation"]
@@ -133,7 +133,8 @@ def describe_plan(plan: dict[str, Any], estimate: Estimate) -> str:
         f"Network         {network['name']}, widths {', '.join(map(str, network['channels']))}",
         f"Training        batch {training['batch']}, learning rate {training['learning_rate']:g}, "
         f"{flips}",
-        f"Memory          {estimate.memory_bytes / 1e9:.1f} GB beside the cases",
+        f"Memory          {estimate.memory_bytes / 1e9:.1f} GB, and {case_bytes / 1e9:.1f} GB for "
+        "the cases",
     ]
     time = f"at least {estimate.iterations_recommended:,} iterations"
     if estimate.seconds_per_iteration is not None and estimate.minutes_recommended is not None:

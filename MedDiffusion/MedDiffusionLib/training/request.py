@@ -21,6 +21,7 @@ from .cases import CaseFiles, DataSet, find_data
 from .checkpoint import read_identity
 from .findings import Finding, Severity
 from .findings import Report as Findings
+from .loaded_cases import memory_needed
 from .log import Report
 from .planning import describe_plan, estimate, make_plan, merge, split_groups
 from .preflight import check
@@ -111,7 +112,8 @@ def check_request(request: TrainingRequest, on_report: OnReport = lambda report:
     cases, validation = _parts(request, usable)
     costs = estimate(plan, device.type, len(cases), measure=True)
     parts = f"{len(cases)} cases to train on, {len(validation)} to validate with"
-    text = f"{describe_plan(plan, costs)}\n{parts}"
+    case_bytes = memory_needed(findings.facts, check_manifest(plan["manifest"]))
+    text = f"{describe_plan(plan, costs, case_bytes)}\n{parts}"
     return Checked(findings, text, not _stopping(request, findings))
 
 
