@@ -84,7 +84,7 @@ class CachedStep:
 
 
 class TimedSteps:
-    """Adds up the seconds that the run spends in its steps."""
+    """The seconds of every optimizer step, the run's and the cached one's, in order."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

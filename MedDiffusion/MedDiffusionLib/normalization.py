@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MODEL_RANGE = (-1.0, 1.0)
+"""The lowest and highest intensity of what a model sees and makes."""
 
 
 def intensity_limits(

@@ -53,7 +53,7 @@ def share_lattice(source: Grid, target: Grid) -> bool:
 
 
 def spline_coefficients(volume: Volume) -> Volume:
-    """The cubic B-spline's coefficients (floating point) for a volume of intensities."""
+    """The cubic B-spline's coefficients ``[i, j, k]`` (floating point) of intensities."""
     array = volume.array if volume.array.dtype.kind == "f" else volume.array.astype(np.float32)
     image = to_sitk(Volume(array, volume.affine, volume.kind))
     coefficients = sitk.GetArrayFromImage(sitk.BSplineDecomposition(image, splineOrder=3))
@@ -65,8 +65,9 @@ def resample_spline(
 ) -> Volume:
     """A cubic B-spline on a grid, as :func:`resample` does it, kept within ``limits``.
 
-    ``coefficients``: of :func:`spline_coefficients`. A voxel's value is the spline's mean at as
-    many points as source voxels fit in it.
+    ``coefficients`` ``[i, j, k]``: of :func:`spline_coefficients`; ``limits``: lowest and highest
+    intensity; ``background`` where the grid leaves the volume. A voxel's value is the spline's mean
+    at as many points as source voxels fit in it.
     """
     image = to_sitk(coefficients)
     span = np.linalg.norm((np.linalg.inv(coefficients.affine) @ grid.affine)[:3, :3], axis=0)

@@ -64,7 +64,7 @@ class Case:
         return np.stack([resample_spline(s, grid, MODEL_RANGE, -1.0).array for s in splines])
 
     def labels_on(self, grid: Grid) -> NDArray[np.integer]:
-        """The label indices on a grid, 0 beyond the labels; looks no further than it must."""
+        """The label indices ``[X, Y, Z]`` on a grid, 0 beyond the labels."""
         result = np.zeros(grid.size, self.labels.array.dtype)
         own = self.labels.grid
         near = _window(*_reach(grid, own, _SUPPORT), own.size)
@@ -77,7 +77,7 @@ class Case:
         return result
 
     def validity(self, grid: Grid) -> NDArray[np.bool_]:
-        """Where the grid's voxels lie inside the scan; of the grid's size."""
+        """Where the grid's voxels lie inside the scan, ``[X, Y, Z]``."""
         to_scan = np.linalg.inv(self.scan.affine) @ grid.affine
         steps = np.ogrid[tuple(slice(n) for n in grid.size)]
         inside = np.ones(grid.size, bool)

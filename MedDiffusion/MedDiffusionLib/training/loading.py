@@ -103,7 +103,7 @@ class _Parts(Sampler[list[int]]):
 def _start_worker(worker: int) -> None:
     # Ctrl-C in a terminal goes to a whole group of processes and is for the run to answer; its
     # workers end with it. They have a group of their own, and the usual answer to SIGTERM, which
-    # ends them should they hang. One thread each: they are the cores' threads.
+    # ends them should they hang. One thread each, since there is one of them for each spare core.
     if hasattr(os, "setpgrp"):
         os.setpgrp()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
