@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -69,23 +67,6 @@ def test_the_icon_is_128_pixels_square() -> None:
 def test_the_license_is_apache_2() -> None:
     assert "Version 2.0, January 2004" in (ROOT / "LICENSE").read_text("utf-8")
     assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text("utf-8")
-
-
-ENGINE = [*sorted(LIBRARY.glob("*.py")), *sorted(LIBRARY.glob("training/*.py"))]
-
-
-@pytest.mark.parametrize("path", ENGINE, ids=lambda p: p.name)
-def test_the_engine_imports_nothing_of_slicer_and_nothing_unlisted(path: Path) -> None:
-    allowed = {"torch", "numpy", "SimpleITK", "safetensors", "nibabel"}
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [node.module or ""]
-        else:
-            continue
-        for name in names:
-            assert name.split(".")[0] in allowed | sys.stdlib_module_names, name
 
 
 def test_the_bundled_weights_fit_the_index() -> None:
