@@ -85,7 +85,7 @@ class MedDiffusionLogic(ScriptedLoadableModuleLogic):
     def synthesize(self, labelNode: Any, *arguments: Any, **options: Any) -> list[Any]:  # noqa: N803
         """Make volumes from a segmentation or label map node; waits, but keeps Slicer alive.
 
-        Takes what startSynthesis takes. Raises MedDiffusionLib.errors.UserError with a sentence
+        Takes what startSynthesis takes. Raises compute.errors.UserError with a sentence
         when it fails, Cancelled when it is cancelled.
         """
         from MedDiffusionLib.widget.runner import shared_runner
@@ -122,8 +122,8 @@ class MedDiffusionTest(ScriptedLoadableModuleTest):
         slicer.mrmlScene.Clear(0)
 
     def test_synthesis_from_the_example(self) -> None:
-        from MedDiffusionLib.manifest import read_manifest
-        from MedDiffusionLib.models import find_model
+        from MedDiffusionLib.bundles.catalog import find_model
+        from MedDiffusionLib.bundles.manifest import read_manifest
         from MedDiffusionLib.widget.examples import add_example, example_for
         from MedDiffusionLib.widget.views import source_volume
 

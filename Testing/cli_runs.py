@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import make_bundle
-from MedDiffusionLib.cli import main
+from MedDiffusionLib.commands.cli import main
 
 SIZE = (18, 20, 22)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from MedDiffusionLib.bundle import build_denoiser, save_bundle
-from MedDiffusionLib.manifest import BUNDLE_VERSION
+from MedDiffusionLib.bundles.bundle import build_denoiser, save_bundle
+from MedDiffusionLib.bundles.manifest import BUNDLE_VERSION
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from MedDiffusionLib.volume import Grid, Kind, Segment, Volume
+from MedDiffusionLib.volumes.volume import Grid, Kind, Segment, Volume
 
 SHAPE = (5, 6, 7)
 

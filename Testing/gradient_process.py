@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from MedDiffusionLib.bundle import build_denoiser, build_representation
-from MedDiffusionLib.denoiser import total_weight
-from MedDiffusionLib.distributed import joined
-from MedDiffusionLib.manifest import build_manifest
-from MedDiffusionLib.training.cases import find_cases
-from MedDiffusionLib.training.loaded_cases import load_case
-from MedDiffusionLib.training.loading import global_batches
-from MedDiffusionLib.training.settings import read_settings
-from MedDiffusionLib.training.step import accumulate
+from MedDiffusionLib.bundles.bundle import build_denoiser, build_representation
+from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.compute.distributed import joined
+from MedDiffusionLib.diffusion.denoiser import total_weight
+from MedDiffusionLib.training.data.cases import find_cases
+from MedDiffusionLib.training.data.loaded_cases import load_case
+from MedDiffusionLib.training.data.loading import global_batches
+from MedDiffusionLib.training.loop.step import accumulate
+from MedDiffusionLib.training.plan.settings import read_settings
 from training_factory import CPU, make_plan
 
 

@@ -16,8 +16,8 @@ PATIENCE = 60.0
 
 def use_engine(output: Path) -> None:
     """Synthesize from the bundled example with the bundled model, in one step."""
-    from MedDiffusionLib.cli import main
-    from MedDiffusionLib.models import resources_folder
+    from MedDiffusionLib.bundles.catalog import resources_folder
+    from MedDiffusionLib.commands.cli import main
 
     example = resources_folder() / "Examples" / "hippocampus.nii.gz"
     code = main(["synthesize", str(example), "-o", str(output), "--model", MODEL, "--steps", "1"])
@@ -67,5 +67,5 @@ if __name__ == "__main__":
         use_engine(output)
     else:
         use_panel(modules, output)
-    assert "MedDiffusionLib.models" in sys.modules
+    assert "MedDiffusionLib.bundles.catalog" in sys.modules
     check_origin(modules)

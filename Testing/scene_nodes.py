@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from MedDiffusionLib.manifest import Manifest, read_manifest
+from MedDiffusionLib.bundles.manifest import Manifest, read_manifest
 from MedDiffusionLib.scene.jobs import SceneLogic
-from MedDiffusionLib.volume import Volume
+from MedDiffusionLib.volumes.volume import Volume
 
 PATIENCE = 60.0
 

@@ -20,9 +20,9 @@ from data_factory import (
     write_nifti,
     write_nrrd,
 )
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.formats import MAX_VOXELS
-from MedDiffusionLib.reading import read_image, read_label_map
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.volumes.formats import MAX_VOXELS
+from MedDiffusionLib.volumes.reading import read_image, read_label_map
 
 
 def assert_refused(

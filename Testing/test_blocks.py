@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from MedDiffusionLib.blocks import Place, blend_weights, block_starts, denoise_in_blocks
+from MedDiffusionLib.diffusion.blocks import Place, blend_weights, block_starts, denoise_in_blocks
 
 
 @pytest.mark.parametrize("length", range(10, 60))

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import TINY, make_bundle
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.manifest import SCHEMA_PATH, file_sha256, read_manifest
-from MedDiffusionLib.schema import validate
+from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.bundles.manifest import SCHEMA_PATH, file_sha256, read_manifest
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.compute.schema import validate
 
 SCHEMA = json.loads(SCHEMA_PATH.read_text("utf-8"))
 

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from MedDiffusionLib.blocks import block_starts
-from MedDiffusionLib.bundle import Bundle, load_bundle
-from MedDiffusionLib.cli import main
-from MedDiffusionLib.execution import choose_device, choose_execution
-from MedDiffusionLib.models import find_model, resources_folder
-from MedDiffusionLib.reading import read_label_map
-from MedDiffusionLib.shape_model import load_shape_model
-from MedDiffusionLib.synthesis import Settings, Synthesizer
-from MedDiffusionLib.volume import Kind, Volume
+from MedDiffusionLib.bundles.bundle import Bundle, load_bundle
+from MedDiffusionLib.bundles.catalog import find_model, resources_folder
+from MedDiffusionLib.bundles.shape_model import load_shape_model
+from MedDiffusionLib.commands.cli import main
+from MedDiffusionLib.compute.execution import choose_device, choose_execution
+from MedDiffusionLib.diffusion.blocks import block_starts
+from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
+from MedDiffusionLib.volumes.reading import read_label_map
+from MedDiffusionLib.volumes.volume import Kind, Volume
 
 EXAMPLE = resources_folder() / "Examples" / "hippocampus.nii.gz"
 

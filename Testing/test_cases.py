@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from data_factory import shared_file
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.training.cases import DataSet, find_cases, find_data, read_table
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.training.data.cases import DataSet, find_cases, find_data, read_table
 
 
 def touch(folder: Path, *names: str) -> Path:

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from data_factory import ordinary_user
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.training.cases import CaseFiles
-from MedDiffusionLib.training.checkpoint import CHECKPOINT_NAME
-from MedDiffusionLib.training.log import Report
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.training.data.cases import CaseFiles
+from MedDiffusionLib.training.loop.checkpoint import CHECKPOINT_NAME
+from MedDiffusionLib.training.loop.log import Report
 from training_factory import make_plan, read_log, run, write_data
 
 OFTEN = make_plan(checkpoint_minutes=0)

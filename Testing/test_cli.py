@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from cli_runs import SIZE, labels, model, nifti, out, synthesize
 from conftest import make_bundle
-from MedDiffusionLib.cli import main
+from MedDiffusionLib.commands.cli import main
 
 __all__ = ["model", "out"]
 

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from MedDiffusionLib import __version__
-from MedDiffusionLib.samplers import SAMPLERS
+from MedDiffusionLib.diffusion.samplers import SAMPLERS
 
 MODULE = Path(__file__).parents[1] / "MedDiffusion"
 FOLDER = MODULE / "CLI"

@@ -14,9 +14,9 @@ from conftest import make_bundle
 from data_factory import AFFINES, two_boxes
 from host import missing
 from host.fixtures import booted_mrml, scene
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.training.checkpoint import CHECKPOINT_NAME
-from MedDiffusionLib.volume import Segment
+from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.training.loop.checkpoint import CHECKPOINT_NAME
+from MedDiffusionLib.volumes.volume import Segment
 from training_factory import make_plan, read_log, write_data
 
 __all__ = ["booted_mrml", "scene"]

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from data_factory import AFFINES, two_boxes
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.reading import read_image
-from MedDiffusionLib.slicer_progress import SlicerProgress
-from MedDiffusionLib.training.checkpoint import CHECKPOINT_NAME
-from MedDiffusionLib.writing import write_volume
+from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.commands.slicer_progress import SlicerProgress
+from MedDiffusionLib.training.loop.checkpoint import CHECKPOINT_NAME
+from MedDiffusionLib.volumes.reading import read_image
+from MedDiffusionLib.volumes.writing import write_volume
 from test_install import ROOT, install
 from training_factory import make_plan, write_data
 
@@ -176,7 +176,7 @@ def test_a_day_of_training_prints_no_more_than_slicer_can_take(
 ) -> None:
     clock = iter(range(86_500))
     fake = SimpleNamespace(monotonic=lambda: float(next(clock)))
-    monkeypatch.setattr("MedDiffusionLib.slicer_progress.time", fake)
+    monkeypatch.setattr("MedDiffusionLib.commands.slicer_progress.time", fake)
     with SlicerProgress("Day") as progress:
         for second in range(86_400):
             progress.show(second / 86_400, 0.5, "training")

@@ -18,7 +18,7 @@ import torch
 
 from cli_runs import SIZE, labels, model, nifti, nrrd, out, refused, run_command, synthesize
 from conftest import make_bundle
-from MedDiffusionLib import blocks
+from MedDiffusionLib.diffusion import blocks
 
 __all__ = ["model", "out"]
 

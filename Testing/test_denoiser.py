@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from MedDiffusionLib.denoiser import Denoiser, total_weight
-from MedDiffusionLib.network import EMBEDDED_LABEL_CHANNELS, ResUNet
-from MedDiffusionLib.schedules import cosine
+from MedDiffusionLib.diffusion.denoiser import Denoiser, total_weight
+from MedDiffusionLib.diffusion.networks.resunet import EMBEDDED_LABEL_CHANNELS, ResUNet
+from MedDiffusionLib.diffusion.schedules import cosine
 
 
 def network(labels: int = 2, channels: int = 1, factor: int = 2) -> ResUNet:

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 import gradient_process
 from conftest import make_bundle
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.cli import main
-from MedDiffusionLib.distributed import Ranks
-from MedDiffusionLib.errors import UserError
+from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.commands.cli import main
+from MedDiffusionLib.compute.distributed import Ranks
+from MedDiffusionLib.compute.errors import UserError
 from training_factory import make_plan, read_log, run, write_data
 
 pytestmark = pytest.mark.skipif(
@@ -98,7 +98,7 @@ def test_no_thread_of_the_run_outlives_it(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import pathlib, sys, torch\n"
-        "from MedDiffusionLib.distributed import joined\n"
+        "from MedDiffusionLib.compute.distributed import joined\n"
         "with joined(torch.device('cpu')) as ranks:\n"
         "    torch.optim.AdamW([torch.zeros(1, requires_grad=True)])\n"
         "    ranks.add(torch.ones(1))\n"

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from conftest import TINY
-from MedDiffusionLib import execution
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.execution import choose_device, choose_execution
-from MedDiffusionLib.manifest import Manifest
+from MedDiffusionLib.bundles.manifest import Manifest
+from MedDiffusionLib.compute import execution
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.compute.execution import choose_device, choose_execution
 
 CPU = torch.device("cpu")
 MANIFEST = Manifest(TINY)

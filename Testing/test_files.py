@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from MedDiffusionLib.files import atomic, write_json
+from MedDiffusionLib.compute.files import atomic, write_json
 
 NAMES = ["plain.json", "fall 1 ä.nii.gz", "脳.seg.nrrd", "without suffix"]
 

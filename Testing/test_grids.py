@@ -8,10 +8,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from data_factory import AFFINES, affine, box_map, image, rotation
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.grids import GridSpec, fov_grid, labelled_box
-from MedDiffusionLib.resampling import resample
-from MedDiffusionLib.volume import Grid, Kind, Volume
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.volumes.grids import GridSpec, fov_grid, labelled_box
+from MedDiffusionLib.volumes.resampling import resample
+from MedDiffusionLib.volumes.volume import Grid, Kind, Volume
 
 every_affine = pytest.mark.parametrize("name", AFFINES)
 every_spec = pytest.mark.parametrize(

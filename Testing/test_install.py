@@ -105,7 +105,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (Path(paths["purelib"]) / "packages.pth").write_text("\n".join(sorted(packages)))
     found = Path(paths["scripts"]) / "python"
     with pytest.raises(Failed, match="ModuleNotFoundError"):
-        run(found, "-c", "import MedDiffusionLib.models")
+        run(found, "-c", "import MedDiffusionLib.bundles.catalog")
     return found
 
 
@@ -200,7 +200,8 @@ def test_the_self_test_is_registered(trees: Trees) -> None:
 @pytest.mark.parametrize("tree", Trees._fields)
 def test_the_bundled_model_is_found_in_the_same_tree(python: Path, trees: Trees, tree: str) -> None:
     modules = getattr(trees, tree)
-    code = "from MedDiffusionLib.models import find_model; print(find_model('hippocampus-mr'))"
+    found = "find_model('hippocampus-mr')"
+    code = f"from MedDiffusionLib.bundles.catalog import find_model; print({found})"
     assert modules in Path(run(python, "-c", code, modules=modules).strip()).parents
 
 

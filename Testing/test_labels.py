@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from conftest import TINY
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.labels import match_labels
-from MedDiffusionLib.manifest import Manifest
-from MedDiffusionLib.volume import Kind, Segment, Volume
+from MedDiffusionLib.bundles.manifest import Manifest
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.synthesis.labels import match_labels
+from MedDiffusionLib.volumes.volume import Kind, Segment, Volume
 
 
 def label_map(*values: int, segments: tuple[Segment, ...] = ()) -> Volume:

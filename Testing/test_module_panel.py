@@ -11,9 +11,9 @@ import pytest
 from conftest import make_bundle
 from host import missing
 from host.fixtures import host, started_host
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.labels import match_labels
-from MedDiffusionLib.manifest import read_manifest
+from MedDiffusionLib.bundles.manifest import read_manifest
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.synthesis.labels import match_labels
 from module_panel import choose_model, module, paint, panel, synthesize, tiny, wait
 
 __all__ = ["host", "module", "panel", "started_host", "tiny"]

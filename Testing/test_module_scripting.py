@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(bool(LACKING), reason=LACKING)
 
 
 def test_the_samplers_offered_are_the_engines(host: Any) -> None:
-    from MedDiffusionLib.samplers import SAMPLERS
+    from MedDiffusionLib.diffusion.samplers import SAMPLERS
     from MedDiffusionLib.widget.parameters import Sampler
 
     assert [one.value for one in Sampler if one.value] == list(SAMPLERS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from MedDiffusionLib.normalization import from_model_range, intensity_limits, to_model_range
+from MedDiffusionLib.volumes.normalization import from_model_range, intensity_limits, to_model_range
 
 
 def test_the_percentiles_become_the_ends_and_the_rest_is_clipped() -> None:

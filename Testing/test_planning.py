@@ -16,20 +16,20 @@ import numpy as np
 import pytest
 
 from data_factory import shared_file
-from MedDiffusionLib.bundle import build_denoiser
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.training.cases import CaseFiles, DataSet, find_data
-from MedDiffusionLib.training.estimates import footprint
-from MedDiffusionLib.training.findings import CaseFacts, Intensities, Report
-from MedDiffusionLib.training.planning import (
+from MedDiffusionLib.bundles.bundle import build_denoiser
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.training.data.cases import CaseFiles, DataSet, find_data
+from MedDiffusionLib.training.data.findings import CaseFacts, Intensities, Report
+from MedDiffusionLib.training.data.preflight import check
+from MedDiffusionLib.training.plan.estimates import footprint
+from MedDiffusionLib.training.plan.planning import (
     describe_plan,
     estimate,
     make_plan,
     merge,
     split_groups,
 )
-from MedDiffusionLib.training.preflight import check
-from MedDiffusionLib.training.presets import load_preset
+from MedDiffusionLib.training.plan.presets import load_preset
 
 GB = 10**9
 Triple = tuple[float, float, float]

@@ -15,12 +15,12 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from data_factory import AFFINES, shared_file, write_nifti
-from MedDiffusionLib.errors import Cancelled, UserError
-from MedDiffusionLib.training import preflight
-from MedDiffusionLib.training.cases import DataSet, find_cases, find_data
-from MedDiffusionLib.training.findings import Report, Severity
-from MedDiffusionLib.training.preflight import check
-from MedDiffusionLib.volume import Volume
+from MedDiffusionLib.compute.errors import Cancelled, UserError
+from MedDiffusionLib.training.data import preflight
+from MedDiffusionLib.training.data.cases import DataSet, find_cases, find_data
+from MedDiffusionLib.training.data.findings import Report, Severity
+from MedDiffusionLib.training.data.preflight import check
+from MedDiffusionLib.volumes.volume import Volume
 
 SHAPE = (12, 10, 8)
 

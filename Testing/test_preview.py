@@ -10,9 +10,9 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.preview import write_preview
-from MedDiffusionLib.volume import Grid, Kind, Volume
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.volumes.preview import write_preview
+from MedDiffusionLib.volumes.volume import Grid, Kind, Volume
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
 FRAME, HEIGHT = 2, 360

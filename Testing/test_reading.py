@@ -23,9 +23,9 @@ from data_factory import (
     write_nifti,
     write_nrrd,
 )
-from MedDiffusionLib.reading import has_image_suffix, read_image, read_label_map, stem
-from MedDiffusionLib.resampling import to_sitk
-from MedDiffusionLib.volume import Kind, Volume
+from MedDiffusionLib.volumes.reading import has_image_suffix, read_image, read_label_map, stem
+from MedDiffusionLib.volumes.resampling import to_sitk
+from MedDiffusionLib.volumes.volume import Kind, Volume
 
 COUNT = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int16)
 LABELS = (COUNT % 4).astype(np.uint8)

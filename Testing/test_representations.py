@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from MedDiffusionLib.representations import REPRESENTATIONS, Haar, Identity, coarsen_mask
+from MedDiffusionLib.diffusion.representations import REPRESENTATIONS, Haar, Identity, coarsen_mask
 
 
 @pytest.mark.parametrize("representation", [Identity(), Haar(1), Haar(2)])

@@ -12,10 +12,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from data_factory import AFFINES, affine, image, label_map, rotation, shared_file, surrounding
-from MedDiffusionLib import resampling
-from MedDiffusionLib.reading import read_label_map
-from MedDiffusionLib.resampling import resample, to_sitk
-from MedDiffusionLib.volume import Grid, Kind, Segment, Volume
+from MedDiffusionLib.volumes import resampling
+from MedDiffusionLib.volumes.reading import read_label_map
+from MedDiffusionLib.volumes.resampling import resample, to_sitk
+from MedDiffusionLib.volumes.volume import Grid, Kind, Segment, Volume
 
 every_affine = pytest.mark.parametrize("name", AFFINES)
 TILTED = rotation(30, 30, 0)

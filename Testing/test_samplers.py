@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from MedDiffusionLib.denoiser import ESTIMATES, TARGETS, guide
-from MedDiffusionLib.errors import Cancelled
-from MedDiffusionLib.samplers import SAMPLERS
-from MedDiffusionLib.schedules import SCHEDULES, cosine, trailing_times
+from MedDiffusionLib.compute.errors import Cancelled
+from MedDiffusionLib.diffusion.denoiser import ESTIMATES, TARGETS, guide
+from MedDiffusionLib.diffusion.samplers import SAMPLERS
+from MedDiffusionLib.diffusion.schedules import SCHEDULES, cosine, trailing_times
 
 MEAN, DEVIATION = 0.4, 0.3
 

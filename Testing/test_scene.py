@@ -16,9 +16,9 @@ import vtk
 
 from data_factory import AFFINES, two_boxes
 from host.fixtures import booted_mrml, scene
-from MedDiffusionLib.errors import Cancelled, UserError
+from MedDiffusionLib.compute.errors import Cancelled, UserError
 from MedDiffusionLib.scene.jobs import PREVIEW_NAME, SceneLogic
-from MedDiffusionLib.volume import Kind, Volume
+from MedDiffusionLib.volumes.volume import Kind, Volume
 from scene_nodes import label_node, logic, manifest, put_under, same_geometry, segmentation, wait
 
 __all__ = ["booted_mrml", "logic", "manifest", "scene"]

@@ -13,11 +13,11 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from data_factory import AFFINES, two_boxes
 from host.fixtures import booted_mrml, scene
-from MedDiffusionLib.labels import match_labels
-from MedDiffusionLib.manifest import Manifest
+from MedDiffusionLib.bundles.manifest import Manifest
 from MedDiffusionLib.scene.canvas import add_label_map, new_canvas
 from MedDiffusionLib.scene.jobs import SceneLogic
 from MedDiffusionLib.scene.label_maps import read_label_node
+from MedDiffusionLib.synthesis.labels import match_labels
 from scene_nodes import logic, manifest, same_geometry, wait
 
 __all__ = ["booted_mrml", "logic", "manifest", "scene"]

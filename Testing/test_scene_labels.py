@@ -14,12 +14,12 @@ import vtk
 
 from data_factory import AFFINES, two_boxes
 from host.fixtures import booted_mrml, scene
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.labels import match_labels
-from MedDiffusionLib.manifest import Manifest
+from MedDiffusionLib.bundles.manifest import Manifest
+from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.scene.jobs import SceneLogic
 from MedDiffusionLib.scene.label_maps import read_label_node
-from MedDiffusionLib.volume import Kind, Volume
+from MedDiffusionLib.synthesis.labels import match_labels
+from MedDiffusionLib.volumes.volume import Kind, Volume
 from scene_nodes import label_node, logic, manifest, put_under, segmentation, wait
 
 __all__ = ["booted_mrml", "logic", "manifest", "scene"]

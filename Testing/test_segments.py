@@ -9,9 +9,9 @@ import SimpleITK as sitk
 from numpy.testing import assert_allclose, assert_array_equal
 
 from data_factory import SHAPE, box_map, label_map, write_nrrd
-from MedDiffusionLib.reading import read_label_map
-from MedDiffusionLib.volume import Segment
-from MedDiffusionLib.writing import write_volume
+from MedDiffusionLib.volumes.reading import read_label_map
+from MedDiffusionLib.volumes.volume import Segment
+from MedDiffusionLib.volumes.writing import write_volume
 
 COUNT = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int16)
 LABELS = (COUNT % 4).astype(np.uint8)

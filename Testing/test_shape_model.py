@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.grids import GridSpec
-from MedDiffusionLib.manifest import Manifest
-from MedDiffusionLib.shape_model import (
+from MedDiffusionLib.bundles.manifest import Manifest
+from MedDiffusionLib.bundles.shape_model import (
     SHAPE_MODEL_NAME,
     ShapeModel,
     _coefficients,
@@ -22,7 +20,9 @@ from MedDiffusionLib.shape_model import (
     load_shape_model,
     save_shape_model,
 )
-from MedDiffusionLib.volume import Kind, Segment, Volume
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.volumes.grids import GridSpec
+from MedDiffusionLib.volumes.volume import Kind, Segment, Volume
 
 SPEC = GridSpec("RAS", (1.0, 1.0, 1.0), (28, 32, 24))
 RADII = np.linspace(6.0, 10.0, 12)

@@ -11,11 +11,11 @@ import torch
 
 from conftest import make_bundle
 from data_factory import two_boxes
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.errors import Cancelled, UserError
-from MedDiffusionLib.execution import Execution
-from MedDiffusionLib.synthesis import Settings, Step, Synthesizer, region_grid
-from MedDiffusionLib.volume import Kind, Volume
+from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.compute.errors import Cancelled, UserError
+from MedDiffusionLib.compute.execution import Execution
+from MedDiffusionLib.synthesis.synthesizer import Settings, Step, Synthesizer, region_grid
+from MedDiffusionLib.volumes.volume import Kind, Volume
 
 CPU = Execution(torch.device("cpu"))
 

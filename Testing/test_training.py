@@ -15,19 +15,19 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file
 
-from MedDiffusionLib.bundle import build_denoiser, build_representation, load_bundle
-from MedDiffusionLib.denoiser import total_weight
-from MedDiffusionLib.distributed import Ranks
-from MedDiffusionLib.errors import Cancelled, UserError
-from MedDiffusionLib.manifest import build_manifest
-from MedDiffusionLib.shape_model import load_shape_model
-from MedDiffusionLib.training import step
-from MedDiffusionLib.training.cases import CaseFiles
-from MedDiffusionLib.training.loaded_cases import load_case
-from MedDiffusionLib.training.loading import global_batches
-from MedDiffusionLib.training.log import Report
-from MedDiffusionLib.training.presets import load_preset, read_preset, read_split
-from MedDiffusionLib.training.settings import Limits, read_settings
+from MedDiffusionLib.bundles.bundle import build_denoiser, build_representation, load_bundle
+from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.bundles.shape_model import load_shape_model
+from MedDiffusionLib.compute.distributed import Ranks
+from MedDiffusionLib.compute.errors import Cancelled, UserError
+from MedDiffusionLib.diffusion.denoiser import total_weight
+from MedDiffusionLib.training.data.cases import CaseFiles
+from MedDiffusionLib.training.data.loaded_cases import load_case
+from MedDiffusionLib.training.data.loading import global_batches
+from MedDiffusionLib.training.loop import step
+from MedDiffusionLib.training.loop.log import Report
+from MedDiffusionLib.training.plan.presets import load_preset, read_preset, read_split
+from MedDiffusionLib.training.plan.settings import Limits, read_settings
 from training_factory import CPU, boxes, make_plan, read_log, run, write, write_data
 
 

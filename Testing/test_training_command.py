@@ -18,10 +18,10 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file
 
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.cli import main
-from MedDiffusionLib.errors import Cancelled
-from MedDiffusionLib.training.log import Report
+from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.commands.cli import main
+from MedDiffusionLib.compute.errors import Cancelled
+from MedDiffusionLib.training.loop.log import Report
 from MedDiffusionLib.training.request import TrainingRequest, start_training
 from training_factory import boxes, make_plan, read_log, write, write_data
 

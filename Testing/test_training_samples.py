@@ -12,24 +12,24 @@ import pytest
 import torch
 
 from data_factory import affine, rotation
-from MedDiffusionLib.distributed import Ranks
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.grids import GridSpec
-from MedDiffusionLib.manifest import build_manifest
-from MedDiffusionLib.resampling import resample
-from MedDiffusionLib.training.cases import CaseFiles
-from MedDiffusionLib.training.dataset import (
+from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.compute.distributed import Ranks
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.training.data.cases import CaseFiles
+from MedDiffusionLib.training.data.findings import CaseFacts
+from MedDiffusionLib.training.data.loaded_cases import Case, load_case, make_case, memory_needed
+from MedDiffusionLib.training.data.loading import global_batches
+from MedDiffusionLib.training.data.samples import (
     Augmentation,
     DiffusionSamples,
     TrainingSamples,
     random_drop,
     random_grid,
 )
-from MedDiffusionLib.training.findings import CaseFacts
-from MedDiffusionLib.training.loaded_cases import Case, load_case, make_case, memory_needed
-from MedDiffusionLib.training.loading import global_batches
-from MedDiffusionLib.training.settings import read_settings
-from MedDiffusionLib.volume import Kind, Volume
+from MedDiffusionLib.training.plan.settings import read_settings
+from MedDiffusionLib.volumes.grids import GridSpec
+from MedDiffusionLib.volumes.resampling import resample
+from MedDiffusionLib.volumes.volume import Kind, Volume
 from training_factory import make_plan, write, write_data
 
 SPEC = GridSpec("RAS", (1.0, 1.0, 1.0), (16, 16, 16))

@@ -18,13 +18,13 @@ import pytest
 import torch
 
 from data_factory import AFFINES, two_boxes
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.execution import Execution
-from MedDiffusionLib.protocol import put_volume, take_volume
-from MedDiffusionLib.synthesis import Settings, Synthesizer
-from MedDiffusionLib.volume import Volume
-from MedDiffusionLib.worker import Worker
-from MedDiffusionLib.worker_client import Event, Job, WorkerClient
+from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.compute.execution import Execution
+from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
+from MedDiffusionLib.volumes.volume import Volume
+from MedDiffusionLib.worker.client import Event, Job, WorkerClient
+from MedDiffusionLib.worker.protocol import put_volume, take_volume
+from MedDiffusionLib.worker.server import Worker
 
 PATIENCE = 60.0
 Start = Callable[..., WorkerClient]

@@ -14,10 +14,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from data_factory import AFFINES, by_nibabel, image, label_map, ordinary_user, rotation
-from MedDiffusionLib.errors import UserError
-from MedDiffusionLib.reading import read_image, read_label_map
-from MedDiffusionLib.volume import Kind, Volume
-from MedDiffusionLib.writing import WRITABLE_SUFFIXES, check_writable, write_volume
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.volumes.reading import read_image, read_label_map
+from MedDiffusionLib.volumes.volume import Kind, Volume
+from MedDiffusionLib.volumes.writing import WRITABLE_SUFFIXES, check_writable, write_volume
 
 every_affine = pytest.mark.parametrize("name", AFFINES)
 every_suffix = pytest.mark.parametrize("suffix", WRITABLE_SUFFIXES)

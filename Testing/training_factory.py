@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from conftest import TINY
-from MedDiffusionLib.execution import Execution
-from MedDiffusionLib.training.cases import CaseFiles
-from MedDiffusionLib.training.log import LOG_NAME, Report
-from MedDiffusionLib.training.presets import load_preset
-from MedDiffusionLib.training.run import Outcome
-from MedDiffusionLib.training.settings import Limits
-from MedDiffusionLib.training.train import train
+from MedDiffusionLib.compute.execution import Execution
+from MedDiffusionLib.training.data.cases import CaseFiles
+from MedDiffusionLib.training.loop.log import LOG_NAME, Report
+from MedDiffusionLib.training.loop.run import Outcome
+from MedDiffusionLib.training.loop.train import train
+from MedDiffusionLib.training.plan.presets import load_preset
+from MedDiffusionLib.training.plan.settings import Limits
 
 CPU = Execution(torch.device("cpu"))
 

@@ -14,7 +14,7 @@ CASES = 8
 
 def make_cases(folder: Path) -> None:
     """Random label maps and their synthetic volumes, as a data set of folders."""
-    from MedDiffusionLib.cli import main
+    from MedDiffusionLib.commands.cli import main
 
     for name in ("images", "labels"):
         (folder / name).mkdir(parents=True)

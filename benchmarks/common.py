@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from MedDiffusionLib.reading import read_image, read_label_map
-from MedDiffusionLib.volume import Volume
+from MedDiffusionLib.volumes.reading import read_image, read_label_map
+from MedDiffusionLib.volumes.volume import Volume
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -18,11 +18,11 @@ import numpy as np
 
 import segmenter
 from common import arguments, hippocampus_cases, report
-from MedDiffusionLib.cli import main as command
-from MedDiffusionLib.reading import read_image
-from MedDiffusionLib.resampling import resample
-from MedDiffusionLib.volume import Grid
-from MedDiffusionLib.writing import write_volume
+from MedDiffusionLib.commands.cli import main as command
+from MedDiffusionLib.volumes.reading import read_image
+from MedDiffusionLib.volumes.resampling import resample
+from MedDiffusionLib.volumes.volume import Grid
+from MedDiffusionLib.volumes.writing import write_volume
 
 
 def grids(scan: Grid) -> dict[str, Grid]:

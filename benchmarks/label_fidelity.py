@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 import segmenter
 from common import HippocampusCase, arguments, hippocampus_cases, report
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.execution import Execution, choose_device, choose_execution
-from MedDiffusionLib.models import find_model
-from MedDiffusionLib.synthesis import Settings, Synthesizer
+from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.bundles.catalog import find_model
+from MedDiffusionLib.compute.execution import Execution, choose_device, choose_execution
+from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
 
 
 def fidelity(

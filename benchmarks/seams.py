@@ -12,15 +12,15 @@ from __future__ import annotations
 import numpy as np
 
 from common import RESULTS, arguments, report
-from MedDiffusionLib.blocks import block_starts
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.execution import choose_device, choose_execution
-from MedDiffusionLib.models import find_model
-from MedDiffusionLib.preview import write_preview
-from MedDiffusionLib.resampling import resample
-from MedDiffusionLib.shape_model import load_shape_model
-from MedDiffusionLib.synthesis import Settings, Synthesizer
-from MedDiffusionLib.volume import Volume
+from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.bundles.catalog import find_model
+from MedDiffusionLib.bundles.shape_model import load_shape_model
+from MedDiffusionLib.compute.execution import choose_device, choose_execution
+from MedDiffusionLib.diffusion.blocks import block_starts
+from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
+from MedDiffusionLib.volumes.preview import write_preview
+from MedDiffusionLib.volumes.resampling import resample
+from MedDiffusionLib.volumes.volume import Volume
 
 
 def main() -> None:

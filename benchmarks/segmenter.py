@@ -22,13 +22,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from common import ROOT, hippocampus_cases
-from MedDiffusionLib.grids import fov_grid
-from MedDiffusionLib.manifest import Manifest
-from MedDiffusionLib.resampling import resample
-from MedDiffusionLib.training.dataset import Augmentation, TrainingSamples
-from MedDiffusionLib.training.loaded_cases import make_case
-from MedDiffusionLib.training.presets import load_preset
-from MedDiffusionLib.volume import Grid, Volume
+from MedDiffusionLib.bundles.manifest import Manifest
+from MedDiffusionLib.training.data.loaded_cases import make_case
+from MedDiffusionLib.training.data.samples import Augmentation, TrainingSamples
+from MedDiffusionLib.training.plan.presets import load_preset
+from MedDiffusionLib.volumes.grids import fov_grid
+from MedDiffusionLib.volumes.resampling import resample
+from MedDiffusionLib.volumes.volume import Grid, Volume
 
 WEIGHTS = ROOT / "runs" / "segmenter.safetensors"
 BATCH = 4

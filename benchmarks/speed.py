@@ -21,13 +21,13 @@ import numpy as np
 import torch
 
 from common import report
-from MedDiffusionLib.bundle import Bundle, build_denoiser, build_representation, load_bundle
-from MedDiffusionLib.execution import Execution, choose_device, choose_execution
-from MedDiffusionLib.manifest import Manifest
-from MedDiffusionLib.models import find_model, resources_folder
-from MedDiffusionLib.reading import read_label_map
-from MedDiffusionLib.synthesis import Settings, Synthesizer
-from MedDiffusionLib.volume import Kind, Volume
+from MedDiffusionLib.bundles.bundle import Bundle, build_denoiser, build_representation, load_bundle
+from MedDiffusionLib.bundles.catalog import find_model, resources_folder
+from MedDiffusionLib.bundles.manifest import Manifest
+from MedDiffusionLib.compute.execution import Execution, choose_device, choose_execution
+from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
+from MedDiffusionLib.volumes.reading import read_label_map
+from MedDiffusionLib.volumes.volume import Kind, Volume
 
 ANCESTRAL_STEPS = 250
 LARGE = {

@@ -11,11 +11,11 @@ from __future__ import annotations
 import segmenter
 from common import arguments, hippocampus_cases, report
 from label_fidelity import fidelity
-from MedDiffusionLib.bundle import load_bundle
-from MedDiffusionLib.execution import choose_device, choose_execution
-from MedDiffusionLib.models import find_model
-from MedDiffusionLib.samplers import SAMPLERS
-from MedDiffusionLib.synthesis import Settings, Synthesizer
+from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.bundles.catalog import find_model
+from MedDiffusionLib.compute.execution import choose_device, choose_execution
+from MedDiffusionLib.diffusion.samplers import SAMPLERS
+from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
 
 STEPS = (4, 6, 8, 12, 20, 50)
 

@@ -27,22 +27,22 @@ import numpy as np
 import torch
 
 from common import data_folder, report
-from MedDiffusionLib.bundle import build_representation
-from MedDiffusionLib.denoiser import total_weight
-from MedDiffusionLib.distributed import Ranks
-from MedDiffusionLib.execution import Execution, choose_device, choose_execution
-from MedDiffusionLib.manifest import build_manifest
-from MedDiffusionLib.training.cases import CaseFiles, find_cases
-from MedDiffusionLib.training.checkpoint import RunState
-from MedDiffusionLib.training.loaded_cases import load_case
-from MedDiffusionLib.training.loading import global_batches
-from MedDiffusionLib.training.log import Report
-from MedDiffusionLib.training.presets import load_preset
-from MedDiffusionLib.training.settings import Limits, read_settings
-from MedDiffusionLib.training.step import Stepper
-from MedDiffusionLib.training.train import initial_state, train
-from MedDiffusionLib.volume import Kind, Volume
-from MedDiffusionLib.writing import write_volume
+from MedDiffusionLib.bundles.bundle import build_representation
+from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.compute.distributed import Ranks
+from MedDiffusionLib.compute.execution import Execution, choose_device, choose_execution
+from MedDiffusionLib.diffusion.denoiser import total_weight
+from MedDiffusionLib.training.data.cases import CaseFiles, find_cases
+from MedDiffusionLib.training.data.loaded_cases import load_case
+from MedDiffusionLib.training.data.loading import global_batches
+from MedDiffusionLib.training.loop.checkpoint import RunState
+from MedDiffusionLib.training.loop.log import Report
+from MedDiffusionLib.training.loop.step import Stepper
+from MedDiffusionLib.training.loop.train import initial_state, train
+from MedDiffusionLib.training.plan.presets import load_preset
+from MedDiffusionLib.training.plan.settings import Limits, read_settings
+from MedDiffusionLib.volumes.volume import Kind, Volume
+from MedDiffusionLib.volumes.writing import write_volume
 
 WARM_UP = 8
 """Iterations that are not counted; the loader is ahead of the step by then."""
@@ -149,7 +149,7 @@ def peak_memory() -> float:
 
 def child(arguments: list[str]) -> None:
     """Run the command in this process and print its peak memory."""
-    from MedDiffusionLib.cli import main
+    from MedDiffusionLib.commands.cli import main
 
     if code := main(arguments):
         sys.exit(code)

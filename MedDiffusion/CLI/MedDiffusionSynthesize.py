@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from MedDiffusionLib.results import Request
-    from MedDiffusionLib.slicer_progress import ModuleParser, SlicerProgress
-    from MedDiffusionLib.synthesis import OnStep, Settings, Step, Synthesizer
+    from MedDiffusionLib.commands.slicer_progress import ModuleParser, SlicerProgress
+    from MedDiffusionLib.synthesis.results import Request
+    from MedDiffusionLib.synthesis.synthesizer import OnStep, Settings, Step, Synthesizer
 
 MODELS_OWN = "default"
 """The sampler's name that stands for the model's own."""
@@ -28,7 +28,7 @@ MODELS_OWN = "default"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the module; returns the exit code."""
     find_library()
-    from MedDiffusionLib.slicer_progress import run_module
+    from MedDiffusionLib.commands.slicer_progress import run_module
 
     return run_module(make_parser(), synthesize, arguments)
 
@@ -44,7 +44,7 @@ def find_library() -> None:
 
 def make_parser() -> ModuleParser:
     """The parameters; an empty one or a number that means the model's own is not passed on."""
-    from MedDiffusionLib.slicer_progress import ModuleParser
+    from MedDiffusionLib.commands.slicer_progress import ModuleParser
 
     parser = ModuleParser("Turn label maps into synthetic volumes.")
     add = parser.add
@@ -72,17 +72,17 @@ def make_parser() -> ModuleParser:
 
 def synthesize(options: argparse.Namespace) -> dict[str, object]:
     """Do what the parameters ask for; returns the values that Slicer gets back."""
-    from MedDiffusionLib.batch import out_of_memory_as_user_error, plan_requests
-    from MedDiffusionLib.bundle import load_bundle
-    from MedDiffusionLib.errors import UserError
-    from MedDiffusionLib.execution import choose_device, choose_execution
-    from MedDiffusionLib.models import find_model
-    from MedDiffusionLib.slicer_progress import SlicerProgress
-    from MedDiffusionLib.synthesis import Settings, Synthesizer
+    from MedDiffusionLib.bundles.bundle import load_bundle
+    from MedDiffusionLib.bundles.catalog import find_model
+    from MedDiffusionLib.commands.slicer_progress import SlicerProgress
+    from MedDiffusionLib.compute.errors import UserError
+    from MedDiffusionLib.compute.execution import choose_device, choose_execution
+    from MedDiffusionLib.synthesis.batch import out_of_memory_as_user_error, plan_requests
+    from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
 
     single = is_single(options)
     if single and options.samples != 1:
-        raise UserError("From a single label map comes one volume: give folders for more samples.")
+        raise UserError("From a single label map comes one volume", "give folders for more samples")
     told = read_table(options.table)
     source, output = (
         (options.label_map, options.output_volume)
@@ -114,31 +114,31 @@ def synthesize(options: argparse.Namespace) -> dict[str, object]:
 
 def is_single(options: argparse.Namespace) -> bool:
     """Whether one label map is asked for and not a folder of them; UserError if neither is."""
-    from MedDiffusionLib.errors import UserError
+    from MedDiffusionLib.compute.errors import UserError
 
     names = ("label_map", "output_volume", "input_folder", "output_folder")
     given = [name for name in names if getattr(options, name)]
     if given not in (["label_map", "output_volume"], ["input_folder", "output_folder"]):
         raise UserError(
-            "Give a label map and an output volume, or an input folder and an output folder."
+            "Give a label map and an output volume, or an input folder and an output folder"
         )
     if options.label_map and options.label_map.is_dir():
-        raise UserError(f"{options.label_map} is a folder: give it as the input folder.")
+        raise UserError("is a folder", "give it as the input folder", path=options.label_map)
     if options.input_folder and options.input_folder.is_file():
-        raise UserError(f"{options.input_folder} is no folder: give it as the label map.")
+        raise UserError("is no folder", "give it as the label map", path=options.input_folder)
     return bool(options.label_map)
 
 
 def read_table(text: str) -> dict[int, str]:
     """Label value -> label name out of ``3=anterior,7=posterior``; raises UserError."""
-    from MedDiffusionLib.errors import UserError
+    from MedDiffusionLib.compute.errors import UserError
 
     told: dict[int, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         value, _, name = (word.strip() for word in part.partition("="))
         if not value.isdecimal() or not name:
             raise UserError(
-                f"{part} in the table is not of the form VALUE=NAME: write 3=anterior,7=posterior."
+                f"{part} in the table is not of the form VALUE=NAME", "write 3=anterior,7=posterior"
             )
         told[int(value)] = name
     return told
@@ -154,19 +154,19 @@ def make_one(
     on_step: OnStep,
 ) -> None:
     """Make a label map's volume of one contrast; unless ``alone``, its provenance beside it."""
-    from MedDiffusionLib.errors import UserError
-    from MedDiffusionLib.files import write_json
-    from MedDiffusionLib.labels import match_labels
-    from MedDiffusionLib.reading import read_label_map
-    from MedDiffusionLib.results import made_on, provenance, provenance_path
-    from MedDiffusionLib.writing import write_volume
+    from MedDiffusionLib.compute.errors import UserError
+    from MedDiffusionLib.compute.files import write_json
+    from MedDiffusionLib.synthesis.labels import match_labels
+    from MedDiffusionLib.synthesis.results import made_on, provenance, provenance_path
+    from MedDiffusionLib.volumes.reading import read_label_map
+    from MedDiffusionLib.volumes.writing import write_volume
 
     bundle = synthesizer.bundle
     names = [c.name for c in bundle.manifest.channels]
     channel = channel or names[0]
     if channel not in names:
         raise UserError(
-            f"{bundle.manifest.name} has no contrast {channel}: use {', '.join(names)}."
+            f"{bundle.manifest.name} has no contrast {channel}", f"use {', '.join(names)}"
         )
     labels = match_labels(read_label_map(request.source), bundle.manifest, told)
     (sample,) = synthesizer.synthesize(labels, settings, on_step)
@@ -191,8 +191,8 @@ def make_all(
     progress: SlicerProgress,
 ) -> int:
     """Make the volumes that a folder lacks; returns how many. UserError lists the failures."""
-    from MedDiffusionLib.batch import run_request
-    from MedDiffusionLib.errors import UserError
+    from MedDiffusionLib.compute.errors import UserError
+    from MedDiffusionLib.synthesis.batch import run_request
 
     made, failed = 0, []
     for number, request in enumerate(requests):

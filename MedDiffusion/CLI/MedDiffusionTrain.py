@@ -20,8 +20,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from MedDiffusionLib.slicer_progress import ModuleParser, SlicerProgress
-    from MedDiffusionLib.training.log import Report
+    from MedDiffusionLib.commands.slicer_progress import ModuleParser, SlicerProgress
+    from MedDiffusionLib.training.loop.log import Report
 
 LAST_LOSSES = 50
 """The final loss is averaged over so many iterations: that of one says little."""
@@ -30,7 +30,7 @@ LAST_LOSSES = 50
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the module; returns the exit code."""
     find_library()
-    from MedDiffusionLib.slicer_progress import run_module
+    from MedDiffusionLib.commands.slicer_progress import run_module
 
     return run_module(make_parser(), train, arguments)
 
@@ -46,7 +46,7 @@ def find_library() -> None:
 
 def make_parser() -> ModuleParser:
     """The parameters; Slicer does not pass empty ones on, and numbers that are 0 say nothing."""
-    from MedDiffusionLib.slicer_progress import ModuleParser
+    from MedDiffusionLib.commands.slicer_progress import ModuleParser
 
     parser = ModuleParser("Train a model on your own scans and label maps.")
     add = parser.add
@@ -80,19 +80,15 @@ def make_parser() -> ModuleParser:
 
 def train(options: argparse.Namespace) -> dict[str, object]:
     """Do what the parameters ask for; returns the values that Slicer gets back."""
-    from MedDiffusionLib.batch import out_of_memory_as_user_error
-    from MedDiffusionLib.errors import UserError
-    from MedDiffusionLib.slicer_progress import Ended, SlicerProgress
-    from MedDiffusionLib.training.request import (
-        TrainingRequest,
-        check_request,
-        start_training,
-    )
+    from MedDiffusionLib.commands.slicer_progress import Ended, SlicerProgress
+    from MedDiffusionLib.compute.errors import UserError
+    from MedDiffusionLib.synthesis.batch import out_of_memory_as_user_error
+    from MedDiffusionLib.training.request import TrainingRequest, check_request, start_training
 
     if options.data and options.table:
-        raise UserError("Data are given as a folder and as a table: give one of them.")
+        raise UserError("Data are given as a folder and as a table", "give one of them")
     if options.minutes and options.iterations:
-        raise UserError("Two ends are given: give minutes or iterations.")
+        raise UserError("Two ends are given", "give minutes or iterations")
     known = {n: v for n, v in vars(options).items() if n in TrainingRequest.__dataclass_fields__}
     request = TrainingRequest(
         **{
@@ -117,8 +113,8 @@ def train(options: argparse.Namespace) -> dict[str, object]:
                 checked.write(options.report)
             if not checked.usable:
                 raise UserError(
-                    "The data cannot be trained on: the output lists what to correct; --skip_bad "
-                    "leaves bad cases out."
+                    "The data cannot be trained on",
+                    "the output lists what to correct; --skip_bad leaves bad cases out",
                 )
             return {"ending": "checked"}
         outcome = start_training(request, on_report)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import slicer
 
-from ..manifest import Label, Manifest
-from ..segments import terminology_entry
-from ..volume import Grid, Segment, Volume
+from ..bundles.manifest import Label, Manifest
+from ..volumes.segments import terminology_entry
+from ..volumes.volume import Grid, Segment, Volume
 from .volumes import put_voxels, show_in_grays
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import slicer
 
-from ..errors import Cancelled, UserError
-from ..manifest import Manifest, read_manifest
-from ..models import find_model
-from ..protocol import put_volume, take_volume
-from ..volume import Volume
-from ..worker_client import Event, Job, WorkerClient
+from ..bundles.catalog import find_model
+from ..bundles.manifest import Manifest, read_manifest
+from ..compute.errors import Cancelled, UserError
+from ..volumes.volume import Volume
+from ..worker.client import Event, Job, WorkerClient
+from ..worker.protocol import put_volume, take_volume
 from .canvas import add_label_map
 from .label_maps import LabelInput, read_label_node
 from .volumes import add_result, put_voxels, show_in_grays
@@ -251,7 +251,8 @@ class SceneLogic:
         except OSError as error:
             raise UserError(
                 f"The temporary folder {slicer.app.temporaryPath} cannot be written "
-                f"({error.strerror}): free some space or choose another in Slicer's settings."
+                f"({error.strerror})",
+                "free some space or choose another in Slicer's settings",
             ) from error
 
     def _wait(self, until: Callable[[], bool]) -> None:
@@ -269,7 +270,7 @@ def _by_value(labels: Mapping[int | str, str], source: LabelInput) -> dict[int, 
         values = [s.value for s in segments if s.name == key] if isinstance(key, str) else [key]
         if not values:
             names = ", ".join(segment.name for segment in segments)
-            raise UserError(f"There is no segment {key}: the label map has {names}.")
+            raise UserError(f"There is no segment {key}", f"the label map has {names}")
         told |= dict.fromkeys(values, name)
     return told
 

@@ -12,10 +12,10 @@ import vtk
 import vtk.util.numpy_support
 from numpy.typing import NDArray
 
-from ..errors import UserError
-from ..labels import values_in
-from ..segments import terminology_code
-from ..volume import Kind, Segment, Volume
+from ..compute.errors import UserError
+from ..synthesis.labels import values_in
+from ..volumes.segments import terminology_code
+from ..volumes.volume import Kind, Segment, Volume
 from .geometry import node_affine, world_affine
 
 LOOKED_AT = 2**24
@@ -53,9 +53,9 @@ def read_label_node(
     elif isinstance(node, slicer.vtkMRMLLabelMapVolumeNode):
         array, affine, named, warnings = _from_volume(node)
     else:
-        raise UserError("There is no label map: choose a segmentation or a label map volume.")
+        raise UserError("There is no label map", "choose a segmentation or a label map volume")
     if not array.any():
-        raise UserError(f"{node.GetName()} is empty: draw at least one label in it.")
+        raise UserError(f"{node.GetName()} is empty", "draw at least one label in it")
     labels = Volume(array, world_affine(node, affine), Kind.LABEL, named)
     return LabelInput(labels, affine, node.GetID(), warnings)
 
@@ -94,13 +94,13 @@ def drawn_labels(node: slicer.vtkMRMLDisplayableNode) -> tuple[list[int], tuple[
 
 def _from_volume(node: slicer.vtkMRMLLabelMapVolumeNode) -> _Read:
     if node.GetImageData() is None:
-        raise UserError(f"{node.GetName()} has no voxels: choose another label map.")
+        raise UserError(f"{node.GetName()} has no voxels", "choose another label map")
     array = slicer.util.arrayFromVolume(node).transpose()
     if not np.issubdtype(array.dtype, np.integer):
         whole = array.astype(np.int32)
         if not (whole == array).all():
             raise UserError(
-                f"{node.GetName()} holds values that are no whole numbers: it is no label map."
+                f"{node.GetName()} holds values that are no whole numbers", "it is no label map"
             )
         array = whole
     return array, node_affine(node), (), ()
@@ -113,9 +113,9 @@ def _from_segmentation(
     everything = list(segmentation.GetSegmentIDs())
     chosen = everything if segment_ids is None else [s for s in everything if s in segment_ids]
     if not everything:
-        raise UserError(f"{node.GetName()} has no segments: add one and draw in it.")
+        raise UserError(f"{node.GetName()} has no segments", "add one and draw in it")
     if not chosen:
-        raise UserError(f"No segment of {node.GetName()} is selected: select at least one.")
+        raise UserError(f"No segment of {node.GetName()} is selected", "select at least one")
     geometry = _reference_geometry(node, chosen)
     if not segmentation.ContainsRepresentation(_binary()):
         node.CreateBinaryLabelmapRepresentation()
@@ -178,7 +178,10 @@ def _patch(
         resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
         fits = resample(image, geometry, on_grid)
         if not fits or on_grid.GetDimensions() != geometry.GetDimensions():
-            raise UserError(f"A segment of {name} cannot be resampled to its reference.")
+            raise UserError(
+                f"A segment of {name} cannot be resampled to its reference",
+                "set its source volume anew",
+            )
         image, first = on_grid, np.zeros(3)
     start = first.astype(int)
     size = np.array(geometry.GetDimensions())
@@ -218,8 +221,8 @@ def _reference_geometry(
         or min(geometry.GetDimensions()) < 1
     ):
         raise UserError(
-            f"{node.GetName()} is empty and has no reference geometry: set its source volume, or "
-            "make a new canvas."
+            f"{node.GetName()} is empty and has no reference geometry",
+            "set its source volume, or make a new canvas",
         )
     return geometry
 

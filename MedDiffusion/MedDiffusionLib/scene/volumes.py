@@ -9,7 +9,7 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
-from ..volume import Volume
+from ..volumes.volume import Volume
 from .geometry import set_node_affine
 from .label_maps import LabelInput
 

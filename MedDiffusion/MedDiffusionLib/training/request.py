@@ -13,23 +13,23 @@ from typing import Any
 
 import torch
 
-from ..distributed import choose_local_device, joined
-from ..errors import UserError
-from ..execution import Execution, choose_device, choose_execution
-from ..files import write_json
-from .cases import CaseFiles, DataSet, find_data
-from .checkpoint import read_identity
-from .findings import Finding, Severity
-from .findings import Report as Findings
-from .loaded_cases import memory_needed
-from .log import Report
-from .planning import describe_plan, estimate, make_plan, merge, split_groups
-from .preflight import check
-from .presets import is_complete, label_names, read_preset, read_split
-from .run import Outcome
-from .settings import Limits, check_manifest, read_settings, with_defaults
-from .stopping import StopWatch
-from .train import check_folder, train
+from ..compute.distributed import choose_local_device, joined
+from ..compute.errors import UserError
+from ..compute.execution import Execution, choose_device, choose_execution
+from ..compute.files import write_json
+from .data.cases import CaseFiles, DataSet, find_data
+from .data.findings import Finding, Severity
+from .data.findings import Report as Findings
+from .data.loaded_cases import memory_needed
+from .data.preflight import check
+from .loop.checkpoint import read_identity
+from .loop.log import Report
+from .loop.run import Outcome
+from .loop.stopping import StopWatch
+from .loop.train import check_folder, train
+from .plan.planning import describe_plan, estimate, make_plan, merge, split_groups
+from .plan.presets import is_complete, label_names, read_preset, read_split
+from .plan.settings import Limits, check_manifest, read_settings, with_defaults
 
 OnReport = Callable[[Report], None]
 
@@ -93,8 +93,9 @@ class Checked:
             write_json(path, content)
         except OSError as error:
             raise UserError(
-                f"{path} cannot be written ({error.strerror}): choose a folder in which you may "
-                "write."
+                f"cannot be written ({error.strerror})",
+                "choose a folder in which you may write",
+                path=path,
             ) from error
 
 
@@ -150,8 +151,8 @@ def _settle(
     if stopping := _stopping(request, findings):
         more = f", and {len(stopping) - 1} more problems" if len(stopping) > 1 else ""
         raise UserError(
-            f"The data cannot be trained on: {stopping[0].sentence}: {stopping[0].remedy}{more}; "
-            "--check lists them all, --skip-bad leaves bad cases out."
+            f"The data cannot be trained on: {stopping[0].sentence}",
+            f"{stopping[0].remedy}{more}; --check lists them all, --skip-bad leaves bad cases out",
         )
     for warning in _warnings(findings):
         on_report(Report("checking", 1.0, note=f"warning: {warning}"))
@@ -250,5 +251,8 @@ def _parts(
         for names in (split.train, split.validation)
     )
     if not cases:
-        raise UserError(f"None of the cases under train in {request.split} is usable.")
+        raise UserError(
+            f"None of the cases under train in {request.split} is usable",
+            "see the check's findings",
+        )
     return cases, validation

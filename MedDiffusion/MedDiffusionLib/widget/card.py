@@ -6,7 +6,7 @@ from html import escape
 
 from slicer.i18n import tr as _
 
-from ..manifest import Manifest
+from ..bundles.manifest import Manifest
 
 
 def short_card(manifest: Manifest) -> str:

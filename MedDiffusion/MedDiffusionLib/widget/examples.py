@@ -7,11 +7,11 @@ from typing import Any
 
 import slicer
 
-from ..labels import match_labels
-from ..manifest import Manifest
-from ..models import resources_folder
+from ..bundles.catalog import resources_folder
+from ..bundles.manifest import Manifest
 from ..scene.canvas import add_label_map
 from ..scene.label_maps import read_label_node
+from ..synthesis.labels import match_labels
 
 SUFFIX = ".nii.gz"
 

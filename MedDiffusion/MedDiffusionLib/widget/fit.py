@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from slicer.i18n import tr as _
 
-from ..errors import UserError
-from ..labels import BACKGROUND, Assignment, assign_labels
-from ..manifest import Manifest
+from ..bundles.manifest import Manifest
+from ..compute.errors import UserError
 from ..scene.geometry import world_affine
 from ..scene.label_maps import drawn_labels
+from ..synthesis.labels import BACKGROUND, Assignment, assign_labels
 
 
 @dataclass(frozen=True)

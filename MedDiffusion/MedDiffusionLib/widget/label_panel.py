@@ -12,7 +12,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-from ..errors import UserError
+from ..compute.errors import UserError
 from ..scene.canvas import new_canvas
 from .editor import Editor
 from .examples import add_example, example_for

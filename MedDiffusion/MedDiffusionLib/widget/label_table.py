@@ -8,8 +8,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from ..labels import BACKGROUND
-from ..manifest import Manifest
+from ..bundles.manifest import Manifest
+from ..synthesis.labels import BACKGROUND
 from .fit import Fit
 from .gui import silenced
 

@@ -10,12 +10,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..errors import UserError
-from ..manifest import Manifest
-from ..models import load_manifests
+from ..bundles.catalog import load_manifests
+from ..bundles.installing import check_bundle, import_bundle, models_folder
+from ..bundles.manifest import Manifest
+from ..compute.errors import UserError
 from .card import full_card, short_card
 from .gui import say, silenced
-from .importing import check_bundle, import_bundle, models_folder
 
 
 class ModelPanel:

@@ -9,7 +9,7 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from ..errors import UserError
+from ..compute.errors import UserError
 from ..scene.jobs import SynthesisJob
 from .gui import allow, say
 from .install import cost, install_missing, missing

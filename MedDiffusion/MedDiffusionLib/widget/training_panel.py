@@ -9,10 +9,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..errors import UserError
+from ..bundles.installing import models_folder
+from ..compute.errors import UserError
 from ..scene.training_run import TrainingRun, has_training_module
 from .gui import allow, say, silenced
-from .importing import models_folder
 from .install import cost, install_missing, missing
 from .model_panel import ModelPanel
 from .training_results import Findings, TrainingFolder

@@ -12,7 +12,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..manifest import MANIFEST_NAME
+from ..bundles.manifest import MANIFEST_NAME
 
 COLUMNS = ("case", "sentence", "remedy")
 TABLE_HEIGHT = 160

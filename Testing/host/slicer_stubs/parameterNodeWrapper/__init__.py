@@ -12,11 +12,7 @@ from .annotations import (
     Validator,
     WithinRange,
 )
-from .wrapper import (
-    SlicerParameterNamePropertyName,
-    isParameterNodeWrapper,
-    parameterNodeWrapper,
-)
+from .wrapper import SlicerParameterNamePropertyName, isParameterNodeWrapper, parameterNodeWrapper
 
 __all__ = [
     "Choice",

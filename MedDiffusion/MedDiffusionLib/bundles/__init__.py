@@ -1,0 +1,1 @@
+"""Models as they are kept: manifests, bundles, where they lie, their shape models."""

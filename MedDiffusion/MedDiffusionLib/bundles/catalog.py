@@ -1,0 +1,95 @@
+"""Where models lie: those bundled with the extension and those in the user's folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..compute.errors import UserError
+from .manifest import MANIFEST_NAME, Manifest, read_manifest
+
+
+def user_folder() -> Path:
+    """The user's folder: ``MEDDIFFUSION_HOME``, or ``.meddiffusion`` in the home folder."""
+    return Path(os.environ.get("MEDDIFFUSION_HOME") or Path.home() / ".meddiffusion")
+
+
+def resources_folder() -> Path:
+    """The folder of presets, examples and bundled models.
+
+    It lies in the package once pip or CMake installed it, and at the top level of the source tree.
+    """
+    package = Path(__file__).parents[1]
+    for folder in (package / "Resources", package.parents[1] / "Resources"):
+        if (folder / "Models").is_dir():
+            return folder
+    raise UserError("is installed without its Resources folder", "install it anew", path=package)
+
+
+def model_folders() -> dict[str, Path]:
+    """Model bundles by folder name, the user's over the bundled ones."""
+    found: dict[str, Path] = {}
+    for root in (resources_folder() / "Models", user_folder() / "models"):
+        if root.is_dir():
+            found |= {p.name: p for p in sorted(root.iterdir()) if (p / MANIFEST_NAME).is_file()}
+    return found
+
+
+def find_model(name: str) -> Path:
+    """The bundle folder of a model's name or path; raises UserError when there is none."""
+    folders = model_folders()
+    if name in folders:
+        return folders[name]
+    if (Path(name) / MANIFEST_NAME).is_file():
+        return Path(name)
+    if Path(name).exists():
+        raise UserError(
+            f"is no model bundle (it has no {MANIFEST_NAME})", "give the folder of one", path=name
+        )
+    raise UserError(
+        f"There is no model {name}", f"use one of {', '.join(folders)} or a bundle folder"
+    )
+
+
+def describe(folder: Path, manifest: Manifest) -> str:
+    """The model card as plain text."""
+    content = manifest.content
+    grid, training = content["grid"], content["training"]
+    size = " x ".join(map(str, grid["size"]))
+    spacing = " x ".join(f"{s:g}" for s in grid["spacing"])
+    lines = [
+        f"{content['name']} {content['version']}: {content['title']}",
+        content["description"],
+        "",
+        "Labels",
+        *(f"  {x.value:>3}  {x.name}{f'  ({x.code})' if x.code else ''}" for x in manifest.labels),
+        "Channels",
+        *(f"  {c.name}, {c.range[0]:g} to {c.range[1]:g} ({c.units})" for c in manifest.channels),
+        f"Field of view  {size} voxels of {spacing} mm, {grid['orientation']}",
+        f"Defaults       {content['sampling']['sampler']}, {content['sampling']['steps']} steps, "
+        f"guidance {content['sampling']['guidance']:g}",
+        f"Labels may be missing  {'yes' if content['label_dropout'] else 'no'}",
+        f"Trained on     {training['data']} ({training['cases']} cases, "
+        f"{training['iterations']} iterations)",
+        f"Command        {training['command']}",
+        f"License        {content['license']}",
+        f"Attribution    {content['attribution']}",
+        f"Weights        {content['weights']['parameters']:,} parameters, "
+        f"{content['weights']['dtype']}, SHA-256 {content['weights']['sha256']}",
+        f"Folder         {folder}",
+    ]
+    if content["figures"]:
+        lines += ["", "Figures (each with the command that reproduces it)"]
+        lines += [f"  {f['name']}: {f['value']}\n      {f['command']}" for f in content["figures"]]
+    return "\n".join(lines)
+
+
+def load_manifests() -> list[tuple[Path, Manifest | UserError]]:
+    """All models with their manifests, or with what is wrong with them."""
+    result: list[tuple[Path, Manifest | UserError]] = []
+    for folder in model_folders().values():
+        try:
+            result.append((folder, read_manifest(folder)))
+        except UserError as error:
+            result.append((folder, error))
+    return result

@@ -1,0 +1,247 @@
+"""A statistical shape model of label maps: new, plausible label maps from nothing but a seed.
+
+A training map becomes signed distance fields on the model's grid, positive inside: one of all
+labels together and one of each label. The model is the mean of these fields and their main modes
+of variation (principal components). It is stored with a bundle as ``shape.safetensors``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ..compute.errors import UserError
+from ..compute.files import atomic
+from ..volumes.grids import GridSpec, fov_grid
+from ..volumes.resampling import resample, signed_distance
+from ..volumes.volume import Grid, Kind, Segment, Volume
+from .manifest import MANIFEST_NAME, Manifest, file_sha256
+
+SHAPE_MODEL_NAME = "shape.safetensors"
+_TENSORS = ("mean", "modes", "explained", "volumes")
+_REACH = 5.0
+"""Distances are cut off at this many voxels: farther away they would only add to the variance."""
+_LIMIT = 2.0
+"""Standard deviations within which coefficients are drawn."""
+_DRAWS = 30
+"""Label maps drawn in search of one with every label and a usual volume."""
+
+
+@dataclass(frozen=True, eq=False)
+class ShapeModel:
+    """The mean distance fields and their modes of variation, in mm.
+
+    Fields lie on every second voxel of the model's grid, in float16 as they are stored. Field 0
+    tells the labelled region from the background; within it, a voxel belongs to the label whose
+    field is largest, so labels that touch in training touch in every map.
+    ``mean`` is ``[1 + L, X, Y, Z]``; ``modes`` is ``[M, 1 + L, X, Y, Z]``, each mode one standard
+    deviation long; ``explained`` is ``[M]``, the share of the training maps' variance, in falling
+    order; ``volumes`` is ``[2]``, the least and the greatest labelled volume of a training map
+    in mm³.
+    """
+
+    spec: GridSpec
+    segments: tuple[Segment, ...]
+    mean: NDArray[np.float16]
+    modes: NDArray[np.float16]
+    explained: NDArray[np.float32]
+    volumes: NDArray[np.float32]
+
+    def sample(self, seed: int) -> Volume:
+        """A random label map, a function of ``seed`` (0 or above) alone.
+
+        Coefficients come from the standard normal distribution cut off at 2 standard deviations.
+        Every label is there, in one face-connected piece, and the labelled volume is within the
+        training maps' range, or as close to it as 30 draws come. See :meth:`label_map` for the
+        volume. Raises UserError when no draw has every label.
+        """
+        closest, least_excess = None, np.inf
+        for draw in range(_DRAWS):
+            labels = self.label_map(_coefficients(len(self.modes), seed, draw))
+            if not np.isin([s.value for s in self.segments], labels.array).all():
+                continue
+            volume, (low, high) = _labelled_volume(labels), self.volumes
+            excess = max(low - volume, volume - high, 0.0)
+            if excess < least_excess:
+                closest, least_excess = labels, excess
+            if excess == 0:
+                break
+        if closest is None:
+            raise UserError(
+                f"The shape model drew {_DRAWS} label maps and none has every label",
+                "fit it to label maps that are more alike",
+            )
+        return closest
+
+    def label_map(self, coefficients: NDArray[np.floating]) -> Volume:
+        """The int32 label map at ``coefficients`` ``[M]``, in standard deviations of the modes.
+
+        It fills the model's grid, whose center lies at RAS (0, 0, 0). A label may be missing.
+        """
+        weights = coefficients.astype(np.float32)
+        fields = self.mean + np.tensordot(weights, self.modes.astype(np.float32), 1)
+        grid = self.spec.centered()
+        indices = _label_indices(np.stack([_upsample(field, grid) for field in fields]))
+        values = np.array([0, *(s.value for s in self.segments)], np.int32)
+        return Volume(values[indices], grid.affine, Kind.LABEL, self.segments)
+
+
+def fit_shape_model(
+    label_maps: Iterable[Volume], spec: GridSpec, label_values: Sequence[int], modes: int = 12
+) -> ShapeModel:
+    """Fit a model with at most ``modes`` modes to label maps, each centered on its labelled box.
+
+    ``label_values`` are the labels in the model's order; other values count as background.
+    The maps need not share a grid. Raises UserError when a map lacks one of the labels, and when
+    there are no two different maps.
+    """
+    rows, volumes = [], []
+    for labels in label_maps:
+        centered = _center(labels, spec, label_values)
+        rows.append(_fields(centered, label_values).ravel())
+        volumes.append(_labelled_volume(centered))
+    if len(rows) < 2:
+        raise UserError("A shape model needs at least two label maps", "give more")
+    table = np.stack(rows)
+    mean = table.mean(0)
+    _, scales, directions = np.linalg.svd(table - mean, full_matrices=False)
+    variances = scales**2 / (len(rows) - 1)
+    if variances.sum() < 1e-6:
+        raise UserError("The label maps of a shape model are all the same", "give different ones")
+    count = min(modes, len(rows) - 1)
+    shape = (1 + len(label_values), *_coarse_size(spec))
+    deviations = np.sqrt(variances[:count, None]) * directions[:count]
+    return ShapeModel(
+        spec,
+        tuple(Segment(value, f"label {value}") for value in label_values),
+        mean.reshape(shape).astype(np.float16),
+        deviations.reshape(count, *shape).astype(np.float16),
+        (variances[:count] / variances.sum()).astype(np.float32),
+        np.array([min(volumes), max(volumes)], np.float32),
+    )
+
+
+def save_shape_model(model: ShapeModel, folder: Path) -> str:
+    """Write ``shape.safetensors`` into a bundle folder; returns its SHA-256 for the manifest."""
+    path = folder / SHAPE_MODEL_NAME
+    tensors = {name: getattr(model, name) for name in _TENSORS}
+    metadata = _metadata(model.spec, [s.value for s in model.segments])
+    with atomic(path) as temporary:
+        temporary.write_bytes(save(tensors, metadata))
+    return file_sha256(path)
+
+
+def load_shape_model(bundle_folder: Path, manifest: Manifest) -> ShapeModel:
+    """Load a bundle's shape model, its segments named as in the manifest.
+
+    Raises UserError when the bundle has none, and when the file is damaged, is not the one that
+    the manifest vouches for, or was fitted on another grid or to other labels than the manifest's.
+    """
+    path = bundle_folder / SHAPE_MODEL_NAME
+    entry = manifest.content.get("shape_model")
+    if entry is None:
+        raise UserError(f"The model {manifest.name} has no shape model", "give a label map instead")
+    if not path.is_file():
+        raise UserError(f"has no {SHAPE_MODEL_NAME}", "copy the bundle anew", path=bundle_folder)
+    if file_sha256(path) != entry["sha256"]:
+        raise UserError(
+            f"does not match the SHA-256 in {MANIFEST_NAME}",
+            "the shape model is damaged or of another model; copy the bundle anew",
+            path=path,
+        )
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata()
+            mean, modes, explained, volumes = map(file.get_tensor, _TENSORS)
+    except SafetensorError as error:
+        raise UserError(f"is damaged ({error})", "copy the bundle anew", path=path) from error
+    segments = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
+    shape = (1 + len(segments), *_coarse_size(manifest.grid))
+    fits = metadata == _metadata(manifest.grid, [s.value for s in segments])
+    if not fits or mean.shape != shape or modes.shape != (len(explained), *shape):
+        raise UserError(
+            f"does not fit the grid or the labels in {MANIFEST_NAME}",
+            "fit the shape model anew",
+            path=path,
+        )
+    return ShapeModel(manifest.grid, segments, mean, modes, explained, volumes)
+
+
+def _center(labels: Volume, spec: GridSpec, label_values: Sequence[int]) -> Volume:
+    """The model's labels alone, on the lattice whose every second voxel carries the fields."""
+    known = np.where(np.isin(labels.array, label_values), labels.array, 0)
+    labels = Volume(known, labels.affine, Kind.LABEL)
+    x, y, z = (2 * n - 1 for n in _coarse_size(spec))
+    labels = resample(labels, spec.at(fov_grid(labels, spec).origin, (x, y, z)))
+    missing = [value for value in label_values if not (labels.array == value).any()]
+    if missing:
+        raise UserError(
+            f"A label map has no label {missing[0]} in the model's field of view",
+            "leave it out of the shape model",
+        )
+    return labels
+
+
+def _fields(labels: Volume, label_values: Sequence[int]) -> NDArray[np.float32]:
+    """The fields ``[1 + L, X, Y, Z]`` of one centered label map."""
+    masks = [labels.array != 0, *(labels.array == value for value in label_values)]
+    return np.stack([_distance(mask, labels.grid) for mask in masks])
+
+
+def _distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
+    """Signed distance in mm to the mask's surface, cut off, at every second voxel."""
+    reach = float(_REACH * grid.spacing.max())
+    return signed_distance(mask, grid)[::2, ::2, ::2].clip(-reach, reach)
+
+
+def _labelled_volume(labels: Volume) -> float:
+    """Volume of all labels together in mm³."""
+    return float(np.count_nonzero(labels.array) * labels.grid.spacing.prod())
+
+
+def _coarse_size(spec: GridSpec) -> tuple[int, int, int]:
+    """Voxels of twice the spacing that reach from the first voxel of the grid to its last."""
+    x, y, z = (n // 2 + 1 for n in spec.size)
+    return x, y, z
+
+
+def _upsample(field: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+    """A field on the voxels of the grid; it has the grid's first voxel and twice its spacing."""
+    volume = Volume(field, grid.affine @ np.diag([2.0, 2.0, 2.0, 1.0]), Kind.INTENSITY)
+    return resample(volume, grid, background=float(field.min())).array
+
+
+def _coefficients(count: int, seed: int, draw: int) -> NDArray[np.float64]:
+    normal = NormalDist()
+    low, high = normal.cdf(-_LIMIT), normal.cdf(_LIMIT)
+    shares = np.random.default_rng((seed, draw)).random(count)
+    return np.array([normal.inv_cdf(low + (high - low) * share) for share in shares])
+
+
+def _label_indices(fields: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Label indices ``[X, Y, Z]``, 0 for background, from fields ``[1 + L, X, Y, Z]``."""
+    indices = np.where(fields[0] > 0, fields[1:].argmax(0) + 1, 0)
+    for index in range(1, len(fields)):
+        mask = indices == index
+        indices[mask & ~_largest_piece(mask)] = 0
+    return indices
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    pieces = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
+    return sitk.GetArrayFromImage(sitk.RelabelComponent(pieces)) == 1
+
+
+def _metadata(spec: GridSpec, label_values: Sequence[int]) -> dict[str, str]:
+    """What the file's header says of the grid and the labels; compared as text when loading."""
+    grid = [spec.orientation, [float(s) for s in spec.spacing], [int(n) for n in spec.size]]
+    return {"grid": json.dumps(grid), "labels": json.dumps([int(v) for v in label_values])}

@@ -1,0 +1,1 @@
+"""The front ends without a window: the meddiffusion command, and what CLI modules need."""

@@ -1,0 +1,72 @@
+"""``meddiffusion train``: its options, and what its end means for the exit code."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..compute.errors import UserError
+from .terminal import ProgressLine, say, tell
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add what only training has; seed and device are added by the caller."""
+    data = command.add_argument_group("data: a folder or table, or two folders")
+    data.add_argument("--data", type=Path, metavar="PATH",
+                      help="a folder as nnU-Net's raw ones, or a CSV or TSV table")  # fmt: skip
+    data.add_argument("--images", type=Path, metavar="DIR")
+    data.add_argument("--labels", type=Path, metavar="DIR", help="label maps, named as the images")
+    data.add_argument("--split", type=Path, metavar="JSON",
+                      help='case names under "train" and, if wanted, "validation"')  # fmt: skip
+    data.add_argument("--group-pattern", metavar="REGEX",
+                      help="part of a case's name that is its patient")  # fmt: skip
+    data.add_argument("--check", action="store_true", help="only check the data and say the plan")
+    data.add_argument("--report", type=Path, metavar="JSON",
+                      help="with --check: also write what was found to a file")  # fmt: skip
+    data.add_argument("--skip-bad", action="store_true", help="train without the bad cases")
+    command.add_argument("--output", type=Path, required=True, metavar="DIR", help="the new bundle")
+    command.add_argument("--preset", metavar="NAME|FILE",
+                         help="a plan, or the part of one that is not to be automatic")  # fmt: skip
+    length = command.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, metavar="N")
+    length.add_argument("--iterations", type=int, metavar="N")
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    card = command.add_argument_group("model card")
+    card.add_argument("--name", metavar="NAME", help="default: the output folder's")
+    card.add_argument("--license", metavar="TEXT")
+    card.add_argument("--attribution", metavar="TEXT")
+
+
+def run(options: argparse.Namespace) -> int:
+    """``meddiffusion train``; returns 0, 1 for a failed --check, 130 or 143 after a signal."""
+    from ..compute.distributed import LostProcess, ranks_here
+    from ..synthesis.batch import out_of_memory_as_user_error
+    from ..training.request import TrainingRequest, check_request, start_training
+
+    names = TrainingRequest.__dataclass_fields__.keys()
+    request = TrainingRequest(**{name: getattr(options, name) for name in names})
+    first = ranks_here().first
+    progress = ProgressLine()
+    try:
+        with out_of_memory_as_user_error():
+            if options.check:
+                checked = check_request(request, progress.report)
+                progress.close()
+                tell(checked.describe())
+                if options.report:
+                    checked.write(options.report)
+                return 0 if checked.usable else 1
+            outcome = start_training(request, progress.report)
+    except LostProcess as error:
+        if not first:
+            # The first process has spoken.
+            return 1
+        raise UserError("Another process of this run is gone", "see what it said") from error
+    finally:
+        progress.close()
+    if first:
+        if sentence := outcome.sentence(request.output):
+            say(sentence)
+        if outcome.exit_code == 0:
+            tell(request.output)
+    return outcome.exit_code

@@ -1,0 +1,1 @@
+"""The diffusion model: schedules, samplers, networks, representations, the denoiser."""

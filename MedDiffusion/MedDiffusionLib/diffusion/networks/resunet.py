@@ -1,0 +1,168 @@
+"""The network: a 3D residual U-Net conditioned on time, a label map and which labels are known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+ONE_HOT_LABELS = 16
+"""Up to so many labels (background counted) are one-hot; more share a learned embedding."""
+EMBEDDED_LABEL_CHANNELS = 8
+
+
+class ResUNet(nn.Module):
+    """Residual U-Net with FiLM conditioning and no attention, for latents of any size.
+
+    ``forward(xt, t, labels, present)``: ``xt`` ``[B, latent_channels, x, y, z]``, ``t`` ``[B]`` in
+    [0, 1], ``labels`` ``[B, x f, y f, z f]`` int64 label indices (0 is background), ``present``
+    ``[B, label_count]``. Returns ``[B, latent_channels, x, y, z]``. The sizes x, y, z must be
+    multiples of ``2 ** (len(channels) - 1)``.
+
+    The label map keeps its full resolution: the f^3 voxels of each latent voxel become channels.
+    ``present`` says which labels were annotated at all: where one is not, the background may hold
+    it, and with none the prediction is the unconditional one.
+
+    ``recompute``: keep no activations inside residual blocks for the backward pass but compute
+    them anew there; a third more time for a fraction of the memory, and the same result.
+    """
+
+    recompute = False
+
+    def __init__(
+        self,
+        latent_channels: int,
+        label_count: int,
+        factor: int,
+        channels: Sequence[int] = (48, 96, 96),
+        blocks: int = 2,
+        groups: int = 8,
+        embedding: int = 192,
+    ) -> None:
+        super().__init__()
+        self.factor = factor
+        self.categories = label_count + 1
+        self.label_embedding: nn.Embedding | None = None
+        label_channels = self.categories
+        if self.categories > ONE_HOT_LABELS:
+            label_channels = EMBEDDED_LABEL_CHANNELS
+            self.label_embedding = nn.Embedding(self.categories, label_channels)
+        self.time_embedding = _TimeEmbedding(embedding)
+        self.present_embedding = nn.Linear(label_count, embedding)
+        _zero(self.present_embedding)
+
+        width = channels[0]
+        self.entry = nn.Conv3d(latent_channels + label_channels * factor**3, width, 3, padding=1)
+        self.down = nn.ModuleList()
+        skips: list[int] = []
+        for level, wider in enumerate(channels):
+            stage = nn.ModuleList()
+            if level > 0:
+                stage.append(nn.Conv3d(width, width, 3, stride=2, padding=1))
+            for _ in range(blocks):
+                stage.append(_ResidualBlock(width, wider, embedding, groups))
+                width = wider
+                skips.append(width)
+            self.down.append(stage)
+        self.middle = nn.ModuleList(
+            _ResidualBlock(width, width, embedding, groups) for _ in range(2)
+        )
+        self.up = nn.ModuleList()
+        for level, narrower in reversed(list(enumerate(channels))):
+            stage = nn.ModuleList()
+            for _ in range(blocks):
+                stage.append(_ResidualBlock(width + skips.pop(), narrower, embedding, groups))
+                width = narrower
+            if level > 0:
+                stage.append(nn.Conv3d(width, channels[level - 1], 3, padding=1))
+                width = channels[level - 1]
+            self.up.append(stage)
+        self.exit_norm = nn.GroupNorm(groups, width)
+        self.exit = nn.Conv3d(width, latent_channels, 3, padding=1)
+        _zero(self.exit)
+
+    def forward(self, xt: Tensor, t: Tensor, labels: Tensor, present: Tensor) -> Tensor:
+        condition = functional.silu(
+            self.time_embedding(t) + self.present_embedding(2 * present.float() - 1)
+        )
+        h = self.entry(torch.cat([xt, self._label_channels(labels, xt)], dim=1))
+        skips: list[Tensor] = []
+        for stage in self.down:
+            for layer in stage.children():
+                if isinstance(layer, _ResidualBlock):
+                    h = self._block(layer, h, condition)
+                    skips.append(h)
+                else:
+                    h = layer(h)
+        for layer in self.middle:
+            h = self._block(layer, h, condition)
+        for stage in self.up:
+            for layer in stage.children():
+                if isinstance(layer, _ResidualBlock):
+                    h = self._block(layer, torch.cat([h, skips.pop()], dim=1), condition)
+                else:
+                    h = layer(functional.interpolate(h, scale_factor=2, mode="nearest"))
+        return self.exit(functional.silu(self.exit_norm(h)))
+
+    def _block(self, layer: nn.Module, h: Tensor, condition: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(layer, h, condition, use_reentrant=False)
+        return layer(h, condition)
+
+    def _label_channels(self, labels: Tensor, like: Tensor) -> Tensor:
+        """``[B, X, Y, Z]`` -> ``[B, channels * f^3, X / f, Y / f, Z / f]`` (space to depth)."""
+        if self.label_embedding is not None:
+            dense = self.label_embedding(labels)
+        else:
+            dense = 2 * functional.one_hot(labels, self.categories).to(like.dtype) - 1
+        batch, *size, channels = dense.shape
+        f = self.factor
+        x, y, z = (n // f for n in size)
+        folded = dense.view(batch, x, f, y, f, z, f, channels).permute(0, 7, 2, 4, 6, 1, 3, 5)
+        return folded.reshape(batch, channels * f**3, x, y, z)
+
+
+class _ResidualBlock(nn.Module):
+    """GroupNorm, SiLU, convolution, twice; the condition scales and shifts the second norm."""
+
+    def __init__(self, before: int, after: int, embedding: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(groups, before)
+        self.conv1 = nn.Conv3d(before, after, 3, padding=1)
+        self.film = nn.Linear(embedding, 2 * after)
+        self.norm2 = nn.GroupNorm(groups, after)
+        self.conv2 = nn.Conv3d(after, after, 3, padding=1)
+        _zero(self.conv2)
+        self.shortcut = nn.Conv3d(before, after, 1) if before != after else nn.Identity()
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.film(condition)[..., None, None, None].chunk(2, dim=1)
+        h = self.conv1(functional.silu(self.norm1(x)))
+        h = self.conv2(functional.silu(self.norm2(h) * (1 + scale) + shift))
+        return self.shortcut(x) + h
+
+
+def _zero(layer: nn.Module) -> None:
+    """Start a layer at 0, so that what it adds grows from nothing in training."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+class _TimeEmbedding(nn.Module):
+    """Sinusoidal embedding of t (Vaswani et al. 2017) and a small perceptron."""
+
+    def __init__(self, embedding: int, frequencies: int = 32) -> None:
+        super().__init__()
+        self.frequencies = frequencies
+        self.layers = nn.Sequential(
+            nn.Linear(2 * frequencies, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+
+    def forward(self, t: Tensor) -> Tensor:
+        index = torch.arange(self.frequencies, device=t.device) / self.frequencies
+        angle = 1000 * t.float()[:, None] * torch.exp(-math.log(1000) * index)
+        return self.layers(torch.cat([angle.sin(), angle.cos()], dim=1))

@@ -1,0 +1,1 @@
+"""From a label map to volumes: settings, labels, the synthesizer, batches, provenance."""

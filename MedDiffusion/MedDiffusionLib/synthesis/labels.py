@@ -1,0 +1,142 @@
+"""Which label of a label map is which label of the model: by value, by name, or as told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundles.manifest import Label, Manifest
+from ..compute.errors import UserError
+from ..volumes.volume import Segment, Volume
+
+BACKGROUND = "background"
+"""The name that ``--label 5=background`` uses to leave a label out."""
+_TABLE_SIZE = 2**16
+"""Values from 0 to below this are found and replaced by table, others one by one."""
+_AT_ONCE = 2**18
+"""Voxels looked at together: few enough for the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What each value of a label map stands for."""
+
+    labels: Mapping[int, Label | None]
+    """The label of the model, or None where it was told to be background or is unknown."""
+    unknown: tuple[int, ...]
+    """The values that match nothing."""
+    missing: tuple[Label, ...]
+    """The labels of the model that no value stands for."""
+
+
+def assign_labels(
+    found: Sequence[int],
+    segments: Sequence[Segment],
+    manifest: Manifest,
+    told: Mapping[int, str],
+) -> Assignment:
+    """Match the values of a label map with the labels of the model; never by order.
+
+    A value is matched by ``told`` (value -> label name or background), else by the terminology
+    code or name of its segment where it has one, else by value.
+    """
+    by_name = {label.name.lower(): label for label in manifest.labels}
+    by_value = {label.value: label for label in manifest.labels}
+    by_code = {label.code: label for label in manifest.labels if label.code}
+    segment_of = {segment.value: segment for segment in segments}
+    labels: dict[int, Label | None] = {}
+    unknown: list[int] = []
+    for value in found:
+        if value in told:
+            label = by_name.get(told[value].lower())
+        elif value in segment_of:
+            segment = segment_of[value]
+            label = by_code.get(segment.code) or by_name.get(segment.name.lower())
+        else:
+            label = by_value.get(value)
+        if label is None and told.get(value, "").lower() != BACKGROUND:
+            unknown.append(value)
+        labels[value] = label
+    present = {label.value for label in labels.values() if label}
+    missing = tuple(label for label in manifest.labels if label.value not in present)
+    return Assignment(labels, tuple(unknown), missing)
+
+
+def match_labels(labels: Volume, manifest: Manifest, told: Mapping[int, str]) -> Volume:
+    """The label map with the model's label values in place of its own, int32.
+
+    Raises UserError, listing what the file has and what the model knows, where a value matches
+    nothing (see :func:`assign_labels`); also when ``told`` names a value or label that does not
+    exist, when nothing labelled is left, and when labels are missing that the model needs.
+    """
+    found = values_in(labels.array)
+    segments = {segment.value: segment for segment in labels.segments}
+    lists = f"the label map has {_listed(found, segments)}; {manifest.name} knows " + ", ".join(
+        f"{label.value} ({label.name})" for label in manifest.labels
+    )
+    names = {label.name.lower() for label in manifest.labels} | {BACKGROUND}
+    for value, name in told.items():
+        if value not in found:
+            raise UserError(
+                f"No voxel has the value {value}, which was told to be {name} ({lists})",
+                "correct the value",
+                code="label-override",
+            )
+        if name.lower() not in names:
+            raise UserError(
+                f"The model has no label {name}, which the value {value} was told to be ({lists})",
+                "correct the name",
+                code="label-override",
+            )
+
+    assigned = assign_labels(found, labels.segments, manifest, told)
+    if assigned.unknown:
+        raise UserError(
+            f"No label of the model matches {_listed(assigned.unknown, segments)} ({lists})",
+            "say which is which, or leave labels out",
+            code="label-unknown",
+        )
+    if len(assigned.missing) == len(manifest.labels):
+        raise UserError(f"Nothing labelled is left ({lists})", "label at least one voxel")
+    if assigned.missing and not manifest.content["label_dropout"]:
+        lacking = ", ".join(label.name for label in assigned.missing)
+        raise UserError(
+            f"The model needs all its labels and lacks {lacking} ({lists})", "add what is lacking"
+        )
+    targets = {value: label.value if label else 0 for value, label in assigned.labels.items()}
+    kept = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
+    return Volume(_replaced(labels.array, targets), labels.affine, labels.kind, kept)
+
+
+def values_in(array: NDArray) -> list[int]:
+    """The values of an integer array other than 0, in order."""
+    if array.size and array.min() >= 0 and array.max() < _TABLE_SIZE:
+        seen = np.zeros(_TABLE_SIZE, bool)
+        flat = array.ravel(order="K")
+        for start in range(0, flat.size, _AT_ONCE):
+            seen[flat[start : start + _AT_ONCE]] = True
+        values = np.flatnonzero(seen)
+    else:
+        values = np.unique(array)
+    return [int(value) for value in values if value != 0]
+
+
+def _replaced(array: NDArray, targets: Mapping[int, int]) -> NDArray[np.int32]:
+    """The array with its values other than 0 replaced."""
+    if min(targets) >= 0 and max(targets) < _TABLE_SIZE:
+        table = np.zeros(max(targets) + 1, np.int32)
+        for value, target in targets.items():
+            table[value] = target
+        return table[array]
+    replaced = np.zeros(array.shape, np.int32)
+    for value, target in targets.items():
+        replaced[array == value] = target
+    return replaced
+
+
+def _listed(values: Sequence[int], segments: Mapping[int, Segment]) -> str:
+    names = [f"{v} ({segments[v].name})" if v in segments else str(v) for v in values[:20]]
+    return ", ".join(names) + (f" and {len(values) - 20} more" if len(values) > 20 else "")

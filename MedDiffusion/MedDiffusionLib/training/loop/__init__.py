@@ -1,0 +1,1 @@
+"""The run: steps, checkpoints, log, validation, and the bundle at its end."""

@@ -1,0 +1,111 @@
+"""What a run says of itself: a report a step, and a log file of one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...compute.files import atomic
+from .chart import Curve, write_chart
+
+LOG_NAME = "log.jsonl"
+CURVE_NAME = "loss.png"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the progress callback receives.
+
+    ``stage`` is "checking", "reading", "training", "validating" or "writing"; ``progress`` runs
+    from 0 to 1, in the first two over the cases and else over the whole run.
+    """
+
+    stage: str
+    progress: float
+    iteration: int = 0
+    images: int = 0
+    """Training samples seen so far."""
+    loss: float = math.nan
+    rate: float = 0.0
+    """The learning rate."""
+    seconds: float = 0.0
+    seconds_left: float | None = None
+    note: str = ""
+    """A sentence about something out of the ordinary; empty in most reports."""
+
+
+class TrainingLog:
+    """Appends to ``log.jsonl`` in a run's folder and draws ``loss.png`` from it.
+
+    A line averages the losses since the line before, which is ``interval`` seconds or more ago.
+    """
+
+    def __init__(self, folder: Path, interval: float) -> None:
+        self._path = folder / LOG_NAME
+        self._curve = folder / CURVE_NAME
+        self._interval = interval
+        self._written = -math.inf
+        self._losses: list[float] = []
+        self._last: Report | None = None
+
+    def cut(self, iteration: int) -> None:
+        """Drop the lines after an iteration, which will come again, and a last half line."""
+        self._losses, self._last = [], None
+        if not self._path.exists():
+            return
+        kept = [line for line in self._lines() if line["iteration"] <= iteration]
+        with atomic(self._path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+
+    def add(self, report: Report) -> None:
+        """Take in a training step."""
+        self._losses.append(report.loss)
+        self._last = report
+        if report.seconds - self._written >= self._interval:
+            self.flush()
+
+    def flush(self, **more: float) -> None:
+        """Write the steps since the last line, with ``more`` (a validation loss) beside them."""
+        if self._last is None:
+            return
+        report = self._last
+        line: dict[str, Any] = {"iteration": report.iteration, "images": report.images}
+        if self._losses:
+            line["loss"] = sum(self._losses) / len(self._losses)
+        elif not more:
+            return
+        line |= {"learning_rate": report.rate, "seconds": round(report.seconds, 2)}
+        if report.seconds_left is not None:
+            line["seconds_left"] = round(report.seconds_left, 1)
+        self._append({**line, **more})
+        self._losses, self._written = [], report.seconds
+
+    def note(self, iteration: int, sentence: str) -> None:
+        """Write a sentence."""
+        self._append({"iteration": iteration, "note": sentence})
+
+    def draw(self) -> None:
+        """Draw the loss curves into ``loss.png``."""
+        lines = self._lines() if self._path.exists() else []
+        curves = []
+        for key, name in (("loss", "TRAINING"), ("validation_loss", "VALIDATION")):
+            points = [(line["iteration"], line[key]) for line in lines if key in line]
+            curves.append(Curve(name, [x for x, _ in points], [y for _, y in points]))
+        write_chart(self._curve, "ITERATION", "LOSS", curves)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _lines(self) -> list[dict[str, Any]]:
+        lines = []
+        for text in self._path.read_text("utf-8").splitlines():
+            try:
+                line = json.loads(text)
+                lines.append({**line, "iteration": int(line["iteration"])})
+            except (ValueError, KeyError, TypeError):
+                continue
+        return lines

@@ -1,0 +1,1 @@
+"""Plans: presets, the rules that make one from the data, what it will cost."""

@@ -1,0 +1,131 @@
+"""What a planned training needs: memory by a measured rule, time by two real steps.
+
+Memory rule, for training in float32 and under bfloat16 autocast. Measured as peak resident memory
+on a CPU, for five networks of 4 to 57 M parameters with and without wavelets, it is within 10 %:
+
+    400 MB of libraries
+    + 5 (bf16: 5.5) x weights      weights, gradients, two Adam moments, average; bf16 copies
+    + 1.6 (bf16: 0.85) x samples computed at once x what the forward pass of one of them keeps
+
+What a sample keeps is not estimated but counted: the forward pass runs on PyTorch's meta device,
+which has shapes and no data. The cases themselves, which training holds beside this, are not in it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...bundles.bundle import build_denoiser, build_representation
+from ...bundles.manifest import build_manifest
+from ...compute.execution import choose_device, choose_execution
+
+_LIBRARIES = 400_000_000
+_WEIGHTS_FACTOR, _ACTIVATIONS_FACTOR = 5.0, 1.6
+_WEIGHTS_FACTOR_BF16, _ACTIVATIONS_FACTOR_BF16 = 5.5, 0.85
+_IMAGES_A_CASE, _LEAST_IMAGES, _MOST_IMAGES = 100, 16_000, 200_000
+"""How often each case is to be seen, and how many images a run is to see in all."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training needs; the seconds of an iteration and the minutes only where measured.
+
+    ``memory_bytes`` is the peak of one process, without the cases that it holds.
+    """
+
+    memory_bytes: int
+    seconds_per_iteration: float | None
+    iterations_recommended: int
+    minutes_recommended: float | None
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes that training takes in any case, and those that each sample of a batch adds."""
+
+    fixed: int
+    sample: int
+
+
+def estimate(
+    plan: dict[str, Any], device: str, cases: int = 0, *, measure: bool = False
+) -> Estimate:
+    """Memory and time of a plan's training on ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    ``cases`` is how many there are to train on; the recommended length grows with them. With
+    ``measure`` two steps are run on the device, which takes seconds and the memory of one sample,
+    and its precision counts; otherwise float32 does.
+    """
+    content, batch = plan["manifest"], plan["training"]["batch"]
+    at_once = plan["training"].get("micro_batch") or batch
+    execution = None
+    if measure:
+        execution = choose_execution(choose_device(device), build_manifest(content))
+    needed = footprint(content, bf16=execution is not None and execution.bf16)
+    memory = needed.fixed + at_once * needed.sample
+    images = min(max(_IMAGES_A_CASE * cases, _LEAST_IMAGES), _MOST_IMAGES)
+    iterations = math.ceil(images / batch)
+    if execution is None:
+        return Estimate(memory, None, iterations, None)
+    network = execution.prepare(build_denoiser(content)).network
+    optimizer = torch.optim.AdamW(network.parameters())
+    inputs = _inputs(content, execution.device)
+    seconds = 0.0
+    for _ in range(2):
+        # The first step warms up, the second counts.
+        start = time.perf_counter()
+        with execution.autocast():
+            loss = network(*inputs).float().square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        # Reading a value back waits for the device to finish.
+        float(next(network.parameters()).detach().sum())
+        seconds = time.perf_counter() - start
+    seconds *= batch
+    return Estimate(memory, seconds, iterations, iterations * seconds / 60)
+
+
+def footprint(content: dict[str, Any], *, bf16: bool = False) -> Footprint:
+    """The memory of training the model of a manifest, by the rule above."""
+    meta = torch.device("meta")
+    with meta:
+        network = build_denoiser(content).network
+    weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()._cdata
+        if storage not in weights:
+            # Held until the end, or a storage freed meanwhile could hand its number to the next.
+            kept[storage] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(*_inputs(content, meta)).square().sum()
+    activations = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    parameters = sum(4 * parameter.numel() for parameter in network.parameters())
+    return Footprint(
+        _LIBRARIES + int((_WEIGHTS_FACTOR_BF16 if bf16 else _WEIGHTS_FACTOR) * parameters),
+        int((_ACTIVATIONS_FACTOR_BF16 if bf16 else _ACTIVATIONS_FACTOR) * activations),
+    )
+
+
+def _inputs(content: dict[str, Any], device: torch.device) -> tuple[Tensor, ...]:
+    """A sample as the network takes it: latent, time, label indices, present labels."""
+    representation = build_representation(content)
+    size = content["grid"]["size"]
+    channels = len(content["channels"]) * representation.channels
+    latent = [n // representation.factor for n in size]
+    return (
+        torch.ones(1, channels, *latent, device=device),
+        torch.full((1,), 0.5, device=device),
+        torch.zeros(1, *size, dtype=torch.long, device=device),
+        torch.ones(1, len(content["labels"]), device=device),
+    )

@@ -1,0 +1,1 @@
+"""Volumes and label maps: grids, formats, resampling, pictures. Knows nothing of models."""

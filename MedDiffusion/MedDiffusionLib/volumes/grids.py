@@ -1,0 +1,73 @@
+"""The model's grid laid over a label map: orientation, spacing and field of view (FOV)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compute.errors import UserError
+from .volume import Grid, Volume
+
+_RAS_AXES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+
+
+@dataclass(frozen=True)
+class GridSpec:
+    """A model's canonical grid: orientation code such as ``RAS``, spacing in mm, FOV in voxels."""
+
+    orientation: str
+    spacing: tuple[float, float, float]
+    size: tuple[int, int, int]
+
+    @property
+    def axes(self) -> NDArray[np.float64]:
+        """3 x 3, columns are the unit vectors of the grid's axes in RAS."""
+        axes = np.zeros((3, 3))
+        for column, letter in enumerate(self.orientation):
+            row, sign = _RAS_AXES[letter]
+            axes[row, column] = sign
+        return axes
+
+    def at(self, first: NDArray[np.float64], size: tuple[int, int, int]) -> Grid:
+        """The grid of this orientation and spacing with its voxel 0 at RAS position ``first``."""
+        affine = np.eye(4)
+        affine[:3, :3] = self.axes * np.array(self.spacing)
+        affine[:3, 3] = first
+        return Grid(size, affine)
+
+    def centered(self) -> Grid:
+        """The field of view with its center at RAS (0, 0, 0)."""
+        first = (1 - np.array(self.size)) / 2 * np.array(self.spacing)
+        return self.at(self.axes @ first, self.size)
+
+
+def labelled_box(labels: Volume, spec: GridSpec) -> tuple[NDArray, NDArray]:
+    """The box of the labelled voxels along the model's axes: (low, high) ``[3]`` in mm.
+
+    The box reaches to the outer faces of the voxels' extents along those axes.
+    Raises UserError when no voxel is labelled.
+    """
+    indices = np.argwhere(labels.array != 0)
+    if indices.size == 0:
+        raise UserError("The label map is empty", "label at least one voxel")
+    along = labels.grid.positions(indices) @ spec.axes
+    half = np.abs(spec.axes.T @ labels.affine[:3, :3]).sum(1) / 2
+    return along.min(0) - half, along.max(0) + half
+
+
+def fov_grid(labels: Volume, spec: GridSpec, size: tuple[int, int, int] | None = None) -> Grid:
+    """The model's grid centred on the labelled region, ``size`` voxels (default: the FOV).
+
+    It is shifted by less than a voxel so that it falls on the label map's own lattice where the
+    two are compatible: then nothing is interpolated on the way in or out.
+    """
+    size = size or spec.size
+    spacing = np.array(spec.spacing)
+    low, high = labelled_box(labels, spec)
+    first = (low + high) / 2 - (np.array(size) - 1) / 2 * spacing
+    anchor = spec.axes.T @ labels.grid.origin
+    # A tie (an odd box on an even FOV) rounds down everywhere, whatever the float noise.
+    first = anchor + np.ceil((first - anchor) / spacing - 0.5 - 1e-6) * spacing
+    return spec.at(spec.axes @ first, size)

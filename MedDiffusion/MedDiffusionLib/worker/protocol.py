@@ -1,0 +1,89 @@
+"""What the worker process and its client say to each other: JSON lines, arrays in files.
+
+One JSON object per line, UTF-8. Requests go to the worker's stdin, events come from its stdout.
+
+Requests:
+
+- ``{"do": "synthesize", "job": 1, "model": NAME|PATH, "device": "auto", "labels": VOLUME,
+  "label_map": NAME, "told": {"3": "anterior"}, "settings": {...}, "folder": PATH}``: ``settings``
+  are the fields of ``synthesis.Settings``, ``told`` is ``--label``'s, results go to ``folder``;
+- ``{"do": "labelmap", "job": 2, "model": NAME|PATH, "seed": 0, "folder": PATH}``: draws a random
+  label map;
+- ``{"do": "cancel", "job": 1}``: taken at once, between two steps; all else waits for its turn.
+
+The end of stdin ends the worker at once, whatever it does. So does being idle for ten minutes.
+
+Events:
+
+- ``{"event": "ready", "protocol": 1}`` once, or ``{"event": "unusable", "message": SENTENCE}``
+  and the end;
+- ``{"event": "step", "job": 1, "sample": 0, "step": 3, "steps": 8, "volumes": [VOLUME, ...],
+  "channels": [{"name", "units", "range"}, ...]}``: the current estimate on the model's own grid, a
+  volume per channel;
+- ``{"event": "sample", "job": 1, "sample": 0, "volumes": [...], "channels": [...], "provenance":
+  [{...}, ...]}``: a finished sample;
+- ``{"event": "labelmap", "job": 2, "volume": VOLUME}``;
+- then one of ``finished``, ``cancelled`` and ``failed`` (with ``message``) per job.
+
+VOLUME is ``{"file": PATH, "affine": 4 x 4, "kind": "intensity" or "label", "segments": [[value,
+name, code], ...]}`` with the array ``[i, j, k]`` in a ``.npy`` file. The receiver deletes the file.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..volumes.volume import Kind, Segment, Volume
+
+PROTOCOL = 1
+ENDINGS = ("finished", "cancelled", "failed")
+"""The events that end a job."""
+EVENTS = ("ready", "unusable", "step", "sample", "labelmap", *ENDINGS)
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """The line of a message."""
+    return json.dumps(message).encode() + b"\n"
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """The message of a line; raises ValueError when it is none."""
+    message = json.loads(line)
+    if not isinstance(message, dict):
+        raise ValueError("not a JSON object")
+    return message
+
+
+def decode_event(line: bytes) -> dict[str, Any]:
+    """The event of a line; raises ValueError when it is none that a worker sends."""
+    message = decode(line)
+    if message.get("event") not in EVENTS:
+        raise ValueError("not an event")
+    return message
+
+
+def put_volume(path: Path, volume: Volume) -> dict[str, Any]:
+    """Write the array to ``path`` (``.npy``) and describe the volume.
+
+    In the memory layout of VTK's images, so that Slicer copies whole lines.
+    """
+    np.save(path, np.asfortranarray(volume.array), allow_pickle=False)
+    return {
+        "file": str(path),
+        "affine": volume.affine.tolist(),
+        "kind": volume.kind.value,
+        "segments": [[s.value, s.name, s.code] for s in volume.segments],
+    }
+
+
+def take_volume(described: dict[str, Any]) -> Volume:
+    """The volume of a description; its file is deleted. Raises OSError and ValueError."""
+    path = Path(described["file"])
+    array = np.load(path, allow_pickle=False)
+    path.unlink()
+    segments = tuple(Segment(int(v), str(n), str(c)) for v, n, c in described["segments"])
+    return Volume(array, np.array(described["affine"], float), Kind(described["kind"]), segments)
