@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..compute.errors import Cancelled, UserError
+from ..compute.threads import wait_passively
 from . import train as cli_train
 from .terminal import ProgressLine, say, tell
 
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 bad input, 2 bad usage, 130 cancelled, 143 a training stopped by SIGTERM.
     """
+    wait_passively()
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))

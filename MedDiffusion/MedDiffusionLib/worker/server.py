@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..compute.errors import Cancelled, UserError
+from ..compute.threads import wait_passively
 from .protocol import PROTOCOL, decode, encode, put_volume, take_volume
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class Worker:
 
 def main(idle_seconds: float = IDLE_SECONDS) -> int:
     """Speak the protocol over stdin and stdout until stdin ends or nothing is asked for long."""
+    wait_passively()
     # Whatever a library prints must not come between the events.
     events = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
