@@ -97,9 +97,7 @@ def run_in_children(config: pytest.Config, items: list[pytest.Item]) -> Reports:
                 return done
         reason = f"not run: {PROCESSES} processes of this file's tests have died"
     except Exception:
-        reason = (
-            f"these tests could not be run in a process of their own:\n{traceback.format_exc()}"
-        )
+        reason = f"these tests cannot run in a process of their own:\n{traceback.format_exc()}"
     return done | {item.nodeid: [failure(item, reason)] for item in left if item.nodeid not in done}
 
 
