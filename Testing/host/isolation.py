@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +30,7 @@ import pytest
 NAME = "host.isolation"
 REPORTS = "HOST_REPORTS"  # Set in the child: the file that its reports go to.
 LIMIT = "HOST_LIMIT"  # May be set: the seconds after which a child that reports nothing hangs.
-USUAL_LIMIT = 300.0
+USUAL_LIMIT = 600.0
 PROCESSES = 4  # A file whose tests end so many is given up.
 # pytest's own exit codes for "all passed" and "some failed"; anything else is a crash.
 FINISHED = (0, 1)
@@ -134,17 +135,18 @@ def run_in_child(config: pytest.Config, items: list[pytest.Item]) -> Child:
 
 def wait_while_it_reports(process: subprocess.Popen[bytes], reports: Path, limit: float) -> bool:
     """Wait for a process's end; False where its reports have not grown for ``limit`` seconds."""
-    size = -1
+    size, grown = -1, time.monotonic()
     while process.poll() is None:
-        before, size = size, reports.stat().st_size
-        if size == before:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(limit / 10)
+        if reports.stat().st_size != size:
+            size, grown = reports.stat().st_size, time.monotonic()
+        elif time.monotonic() - grown > limit and process.poll() is None:
             # It says where it hangs.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.send_signal(signal.SIGABRT)
                 process.wait(10)
             return False
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(limit)
     return True
 
 
