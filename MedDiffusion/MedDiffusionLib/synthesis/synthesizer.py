@@ -113,7 +113,8 @@ class Synthesizer:
         manifest = self.bundle.manifest
         grid = region_grid(labels, manifest.grid, self.bundle.representation.factor)
         indices = self._label_indices(resample(labels, grid))
-        present = torch.tensor([[np.any(labels.array == v.value) for v in manifest.labels]])
+        values = labels.label_statistics.values
+        present = torch.tensor([[label.value in values for label in manifest.labels]])
         target = grid if settings.native else labels.grid
         for index in range(first, settings.samples):
 
@@ -196,13 +197,13 @@ def region_grid(labels: Volume, spec: GridSpec, factor: int) -> Grid:
     An enlarged axis gets a margin of an eighth of the FOV on either side, and a length that is a
     multiple of the representation's ``factor``.
     """
-    low, high = labelled_box(labels, spec)
+    low, high = box = labelled_box(labels, spec)
     extent = np.ceil((high - low) / np.array(spec.spacing) - 1e-6).astype(int)
     size = []
     for needed, fov in zip(extent, spec.size, strict=True):
         enlarged = -(-(int(needed) + fov // 4) // factor) * factor
         size.append(fov if needed <= fov else enlarged)
-    return fov_grid(labels, spec, (size[0], size[1], size[2]))
+    return fov_grid(labels, spec, (size[0], size[1], size[2]), box)
 
 
 def check_seed(seed: int) -> None:
