@@ -11,18 +11,15 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import DTypeLike, NDArray
 
-from conftest import TINY
 from data_factory import AFFINES, write_nifti
-from MedDiffusionLib.bundles.manifest import Manifest
+from MedDiffusionLib import load
 from MedDiffusionLib.compute.errors import UserError
-from MedDiffusionLib.synthesis.labels import match_labels
-from MedDiffusionLib.synthesis.synthesizer import region_grid
+from MedDiffusionLib.synthesis.results import write_sample_preview
+from MedDiffusionLib.synthesis.settings import Settings
 from MedDiffusionLib.volumes import reading, volume
 from MedDiffusionLib.volumes.grids import GridSpec
 from MedDiffusionLib.volumes.label_statistics import find_label_statistics, label_values
-from MedDiffusionLib.volumes.preview import write_preview
-from MedDiffusionLib.volumes.resampling import resample
-from MedDiffusionLib.volumes.volume import Grid, Kind, Volume
+from MedDiffusionLib.volumes.volume import Grid
 
 SHAPES = {
     "small": (5, 6, 7),
@@ -171,8 +168,8 @@ def test_the_volume_is_not_copied(order: str) -> None:
     assert peak < array.nbytes / 4
 
 
-def test_a_synthesis_with_a_preview_looks_at_the_labels_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_samples_with_previews_look_at_the_labels_once(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[NDArray] = []
 
@@ -183,10 +180,11 @@ def test_a_synthesis_with_a_preview_looks_at_the_labels_once(
     monkeypatch.setattr(reading, "find_label_statistics", look)
     monkeypatch.setattr(volume, "find_label_statistics", look)
     path = write_nifti(tmp_path / "a.nii", blobs((20, 22, 24), (3, 7)).astype(np.uint8))
-    manifest = Manifest(TINY)
-    labels = match_labels(reading.read_label_map(path), manifest, {3: "anterior", 7: "posterior"})
-    grid = region_grid(labels, manifest.grid, 2)
-    assert labels.label_statistics.values == (1, 2)
-    image = resample(Volume(np.zeros(grid.size), grid.affine, Kind.INTENSITY), labels.grid)
-    write_preview(tmp_path / "p.png", image, resample(labels, image.grid), {1: (255, 0, 0)})
+    model, overrides = load(tiny_bundle, "cpu"), {3: "anterior", 7: "posterior"}
+    labels = reading.read_label_map(path)
+    pictures = [tmp_path / "1.png", tmp_path / "2.png"]
+    for sample in model.samples(labels, Settings(samples=2), overrides=overrides):
+        picture = [pictures[sample.index]]
+        write_sample_preview(sample, picture, list(sample.volumes), model.model.manifest)
+    assert all(picture.exists() for picture in pictures)
     assert len(looks) == 1

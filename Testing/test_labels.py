@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from conftest import TINY
-from MedDiffusionLib.bundles.manifest import Manifest
+from conftest import tiny_manifest
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.synthesis.labels import match_labels
 from MedDiffusionLib.volumes.label_statistics import find_label_statistics
@@ -25,7 +24,7 @@ def label_map(*values: int, segments: tuple[Segment, ...] = ()) -> Volume:
 
 def match(volume: Volume, overrides: dict[int, str] | None = None, **changes: Any) -> list[int]:
     """The model's label values in the first voxels of the volume's slices."""
-    matched = match_labels(volume, Manifest({**TINY, **changes}), overrides or {})
+    matched = match_labels(volume, tiny_manifest(**changes), overrides or {})
     return [int(v) for v in matched.array[:, 0, 0]]
 
 
@@ -91,7 +90,7 @@ def test_missing_labels_need_a_model_trained_with_label_dropout() -> None:
 @pytest.mark.parametrize("overrides", [{}, {4: "anterior", 9: "Anterior"}, {9: "background"}])
 def test_what_is_known_of_the_matched_labels_is_true_of_them(overrides: dict[int, str]) -> None:
     values = (4, 9) if 4 in overrides else (1, 9) if overrides else (1, 2)
-    matched = match_labels(label_map(*values), Manifest(TINY), overrides)
+    matched = match_labels(label_map(*values), tiny_manifest(), overrides)
     known = matched.label_statistics
     anew = find_label_statistics(matched.array)
     assert known.counts == anew.counts
@@ -101,4 +100,4 @@ def test_what_is_known_of_the_matched_labels_is_true_of_them(overrides: dict[int
 
 def test_labels_that_keep_their_values_are_not_copied() -> None:
     labels = label_map(2, 1)
-    assert np.shares_memory(match_labels(labels, Manifest(TINY), {}).array, labels.array)
+    assert np.shares_memory(match_labels(labels, tiny_manifest(), {}).array, labels.array)

@@ -75,7 +75,8 @@ class Grid:
 class Volume:
     """An array ``[i, j, k]`` with its affine and its kind, inseparable.
 
-    ``segments`` names the labels of a label map where its file did; empty otherwise.
+    ``segments`` names the labels of a label map where its file did; empty otherwise. The array is
+    not to be changed in place: what is known of it would no longer be true.
     """
 
     array: NDArray
