@@ -47,8 +47,8 @@ def model() -> ShapeModel:
 
 def manifest(sha256: str | None, **changes: Any) -> Manifest:
     labels = (Label(3, "front", (255, 0, 0), "SCT:1"), Label(7, "back", (0, 255, 0), ""))
-    egg = replace(tiny_manifest(), name="egg", grid=SPEC, labels=labels)
-    return replace(egg, shape_model_sha256=sha256, **changes)
+    egg = replace(tiny_manifest(), name="egg", shape_model_sha256=sha256)
+    return replace(egg, **{"grid": SPEC, "labels": labels, **changes})
 
 
 def labelled(volume: Volume) -> int:
@@ -272,10 +272,10 @@ def test_a_file_that_is_no_shape_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"grid": {"orientation": "RAS", "spacing": [1, 1, 1.5], "size": list(SPEC.size)}},
-        {"grid": {"orientation": "LAS", "spacing": [1, 1, 1], "size": list(SPEC.size)}},
-        {"grid": {"orientation": "RAS", "spacing": [1, 1, 1], "size": [28, 33, 24]}},
-        {"labels": [{"value": 3, "name": "front", "color": [255, 0, 0], "code": ""}]},
+        {"grid": replace(SPEC, spacing=(1.0, 1.0, 1.5))},
+        {"grid": replace(SPEC, orientation="LAS")},
+        {"grid": replace(SPEC, size=(28, 33, 24))},
+        {"labels": (Label(3, "front", (255, 0, 0), ""),)},
     ],
 )
 def test_a_model_of_another_grid_or_other_labels_is_refused(
