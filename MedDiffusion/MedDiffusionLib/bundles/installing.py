@@ -8,10 +8,10 @@ from pathlib import Path
 
 from ..compute.errors import UserError
 from .catalog import user_folder
-from .manifest import MANIFEST_NAME, read_manifest
+from .manifest import MANIFEST_NAME, SHAPE_MODEL_NAME, read_manifest
 
 _REQUIRED = (MANIFEST_NAME, "weights.safetensors")
-_OPTIONAL = ("shape.safetensors",)
+_OPTIONAL = (SHAPE_MODEL_NAME,)
 
 
 def models_folder() -> Path:

@@ -15,6 +15,8 @@ from ..volumes.grids import GridSpec
 BUNDLE_VERSION = 1
 """The newest manifest version that this code reads; raised when the format changes."""
 MANIFEST_NAME = "model.json"
+SHAPE_MODEL_NAME = "shape.safetensors"
+"""The label maps' shapes, beside the manifest of a model that has learned them."""
 SCHEMA_PATH = Path(__file__).with_name("manifest.schema.json")
 
 

@@ -25,8 +25,8 @@ from ..volumes.grids import GridSpec, fov_grid
 from ..volumes.resampling import resample, signed_distance
 from ..volumes.volume import Grid, Kind, Segment, Volume
 from .manifest import MANIFEST_NAME, Manifest, file_sha256
+from .manifest import SHAPE_MODEL_NAME as SHAPE_MODEL_NAME
 
-SHAPE_MODEL_NAME = "shape.safetensors"
 _TENSORS = ("mean", "modes", "explained", "volumes")
 _REACH = 5.0
 """Distances are cut off at this many voxels: farther away they would only add to the variance."""

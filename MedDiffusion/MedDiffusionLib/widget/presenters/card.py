@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from slicer.i18n import tr as _
-
-from ..bundles.manifest import Manifest
+from ...bundles.manifest import Manifest
+from ..wording import _
 
 
 def short_card(manifest: Manifest) -> str:
