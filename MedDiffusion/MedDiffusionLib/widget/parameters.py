@@ -48,12 +48,8 @@ def parameters_of(node: Any) -> Any:
 
 
 def _bring_up_to_date(node: Any) -> None:
-    """Rename what had another name, and forget choices that are not offered any more."""
     for name in node.GetParameterNames():
         first, dot, rest = name.partition(".")
         if first in OLDER_NAMES:
             node.SetParameter(OLDER_NAMES[first] + dot + rest, node.GetParameter(name))
             node.UnsetParameter(name)
-    for name, kind in (("sampler", Sampler), ("device", Device)):
-        if node.HasParameter(name) and node.GetParameter(name) not in kind.__members__:
-            node.SetParameter(name, kind.AUTO.name)

@@ -12,6 +12,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 MAX_SEED = 999_999
 MAX_SAMPLES = 16
+GONE = ("HEUN",)
+"""Samplers that a scene may name which an earlier version has saved."""
 
 
 class Quality(Enum):
@@ -59,7 +61,10 @@ def _made(kind: type[Enum], members: dict[str, str]) -> Any:
     return make(kind.__name__.lstrip("_"), members)
 
 
-Sampler = _made(_Sampler, {"AUTO": "", **{_member(name): name for name in SAMPLERS}})
-"""The engine's samplers; AUTO is the one that the model's card names."""
+Sampler = _made(
+    _Sampler,
+    {"AUTO": "", **{_member(name): name for name in SAMPLERS}, **dict.fromkeys(GONE, "")},
+)
+"""The engine's samplers; AUTO is the one that the model's card names, and stands for those gone."""
 Device = _made(_Device, {_member(name): name for name in DEVICES})
 """What computes; AUTO takes the fastest that is there."""
