@@ -118,7 +118,7 @@ class TrainingPanel:
             self._findings.clear()
             self._start(training_request(self._parameters, folder, resume), folder)
 
-    def _start(self, request: dict[str, Any], folder: TrainingFolder | None) -> None:
+    def _start(self, request: dict[str, object], folder: TrainingFolder | None) -> None:
         self._training.started(folder)
         self._run = TrainingRun(request)
         self._polls = 0

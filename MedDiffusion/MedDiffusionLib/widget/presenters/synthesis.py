@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Protocol
 
 from ...bundles.manifest import Manifest
 from ..wording import _, joined
@@ -21,9 +21,9 @@ class Choices(Protocol):
     samples: int
     seed: int
     quality: Quality
-    sampler: Any
+    sampler: Enum
     guidance: float
-    device: Any
+    device: Enum
 
 
 class Press(Enum):
@@ -86,7 +86,9 @@ class Synthesis:
         self._warnings = ()
 
 
-def request(chosen: Choices, manifest: Manifest, overrides: Mapping[int | str, str]) -> dict:
+def request(
+    chosen: Choices, manifest: Manifest, overrides: Mapping[int | str, str]
+) -> dict[str, object]:
     """What SceneLogic.startSynthesis takes beside the label map."""
     return {
         "model": chosen.model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..wording import _
 from .control import Control
@@ -117,7 +117,7 @@ def folder_of(name: str, models: Path) -> TrainingFolder | None:
     return TrainingFolder(models / name) if NAME.fullmatch(name) else None
 
 
-def data_request(chosen: Choices) -> dict[str, Any]:
+def data_request(chosen: Choices) -> dict[str, object]:
     """The parameters of the CLI module that a check and a training share."""
     if chosen.label_maps:
         data = {"images": chosen.scans, "labels": chosen.label_maps}
@@ -126,12 +126,12 @@ def data_request(chosen: Choices) -> dict[str, Any]:
     return {**data, "skipBad": chosen.skip_bad}
 
 
-def check_request(chosen: Choices, output: Path, report: Path) -> dict[str, Any]:
+def check_request(chosen: Choices, output: Path, report: Path) -> dict[str, object]:
     """The parameters of a check that writes what it found into ``report``."""
     return {**data_request(chosen), "check": True, "output": str(output), "report": str(report)}
 
 
-def training_request(chosen: Choices, folder: TrainingFolder, resume: bool) -> dict[str, Any]:
+def training_request(chosen: Choices, folder: TrainingFolder, resume: bool) -> dict[str, object]:
     """The parameters of a training."""
     return {
         **data_request(chosen),
