@@ -9,11 +9,12 @@ import pytest
 
 from MedDiffusionLib.bundles.manifest import Manifest, read_manifest
 from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.synthesis.settings import Settings
 from MedDiffusionLib.widget.presenters.choices import Device, Quality, Sampler
 from MedDiffusionLib.widget.presenters.fit import Fit
 from MedDiffusionLib.widget.presenters.models import ChosenModel
 from MedDiffusionLib.widget.presenters.results import Results, facts, saved
-from MedDiffusionLib.widget.presenters.synthesis import Press, Synthesis, quality_tip, request
+from MedDiffusionLib.widget.presenters.synthesis import Press, Synthesis, quality_tip, settings
 from MedDiffusionLib.widget.wording import REMEDIES, sentence
 
 MODEL = ChosenModel("tiny")
@@ -78,28 +79,11 @@ def test_quality_is_a_multiple_of_the_steps_that_the_model_recommends(
 
 def test_a_run_asks_for_what_was_chosen_and_leaves_open_what_was_not(manifest: Manifest) -> None:
     chosen = SimpleNamespace(
-        model="tiny",
-        samples=3,
-        seed=41,
-        quality=Quality.BEST,
-        sampler=Sampler.AUTO,
-        guidance=0.0,
-        device=Device.CPU,
+        samples=3, seed=41, quality=Quality.BEST, sampler=Sampler.AUTO, guidance=0.0
     )
-    asked = request(chosen, manifest, {9: "posterior"})
-    assert asked == {
-        "model": "tiny",
-        "samples": 3,
-        "seed": 41,
-        "steps": 5,
-        "sampler": None,
-        "guidance": None,
-        "device": "cpu",
-        "labels": {9: "posterior"},
-    }
+    assert settings(chosen, manifest) == Settings(3, 41, 5, None, None)
     chosen.sampler, chosen.guidance = Sampler.DPMPP_2M, 1.5
-    asked = request(chosen, manifest, {})
-    assert (asked["sampler"], asked["guidance"]) == ("dpmpp-2m", 1.5)
+    assert settings(chosen, manifest) == Settings(3, 41, 5, "dpmpp-2m", 1.5)
 
 
 def test_the_choices_are_the_engines_and_each_has_a_label() -> None:

@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from ..compute.errors import Cancelled, UserError
-from .terminal import say
+from .terminal import say, say_error
+from .wording import MODULE
 
 _SHORTEST_PAUSE = 0.1
 _PAUSE_SHARE = 1 / 500
@@ -134,7 +135,7 @@ def run_module(
         if options.returnparameterfile:
             _write_values(options.returnparameterfile, values)
     except UserError as error:
-        say(f"error: {error}")
+        say_error(error, MODULE)
         return 1
     except Ended as end:
         say(str(end))

@@ -40,7 +40,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """``meddiffusion train``; returns 0, 1 for a failed --check, 130 or 143 after a signal."""
     from ..compute.distributed import LostProcess, ranks_here
-    from ..synthesis.batch import out_of_memory_as_user_error
+    from ..compute.memory import out_of_memory_as_user_error
     from ..training.request import TrainingRequest, check_request, start_training
 
     names = TrainingRequest.__dataclass_fields__.keys()

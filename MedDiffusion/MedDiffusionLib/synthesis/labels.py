@@ -101,7 +101,7 @@ def match_labels(labels: Volume, manifest: Manifest, told: Mapping[int, str]) ->
         )
     if len(assigned.missing) == len(manifest.labels):
         raise UserError(f"Nothing labelled is left ({lists})", "label at least one voxel")
-    if assigned.missing and not manifest.content["label_dropout"]:
+    if assigned.missing and not manifest.label_dropout:
         lacking = ", ".join(label.name for label in assigned.missing)
         raise UserError(
             f"The model needs all its labels and lacks {lacking} ({lists})", "add what is lacking"

@@ -163,10 +163,10 @@ class LabelPanel(VTKObservationMixin):
         self._take(node)
         self._show_buttons()
 
-    def _on_draw_failed(self, message: str) -> None:
+    def _on_draw_failed(self, error: UserError) -> None:
         self._drawing = False
         self._show_buttons()
-        self._say(message)
+        self._say(sentence(error))
 
     def _take(self, node: Any) -> None:
         """Choose a new segmentation and show it in the middle of the views."""

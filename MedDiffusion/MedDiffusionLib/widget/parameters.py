@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional, Union
 import slicer
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from ..scene.jobs import DEFAULT_MODEL
+from ..bundles.catalog import DEFAULT_MODEL
 from .presenters.choices import MAX_SAMPLES, MAX_SEED, Device, Quality, Sampler
 
 OLDER_NAMES = {"told": "overrides"}

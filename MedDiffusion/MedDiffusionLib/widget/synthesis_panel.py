@@ -13,7 +13,7 @@ from .install import ensure_installed
 from .label_panel import LabelPanel
 from .model_panel import ModelPanel
 from .presenters.choices import MAX_SEED
-from .presenters.synthesis import Press, Synthesis, cancelled, quality_tip, request
+from .presenters.synthesis import Press, Synthesis, cancelled, quality_tip, settings
 from .results_panel import LABELS_ROLE
 from .runner import Runner
 from .views import PreviewLayer
@@ -97,13 +97,17 @@ class SynthesisPanel:
             return
         label_node = chosen.label_node
         job = self._runner.start_synthesis(
-            label_node, **request(chosen, manifest, self._labels.fit.overrides)
+            label_node,
+            model=chosen.model,
+            settings=settings(chosen, manifest),
+            device=chosen.device.value,
+            overrides=self._labels.fit.overrides,
         )
         job.onProgress = self._on_step
         job.onPreview = lambda nodes: self._preview.show(nodes[0])
         job.onSample = lambda nodes: self._remember(nodes, label_node)
         job.onFinished = lambda nodes: self._on_end(nodes, "")
-        job.onFailed = lambda message: self._on_end(job.volumes, message)
+        job.onFailed = lambda error: self._on_end(job.volumes, sentence(error))
         job.onCancelled = lambda: self._on_end(job.volumes, cancelled())
         self._job = job
         self._synthesis.started(chosen.samples, job.warnings)

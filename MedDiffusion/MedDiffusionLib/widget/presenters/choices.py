@@ -5,10 +5,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
+from ...compute.devices import DEVICES
+from ...diffusion.samplers import SAMPLERS
 from ..wording import _
-
-SAMPLERS = ("dpmpp-2m", "ddim", "ddpm")
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 MAX_SEED = 999_999
 MAX_SAMPLES = 16

@@ -84,7 +84,7 @@ def _judge(
         text = _("Nothing in {name} is a label of the model: draw at least one of {lacks}.")
     elif not lacks:
         ok, text = True, _("{name} fits the model: {has}.")
-    elif manifest.content["label_dropout"]:
+    elif manifest.label_dropout:
         ok = True
         text = _(
             "{name} fits the model: {has}. Not drawn: {lacks}; the model puts it where it finds "

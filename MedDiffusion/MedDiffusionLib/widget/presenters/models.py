@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...bundles.installing import check_bundle, import_bundle
-from ...bundles.manifest import SHAPE_MODEL_NAME, Manifest
+from ...bundles.manifest import Manifest
+from ...bundles.names import SHAPE_MODEL_NAME
 from ...compute.errors import UserError
 from ..wording import _, sentence
 from .card import full_card, short_card
@@ -39,11 +40,11 @@ def entries(models: Found) -> list[Entry]:
 
 
 def _title(found: Manifest | UserError) -> str:
-    return found.content["title"] if isinstance(found, Manifest) else _("unusable")
+    return found.title if isinstance(found, Manifest) else _("unusable")
 
 
 def _tip(found: Manifest | UserError) -> str:
-    return found.content["description"] if isinstance(found, Manifest) else sentence(found)
+    return found.description if isinstance(found, Manifest) else sentence(found)
 
 
 @dataclass(frozen=True)

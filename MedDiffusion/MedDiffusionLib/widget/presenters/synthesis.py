@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Protocol
 
 from ...bundles.manifest import Manifest
+from ...synthesis.settings import Settings
 from ..wording import _, joined
 from .choices import Quality
 from .control import Control
@@ -15,15 +16,13 @@ from .models import ChosenModel
 
 
 class Choices(Protocol):
-    """What the user has chosen: the parameter node, as far as a synthesis needs it."""
+    """What the user has chosen: the parameter node, as far as the settings need it."""
 
-    model: str
     samples: int
     seed: int
     quality: Quality
     sampler: Enum
     guidance: float
-    device: Enum
 
 
 class Press(Enum):
@@ -86,25 +85,20 @@ class Synthesis:
         self._warnings = ()
 
 
-def request(
-    chosen: Choices, manifest: Manifest, overrides: Mapping[int | str, str]
-) -> dict[str, object]:
-    """What SceneLogic.startSynthesis takes beside the label map."""
-    return {
-        "model": chosen.model,
-        "samples": chosen.samples,
-        "seed": chosen.seed,
-        "steps": steps(chosen.quality, manifest),
-        "sampler": chosen.sampler.value or None,
-        "guidance": chosen.guidance or None,
-        "device": chosen.device.value,
-        "labels": overrides,
-    }
+def settings(chosen: Choices, manifest: Manifest) -> Settings:
+    """What a run asks for; what was not chosen is left to the model."""
+    return Settings(
+        samples=chosen.samples,
+        seed=chosen.seed,
+        steps=steps(chosen.quality, manifest),
+        sampler=chosen.sampler.value or None,
+        guidance=chosen.guidance or None,
+    )
 
 
 def steps(quality: Quality, manifest: Manifest) -> int:
     """How many steps a run takes."""
-    return quality.steps(manifest.content["sampling"]["steps"])
+    return quality.steps(manifest.sampling.steps)
 
 
 def quality_tip(quality: Quality, manifest: Manifest) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...bundles.manifest import MANIFEST_NAME
+from ...bundles.names import MANIFEST_NAME
 from ...training.loop.names import CHECKPOINT_NAME, LOG_NAME, STOP_NAME
 from ..wording import _
 
