@@ -165,7 +165,7 @@ def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
     host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from MedDiffusionLib.scene import label_maps
-    from MedDiffusionLib.synthesis.labels import values_in
+    from MedDiffusionLib.volumes.label_statistics import label_values
     from MedDiffusionLib.widget.label_panel import drawn_in
 
     array = np.zeros((20, 20, 20), np.int16)
@@ -175,9 +175,9 @@ def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
 
     def count(voxels: Any) -> list[int]:
         looked.append(voxels.size)
-        return values_in(voxels)
+        return label_values(voxels)
 
-    monkeypatch.setattr(label_maps, "values_in", count)
+    monkeypatch.setattr(label_maps, "label_values", count)
     monkeypatch.setattr(label_maps, "LOOKED_AT", 1000)
     found = drawn_in(node)
     assert found is not None
