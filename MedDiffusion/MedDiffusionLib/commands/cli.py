@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except UserError as error:
-        say(f"error: {error}")
+        say(f"error: {error.sentence(cli_train.REMEDIES)}")
         return 1
     except (KeyboardInterrupt, Cancelled):
         say("cancelled; no file was left half-written.")

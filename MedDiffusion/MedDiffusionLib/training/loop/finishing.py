@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ...bundles.manifest import Manifest
 from ...bundles.shape_model import fit_shape_model, save_shape_model
 from ...compute.errors import UserError
 from ...diffusion.denoiser import Denoiser
-from ...volumes.reading import read_label_map
+from ...volumes.volume import Volume
 
 _MAX_SHAPE_VALUES = 2**28
 """Distances of all training label maps together that a shape model may be fitted to: 1 GiB."""
@@ -21,11 +21,13 @@ _MAX_SHAPE_VALUES = 2**28
 def write_bundle(
     folder: Path,
     planned: Manifest,
-    label_maps: Sequence[Path],
+    label_maps: Sequence[Callable[[], Volume]],
     training: dict[str, Any],
     denoiser: Denoiser,
 ) -> None:
     """Write the shape model, the weights, then the manifest with its ``training`` facts.
+
+    ``label_maps`` are read one after the other, where they are needed at all.
 
     Raises UserError where the folder has no room.
     """
@@ -36,12 +38,13 @@ def write_bundle(
     except OSError as error:
         raise UserError(
             f"The model cannot be written to {folder} ({error.strerror})",
-            "make room, then use --resume with the same end; the training is done and saved",
+            "make room, then resume the run with the same end; the training is done and saved",
+            code="resume",
         ) from error
 
 
 def _write_shape_model(
-    folder: Path, planned: Manifest, label_maps: Sequence[Path]
+    folder: Path, planned: Manifest, label_maps: Sequence[Callable[[], Volume]]
 ) -> dict[str, Any]:
     """Write the shape model; returns its manifest entry.
 
@@ -52,7 +55,7 @@ def _write_shape_model(
         return {}
     try:
         model = fit_shape_model(
-            map(read_label_map, label_maps), planned.grid, [v.value for v in planned.labels]
+            (read() for read in label_maps), planned.grid, [v.value for v in planned.labels]
         )
     except UserError:
         return {}

@@ -16,7 +16,7 @@ CURVE_NAME = "loss.png"
 
 
 @dataclass(frozen=True)
-class Report:
+class TrainingReport:
     """What the progress callback receives.
 
     ``stage`` is "checking", "reading", "training", "validating" or "writing"; ``progress`` runs
@@ -29,8 +29,7 @@ class Report:
     images: int = 0
     """Training samples seen so far."""
     loss: float = math.nan
-    rate: float = 0.0
-    """The learning rate."""
+    learning_rate: float = 0.0
     seconds: float = 0.0
     seconds_left: float | None = None
     note: str = ""
@@ -49,7 +48,7 @@ class TrainingLog:
         self._interval = interval
         self._written = -math.inf
         self._losses: list[float] = []
-        self._last: Report | None = None
+        self._last: TrainingReport | None = None
 
     def cut(self, iteration: int) -> None:
         """Drop the lines after an iteration, which will come again, and a last half line."""
@@ -60,7 +59,7 @@ class TrainingLog:
         with atomic(self._path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
 
-    def add(self, report: Report) -> None:
+    def add(self, report: TrainingReport) -> None:
         """Take in a training step."""
         self._losses.append(report.loss)
         self._last = report
@@ -77,7 +76,7 @@ class TrainingLog:
             line["loss"] = sum(self._losses) / len(self._losses)
         elif not more:
             return
-        line |= {"learning_rate": report.rate, "seconds": round(report.seconds, 2)}
+        line |= {"learning_rate": report.learning_rate, "seconds": round(report.seconds, 2)}
         if report.seconds_left is not None:
             line["seconds_left"] = round(report.seconds_left, 1)
         self._append({**line, **more})

@@ -8,7 +8,7 @@ on a CPU, for five networks of 4 to 57 M parameters with and without wavelets, i
     + 1.6 (bf16: 0.85) x samples computed at once x what the forward pass of one of them keeps
 
 What a sample keeps is not estimated but counted: the forward pass runs on PyTorch's meta device,
-which has shapes and no data. The cases themselves, which training holds beside this, are not in it.
+which has shapes and no data. The cases lie on disk, and take none of it however many they are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _IMAGES_A_CASE, _LEAST_IMAGES, _MOST_IMAGES = 100, 16_000, 200_000
 class Estimate:
     """What a training needs; the seconds of an iteration and the minutes only where measured.
 
-    ``memory_bytes`` is the peak of one process, without the cases that it holds.
+    ``memory_bytes`` is the peak of one process.
     """
 
     memory_bytes: int
@@ -118,7 +118,7 @@ def footprint(content: dict[str, Any], *, bf16: bool = False) -> Footprint:
 
 
 def _inputs(content: dict[str, Any], device: torch.device) -> tuple[Tensor, ...]:
-    """A sample as the network takes it: latent, time, label indices, present labels."""
+    """A sample as the network takes it: latent, time, label indices, annotated labels."""
     representation = build_representation(content)
     size = content["grid"]["size"]
     channels = len(content["channels"]) * representation.channels

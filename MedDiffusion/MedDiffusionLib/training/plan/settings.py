@@ -6,6 +6,8 @@ import json
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+import torch
+
 from ...bundles.bundle import build_denoiser, build_representation, unknown_part
 from ...bundles.manifest import SCHEMA_PATH, Manifest, build_manifest, intensity_problem
 from ...compute.errors import UserError
@@ -133,7 +135,9 @@ def check_manifest(content: dict[str, Any]) -> Manifest:
     problem = problem or intensity_problem(content) or unknown_part(content["architecture"])
     if problem is None:
         try:
-            build_denoiser(content)
+            # For its shapes alone: no weight is made.
+            with torch.device("meta"):
+                build_denoiser(content)
             depth = len(content["architecture"]["network"]["channels"]) - 1
             step = build_representation(content).factor * 2**depth
             if any(n % step for n in manifest.grid.size):
