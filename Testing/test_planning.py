@@ -19,8 +19,9 @@ from data_factory import shared_file
 from MedDiffusionLib.bundles.bundle import build_denoiser
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.training.data.cases import CaseFiles, DataSet, find_data
-from MedDiffusionLib.training.data.findings import CaseFacts, Intensities, Report
+from MedDiffusionLib.training.data.findings import CaseFacts, DataReport, Intensities
 from MedDiffusionLib.training.data.preflight import check
+from MedDiffusionLib.training.data.store import CaseStore
 from MedDiffusionLib.training.plan.estimates import footprint
 from MedDiffusionLib.training.plan.planning import (
     describe_plan,
@@ -50,11 +51,11 @@ def report(
     channels: tuple[str, ...] = ("T1",),
     names: dict[int, str] | None = None,
     intensities: tuple[Intensities, ...] = (),
-) -> Report:
+) -> DataReport:
     known = intensities or tuple(
         Intensities(name, (0, 50, 900), (20, 60, 950), False) for name in channels
     )
-    return Report(len(cases), (), tuple(cases), known, names or {})
+    return DataReport(len(cases), (), tuple(cases), known, names or {})
 
 
 def data_of(*groups: str, channels: tuple[str, ...] = ("T1",)) -> DataSet:
@@ -300,7 +301,7 @@ def test_a_plan_builds_its_network_and_is_described() -> None:
     assert "48 x 48 x 32 voxels of 1 x 1 x 1 mm, RAS" in text
     assert "2: a, b" in text
     assert "batch 8, learning rate 0.001, left-right flips" in text
-    assert "GB, and 1.2 GB for the cases" in text
+    assert "1.2 GB for the cases" in text
     assert "at least 2,000 iterations" in text
 
 
@@ -434,9 +435,11 @@ def test_a_measured_estimate_knows_the_time_and_the_length_follows_the_cases() -
     assert estimate(made, "cpu").seconds_per_iteration is None
 
 
-def test_the_plan_for_the_hippocampus_is_that_of_the_bundled_model() -> None:
+def test_the_plan_for_the_hippocampus_is_that_of_the_bundled_model(tmp_path: Path) -> None:
     data = find_data(shared_file("hippocampus"), None, None)
-    made = make_plan(data, check(data), "cpu", "hippocampus", 7 * GB)["manifest"]
+    made = make_plan(data, check(data, CaseStore(tmp_path)), "cpu", "hippocampus", 7 * GB)[
+        "manifest"
+    ]
     bundled = load_preset("hippocampus-mr")["manifest"]
     assert made["grid"] == bundled["grid"]
     assert made["architecture"] == bundled["architecture"]
