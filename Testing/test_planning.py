@@ -388,8 +388,8 @@ def test_few_patients_are_all_trained_on(patients: int, held_out: int) -> None:
 PEAK = """
 import json, resource, sys
 import torch
-from MedDiffusionLib.bundle import build_denoiser
-from MedDiffusionLib.training.estimates import _inputs
+from MedDiffusionLib.bundles.bundle import build_denoiser
+from MedDiffusionLib.training.plan.estimates import _inputs
 torch.set_num_threads(1)
 plan = json.loads(sys.argv[1])
 network = build_denoiser(plan["manifest"]).network

@@ -108,7 +108,9 @@ def run(
 def prepared(cases: Iterable[CaseFiles], output: Path, manifest: Manifest) -> list[StoredCase]:
     """The cases as a run in ``output`` would draw samples from them."""
     store = CaseStore(output)
-    return [store.prepare(case, manifest) for case in cases]
+    made = [store.prepare(case, manifest) for case in cases]
+    store.save()
+    return made
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

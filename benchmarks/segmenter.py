@@ -75,9 +75,11 @@ def train(iterations: int, seed: int = 0) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
     dice_loss = MaskedDiceLoss(softmax=True, to_onehot_y=True)
     start = time.monotonic()
-    for iteration, (image, labels, _, valid) in enumerate(
-        DataLoader(samples, BATCH, num_workers=1)
-    ):
+    for iteration, batch in enumerate(DataLoader(samples, BATCH, num_workers=1, collate_fn=list)):
+        image, labels, valid = (
+            torch.stack([getattr(sample, part) for sample in batch])
+            for part in ("images", "labels", "weight")
+        )
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * (1 + math.cos(math.pi * iteration / iterations))
         # Contrast and brightness vary, so that the judge looks at anatomy, not at gray levels.

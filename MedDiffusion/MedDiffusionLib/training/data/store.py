@@ -204,7 +204,7 @@ class CaseStore:
             yield
         except OSError as error:
             raise UserError(
-                f"cannot be written ({error.strerror})",
+                f"cannot be written ({error.strerror or error})",
                 "choose an output folder in which you may write, with room for the cases",
                 path=self.folder,
             ) from error
