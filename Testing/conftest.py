@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from MedDiffusionLib.bundles.bundle import build_denoiser, save_bundle
-from MedDiffusionLib.bundles.manifest import BUNDLE_VERSION
+from MedDiffusionLib.bundles.bundle import write_bundle
+from MedDiffusionLib.bundles.manifest import BUNDLE_VERSION, Manifest, parse_plan_manifest
+from MedDiffusionLib.bundles.model import build_model
 
 torch.set_num_threads(1)
 
@@ -29,8 +30,8 @@ TINY: dict[str, Any] = {
             "embedding": 8,
         },
         "representation": {"name": "haar", "levels": 1},
+        "schedule": {"name": "cosine"},
         "parameterization": "v",
-        "schedule": "cosine",
     },
     "labels": [
         {"value": 1, "name": "anterior", "color": [230, 120, 60], "code": "SCT:1"},
@@ -58,15 +59,19 @@ def own_user_folder(
     return folder
 
 
+def tiny_manifest(**changes: Any) -> Manifest:
+    """The tiny model's manifest, changed as told."""
+    return parse_plan_manifest({**copy.deepcopy(TINY), **changes})
+
+
 def make_bundle(folder: Path, **changes: Any) -> Path:
     """Write the tiny bundle, its manifest changed as told; random weights, fixed seed."""
-    content = {**copy.deepcopy(TINY), **changes}
     torch.manual_seed(0)
-    denoiser = build_denoiser(content)
-    for parameter in denoiser.parameters():
+    model = build_model(tiny_manifest(**changes))
+    for parameter in model.parameters():
         # The zero-initialized layers would make every result independent of its label map.
         torch.nn.init.normal_(parameter, std=0.05)
-    save_bundle(folder, content, denoiser)
+    write_bundle(folder, model)
     return folder
 
 

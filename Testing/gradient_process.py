@@ -9,26 +9,26 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from MedDiffusionLib.bundles.bundle import build_denoiser
-from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.distributed import process_group
 from MedDiffusionLib.training.data.cases import find_cases
 from MedDiffusionLib.training.data.samples import TrainingSamples
 from MedDiffusionLib.training.loop.loading import Batches
 from MedDiffusionLib.training.loop.step import accumulate
 from MedDiffusionLib.training.objectives.denoising import Denoising
-from MedDiffusionLib.training.plan.settings import read_settings
+from MedDiffusionLib.training.plan.settings import check_manifest, read_settings
 from training_factory import CPU, make_plan, prepared
 
 
 def main(data: Path, output: Path) -> None:
     """Write loss and gradient of one global batch of 5 as the first process has them."""
     plan = make_plan(batch=5, outside_weight=0.25)
-    manifest, settings = build_manifest(plan["manifest"]), read_settings(plan["training"])
+    manifest, settings = check_manifest(plan["manifest"]), read_settings(plan["training"])
     files = find_cases(data / "images", data / "labels").cases
-    objective = Denoising(manifest)
     torch.manual_seed(0)
-    denoiser = build_denoiser(plan["manifest"])
+    model = build_model(manifest)
+    objective = Denoising(model)
+    denoiser = model.denoiser
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     with process_group(CPU.device) as ranks:

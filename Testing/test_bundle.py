@@ -12,11 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import TINY, make_bundle
-from MedDiffusionLib.bundles.bundle import load_bundle
+from conftest import TINY, make_bundle, tiny_manifest
+from MedDiffusionLib.bundles.bundle import read_bundle, write_bundle
 from MedDiffusionLib.bundles.manifest import SCHEMA_PATH, file_sha256, read_manifest
+from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.compute.schema import validate
+from MedDiffusionLib.diffusion.representations import REPRESENTATIONS, Identity, Representation
 
 SCHEMA = json.loads(SCHEMA_PATH.read_text("utf-8"))
 
@@ -35,24 +37,24 @@ def replace_weights(bundle: Path, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def test_a_saved_bundle_loads_with_half_precision_weights(tiny_bundle: Path) -> None:
-    loaded = load_bundle(tiny_bundle)
+    loaded = read_bundle(tiny_bundle)
     stored = load_file(tiny_bundle / "weights.safetensors")
-    for key, tensor in loaded.denoiser.state_dict().items():
+    for key, tensor in loaded.state_dict().items():
         assert stored[key].dtype == torch.float16
         torch.testing.assert_close(tensor, stored[key].float(), rtol=0, atol=0)
-    assert not loaded.denoiser.training
+    assert not loaded.training
 
 
 def test_a_manifest_that_is_no_json_is_refused(tiny_bundle: Path) -> None:
-    (tiny_bundle / "model.json").write_text('{"bundle_version": 1,')
+    (tiny_bundle / "model.json").write_text('{"bundle_version": 2,')
     with pytest.raises(UserError, match="damaged"):
-        load_bundle(tiny_bundle)
+        read_bundle(tiny_bundle)
 
 
 def test_a_newer_bundle_version_is_refused(tiny_bundle: Path) -> None:
     edit(tiny_bundle, bundle_version=99, something_new=True)
-    with pytest.raises(UserError, match=r"newer than 1.*update MedDiffusion"):
-        load_bundle(tiny_bundle)
+    with pytest.raises(UserError, match=r"newer than 2.*update MedDiffusion"):
+        read_bundle(tiny_bundle)
 
 
 @pytest.mark.parametrize("key", sorted(TINY))
@@ -65,11 +67,104 @@ def test_a_manifest_without_one_of_its_entries_is_refused(tiny_bundle: Path, key
         read_manifest(tiny_bundle)
 
 
-@pytest.mark.parametrize("part", ["parameterization", "schedule"])
+@pytest.mark.parametrize("part", ["network", "representation", "schedule", "parameterization"])
 def test_an_unknown_part_of_the_architecture_is_refused(tiny_bundle: Path, part: str) -> None:
-    edit(tiny_bundle, architecture={**TINY["architecture"], part: "novel"})
+    novel = "novel" if part == "parameterization" else {"name": "novel"}
+    edit(tiny_bundle, architecture={**TINY["architecture"], part: novel})
     with pytest.raises(UserError, match=f"unknown {part} 'novel'"):
-        load_bundle(tiny_bundle)
+        read_bundle(tiny_bundle)
+
+
+@pytest.mark.parametrize(
+    ("part", "options", "words"),
+    [
+        ("network", {"blocks": 0}, "network lacks .channels."),
+        ("network", {"channels": [8, 8], "blocks": 1, "groups": 4}, "network lacks 'embedding'"),
+        ("representation", {"levels": 3}, "representation: levels is 3, out of range"),
+        ("schedule", {"offset": 0.1}, "schedule has an unknown entry 'offset'"),
+    ],
+)
+def test_options_are_checked_by_the_part_that_they_are_for(
+    tiny_bundle: Path, part: str, options: dict[str, Any], words: str
+) -> None:
+    named = {"name": TINY["architecture"][part]["name"], **options}
+    edit(tiny_bundle, architecture={**TINY["architecture"], part: named})
+    with pytest.raises(UserError, match=words):
+        read_bundle(tiny_bundle)
+
+
+def test_a_grid_that_the_network_cannot_halve_is_refused(tiny_bundle: Path) -> None:
+    edit(tiny_bundle, grid={**TINY["grid"], "size": [16, 18, 16]})
+    with pytest.raises(UserError, match="no multiple of 4"):
+        read_bundle(tiny_bundle)
+
+
+def test_a_manifest_is_what_its_file_says(tiny_bundle: Path) -> None:
+    content = json.loads((tiny_bundle / "model.json").read_text())
+    assert read_manifest(tiny_bundle).to_json() == content
+    assert {key: content[key] for key in TINY} == TINY
+
+
+OLD_NAMES = {
+    "denoiser.network.conv_in.": "network.entry.",
+    "denoiser.network.norm_out.": "network.exit_norm.",
+    "denoiser.network.conv_out.": "network.exit.",
+    "denoiser.network.annotated_embedding.": "network.present_embedding.",
+    "denoiser.": "",
+}
+"""What version 1 called the weights that are called otherwise now."""
+
+
+def old_name(name: str) -> str:
+    new, old = next(item for item in OLD_NAMES.items() if name.startswith(item[0]))
+    return old + name.removeprefix(new)
+
+
+def test_a_bundle_of_version_1_loads_as_the_same_model(tiny_bundle: Path) -> None:
+    before = read_bundle(tiny_bundle)
+    stored = load_file(tiny_bundle / "weights.safetensors")
+    architecture = {**TINY["architecture"], "schedule": "cosine"}
+    edit(tiny_bundle, bundle_version=1, architecture=architecture)
+    replace_weights(tiny_bundle, {old_name(key): tensor for key, tensor in stored.items()})
+    after = read_bundle(tiny_bundle)
+    assert after.manifest.architecture == before.manifest.architecture
+    for name, tensor in after.state_dict().items():
+        assert torch.equal(tensor, before.state_dict()[name])
+
+
+def test_weights_of_version_1_are_refused_in_a_manifest_of_version_2(tiny_bundle: Path) -> None:
+    stored = load_file(tiny_bundle / "weights.safetensors")
+    replace_weights(tiny_bundle, {old_name(key): tensor for key, tensor in stored.items()})
+    with pytest.raises(UserError, match="tensors missing"):
+        read_bundle(tiny_bundle)
+
+
+class Scaled(Identity):
+    """A learned representation, as far as its weights and its scale go."""
+
+    def __init__(self, image_channels: int) -> None:
+        Representation.__init__(self, 1, image_channels, scaled=True)
+        self.gain = torch.nn.Parameter(torch.full((1,), 1 / 3))
+
+
+def test_a_representations_weights_and_scale_are_kept_with_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REPRESENTATIONS, "scaled", Scaled)
+    architecture = {**TINY["architecture"], "representation": {"name": "scaled"}}
+    model = build_model(tiny_manifest(architecture=architecture))
+    model.representation.latent_mean += 1 / 3
+    write_bundle(tmp_path / "model", model)
+    read = read_bundle(tmp_path / "model").representation
+    assert torch.equal(read.latent_mean, model.representation.latent_mean)
+    assert read.get_parameter("gain").item() == torch.tensor(1 / 3).half().item()
+
+
+def test_a_model_on_the_meta_device_has_shapes_alone() -> None:
+    with torch.device("meta"):
+        model = build_model(tiny_manifest())
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert model.latent_shape == (8, 8, 8, 8)
 
 
 def test_groups_that_do_not_divide_the_channels_are_refused(tiny_bundle: Path) -> None:
@@ -77,7 +172,7 @@ def test_groups_that_do_not_divide_the_channels_are_refused(tiny_bundle: Path) -
     architecture["network"]["groups"] = 3
     edit(tiny_bundle, architecture=architecture)
     with pytest.raises(UserError, match="damaged"):
-        load_bundle(tiny_bundle)
+        read_bundle(tiny_bundle)
 
 
 def test_changed_weights_are_refused_by_their_hash(tiny_bundle: Path) -> None:
@@ -86,12 +181,12 @@ def test_changed_weights_are_refused_by_their_hash(tiny_bundle: Path) -> None:
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(UserError, match="SHA-256"):
-        load_bundle(tiny_bundle)
+        read_bundle(tiny_bundle)
 
 
 def test_missing_extra_misshapen_and_infinite_tensors_are_refused(tiny_bundle: Path) -> None:
     tensors = load_file(tiny_bundle / "weights.safetensors")
-    key = "network.exit.bias"
+    key = "denoiser.network.conv_out.bias"
     for changed, words in (
         ({k: v for k, v in tensors.items() if k != key}, "1 tensors missing, 0 unknown"),
         ({**tensors, "extra": torch.zeros(1)}, "0 tensors missing, 1 unknown"),
@@ -100,7 +195,7 @@ def test_missing_extra_misshapen_and_infinite_tensors_are_refused(tiny_bundle: P
     ):
         replace_weights(tiny_bundle, changed)
         with pytest.raises(UserError, match=words):
-            load_bundle(tiny_bundle)
+            read_bundle(tiny_bundle)
 
 
 def test_weights_that_are_no_safetensors_are_refused(tiny_bundle: Path) -> None:
@@ -109,16 +204,16 @@ def test_weights_that_are_no_safetensors_are_refused(tiny_bundle: Path) -> None:
     weights = json.loads((tiny_bundle / "model.json").read_text())["weights"]
     edit(tiny_bundle, weights={**weights, "sha256": file_sha256(path)})
     with pytest.raises(UserError, match="damaged"):
-        load_bundle(tiny_bundle)
+        read_bundle(tiny_bundle)
 
 
 def test_a_folder_without_a_manifest_or_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no model bundle"):
-        load_bundle(tmp_path)
+        read_bundle(tmp_path)
     bundle = make_bundle(tmp_path / "tiny")
     (bundle / "weights.safetensors").unlink()
     with pytest.raises(UserError, match="no weights"):
-        load_bundle(bundle)
+        read_bundle(bundle)
 
 
 def mutations() -> list[Any]:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from MedDiffusionLib.bundles.bundle import load_bundle
-from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.diffusion.networks.resunet import ResUNet
@@ -23,8 +22,9 @@ from MedDiffusionLib.training.data.loaded_cases import make_case
 from MedDiffusionLib.training.data.preflight import check
 from MedDiffusionLib.training.data.samples import Augmentation, TrainingSamples, random_grid
 from MedDiffusionLib.training.data.store import FINGERPRINT_NAME, CaseStore
-from MedDiffusionLib.training.loop.checkpoint import CHECKPOINT_NAME
 from MedDiffusionLib.training.loop.log import TrainingReport
+from MedDiffusionLib.training.loop.names import CHECKPOINT_NAME
+from MedDiffusionLib.training.plan.settings import check_manifest
 from MedDiffusionLib.volumes import formats, reading
 from MedDiffusionLib.volumes.reading import read_image, read_label_map
 from training_factory import boxes, make_plan, prepared, run, write, write_data
@@ -112,7 +112,7 @@ def test_a_whole_training_decodes_each_file_once(data: Path, decoded: Decoded) -
     output = data.parent / "model"
     assert command(data, output, "--iterations", 1) == 0
     assert (output / "montage.png").exists()
-    assert "shape_model" in load_bundle(output).manifest.content
+    assert "shape_model" in read_bundle(output).manifest.to_json()
     assert len(decoded) == len(set(decoded)) == 12
 
 
@@ -190,9 +190,9 @@ def test_a_run_goes_on_in_a_renamed_folder_under_its_own_name(data: Path, decode
     assert command(data, output, "--iterations", 1) == 0
     output.rename(moved)
     assert command(data, moved, "--iterations", 2, "--resume") == 0
-    manifest = load_bundle(moved).manifest
-    assert (manifest.name, manifest.content["title"]) == ("first", "first")
-    assert manifest.content["training"]["iterations"] == 2
+    manifest = read_bundle(moved).manifest
+    assert (manifest.name, manifest.title) == ("first", "first")
+    assert manifest.to_json()["training"]["iterations"] == 2
 
 
 def test_data_that_were_copied_or_renamed_are_known_by_their_contents(
@@ -238,13 +238,13 @@ def test_a_changed_file_is_noticed_and_its_case_alone_is_decoded_again(
 def test_a_plan_for_another_grid_prepares_the_cases_anew(tmp_path: Path, decoded: Decoded) -> None:
     cases = write_data(tmp_path)
     plan = make_plan()
-    first = prepared(cases, tmp_path, build_manifest(plan["manifest"]))
+    first = prepared(cases, tmp_path, check_manifest(plan["manifest"]))
     plan["manifest"]["grid"]["size"] = [8, 8, 8]
     decoded.clear()
-    second = prepared(cases, tmp_path, build_manifest(plan["manifest"]))
+    second = prepared(cases, tmp_path, check_manifest(plan["manifest"]))
     assert (first[0].fov.size, second[0].fov.size) == ((16, 16, 16), (8, 8, 8))
     assert len(decoded) == 6
-    prepared(cases, tmp_path, build_manifest(plan["manifest"]))
+    prepared(cases, tmp_path, check_manifest(plan["manifest"]))
     assert len(decoded) == 6
 
 
@@ -257,7 +257,7 @@ def test_a_stored_case_shows_what_one_in_memory_does_bit_for_bit(
 ) -> None:
     plan = make_plan(2)
     plan["manifest"]["grid"]["spacing"] = [spacing] * 3
-    manifest = build_manifest(plan["manifest"])
+    manifest = check_manifest(plan["manifest"])
     (one,) = write_data(tmp_path, 1, contrasts=2)
     images = [read_image(path) for path in one.images]
     direct = make_case(
@@ -290,7 +290,7 @@ def test_the_label_map_is_kept_as_the_file_has_it(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the system tells no maps")
 def test_a_sample_leaves_nothing_mapped_or_open(tmp_path: Path) -> None:
-    manifest = build_manifest(make_plan()["manifest"])
+    manifest = check_manifest(make_plan()["manifest"])
     cases = prepared(write_data(tmp_path), tmp_path, manifest)
     held = cases[0].open()
     assert ".npy" in Path("/proc/self/maps").read_text()

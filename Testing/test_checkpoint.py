@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from data_factory import ordinary_user
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.training.data.cases import CaseFiles
-from MedDiffusionLib.training.loop.checkpoint import CHECKPOINT_NAME
 from MedDiffusionLib.training.loop.log import TrainingReport
+from MedDiffusionLib.training.loop.names import CHECKPOINT_NAME
 from training_factory import make_plan, read_log, run, write_data
 
 OFTEN = make_plan(checkpoint_minutes=0)

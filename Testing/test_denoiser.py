@@ -7,7 +7,10 @@ import torch
 
 from MedDiffusionLib.diffusion.denoiser import Denoiser, total_weight
 from MedDiffusionLib.diffusion.networks.resunet import EMBEDDED_LABEL_CHANNELS, ResUNet
-from MedDiffusionLib.diffusion.schedules import cosine
+from MedDiffusionLib.diffusion.parameterizations import PARAMETERIZATIONS
+from MedDiffusionLib.diffusion.schedules import Cosine
+
+cosine = Cosine()
 
 
 def network(labels: int = 2, channels: int = 1, factor: int = 2) -> ResUNet:
@@ -68,27 +71,27 @@ def test_the_prediction_depends_on_time_label_map_and_known_labels() -> None:
 
 
 def test_voxels_outside_the_scan_do_not_count_in_the_loss() -> None:
-    denoiser = Denoiser(network(), cosine, "v")
+    denoiser = Denoiser(network(), cosine, PARAMETERIZATIONS["v"])
     x0, noise = torch.randn(1, 8, 4, 4, 4), torch.randn(1, 8, 4, 4, 4)
-    maps, present = torch.zeros(1, 8, 8, 8, dtype=torch.long), torch.ones(1, 2)
+    maps, annotated = torch.zeros(1, 8, 8, 8, dtype=torch.long), torch.ones(1, 2)
     valid = torch.zeros(1, 1, 4, 4, 4)
     valid[..., :2] = 1
     t = torch.tensor([0.3])
     with torch.no_grad():
-        masked = denoiser.squared_error(x0, maps, present, valid, t, noise)
+        masked = denoiser.loss_sum(x0, maps, annotated, valid, t, noise)
         masked = masked / total_weight(valid, 8)
         alpha, sigma = cosine(t.double())
-        prediction = denoiser.network((alpha * x0 + sigma * noise).float(), t, maps, present)
+        prediction = denoiser.network((alpha * x0 + sigma * noise).float(), t, maps, annotated)
         target = alpha * noise - sigma * x0
         inside = (prediction - target)[..., :2].square().mean()
     assert masked.item() == pytest.approx(inside.item(), rel=1e-5)
 
 
 def test_a_batch_with_nothing_valid_has_no_loss() -> None:
-    denoiser = Denoiser(network(), cosine, "v")
+    denoiser = Denoiser(network(), cosine, PARAMETERIZATIONS["v"])
     x = torch.randn(1, 8, 4, 4, 4)
     nothing = torch.zeros(1, 1, 4, 4, 4)
-    error = denoiser.squared_error(
+    error = denoiser.loss_sum(
         x, torch.zeros(1, 8, 8, 8, dtype=torch.long), torch.ones(1, 2), nothing,
         torch.tensor([0.5]), torch.randn_like(x),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import gradient_process
 from conftest import make_bundle
-from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.distributed import Ranks
 from MedDiffusionLib.compute.errors import UserError
@@ -117,7 +117,7 @@ def test_two_processes_stop_together_and_train_the_model_that_one_does(data: Pat
     assert (code, errors, out) == (0, "", f"{two}\n")
     assert main(["train", *map(str, arguments(data, one, end))]) == 0
     assert_same_run(one, two)
-    assert load_bundle(two).manifest.content["training"]["iterations"] == end
+    assert read_bundle(two).manifest.to_json()["training"]["iterations"] == end
     steps = [x["iteration"] for x in read_log(two) if "loss" in x]
     assert steps == list(range(1, end + 1))
     assert not list(two.glob(".*"))
@@ -150,7 +150,7 @@ def test_a_killed_process_ends_the_run_with_a_sentence_and_a_checkpoint(data: Pa
     # Any number of processes may go on; here one, and just far enough to leave a model.
     options = [*arguments(data, output, saved + 1), "--resume"]
     assert main(["train", *map(str, options)]) == 0
-    assert load_bundle(output).manifest.content["training"]["iterations"] == saved + 1
+    assert read_bundle(output).manifest.to_json()["training"]["iterations"] == saved + 1
 
 
 def test_more_processes_than_samples_in_a_batch_are_refused(tmp_path: Path) -> None:

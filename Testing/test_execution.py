@@ -8,45 +8,49 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import TINY
-from MedDiffusionLib.bundles.manifest import Manifest
-from MedDiffusionLib.compute import execution
+from conftest import TINY, tiny_manifest
+from MedDiffusionLib.bundles.model import build_model
+from MedDiffusionLib.compute.devices import choose_device
 from MedDiffusionLib.compute.errors import UserError
-from MedDiffusionLib.compute.execution import choose_device, choose_execution
+from MedDiffusionLib.compute.execution import Execution, choose_execution
 
 CPU = torch.device("cpu")
-MANIFEST = Manifest(TINY)
 
 
-def test_the_fastest_way_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def seconds(execution: Execution) -> float:
+    """As if float32 with channels last were the fastest."""
     times = {(True, True): 4.0, (True, False): 3.0, (False, True): 1.0, (False, False): 2.0}
-    monkeypatch.setattr(execution, "_seconds", lambda e, m: times[e.bf16, e.channels_last])
-    chosen = choose_execution(CPU, MANIFEST)
-    assert (chosen.bf16, chosen.channels_last) == (False, True)
+    return times[execution.bf16, execution.channels_last]
 
 
-def test_the_choice_is_measured_once_and_kept(
-    own_user_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = choose_execution(CPU, MANIFEST)
-    monkeypatch.setattr(execution, "_seconds", lambda e, m: pytest.fail("measured again"))
-    assert choose_execution(CPU, MANIFEST) == first
+def test_the_fastest_way_is_chosen() -> None:
+    assert choose_execution(CPU, "network", seconds) == Execution(CPU, False, True)
+
+
+def test_the_choice_is_measured_once_and_kept(own_user_folder: Path) -> None:
+    first = choose_execution(CPU, "network", seconds)
+    assert choose_execution(CPU, "network", lambda e: pytest.fail("measured again")) == first
     (kept,) = json.loads((own_user_folder / "execution.json").read_text()).values()
-    assert kept == {"bf16": first.bf16, "channels_last": first.channels_last}
+    assert kept == {"bf16": False, "channels_last": True}
 
 
 def test_another_network_is_measured_for_itself(own_user_folder: Path) -> None:
-    choose_execution(CPU, MANIFEST)
-    other = {**TINY, "architecture": {**TINY["architecture"], "schedule": "linear"}}
-    choose_execution(CPU, Manifest(other))
+    build_model(tiny_manifest()).fastest_execution(CPU)
+    architecture = {**TINY["architecture"], "schedule": {"name": "linear"}}
+    build_model(tiny_manifest(architecture=architecture)).fastest_execution(CPU)
     assert len(json.loads((own_user_folder / "execution.json").read_text())) == 2
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}'])
 def test_a_damaged_record_is_measured_anew(own_user_folder: Path, content: str) -> None:
     (own_user_folder / "execution.json").write_text(content)
-    first = choose_execution(CPU, MANIFEST)
-    assert choose_execution(CPU, MANIFEST) == first
+    choose_execution(CPU, "network", seconds)
+    (kept,) = [
+        choice
+        for name, choice in json.loads((own_user_folder / "execution.json").read_text()).items()
+        if name.endswith("network")
+    ]
+    assert kept == {"bf16": False, "channels_last": True}
 
 
 def test_a_user_folder_that_cannot_be_written_is_no_obstacle(
@@ -54,7 +58,7 @@ def test_a_user_folder_that_cannot_be_written_is_no_obstacle(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MEDDIFFUSION_HOME", str(tmp_path / "file" / "below"))
-    assert choose_execution(CPU, MANIFEST).device == CPU
+    assert choose_execution(CPU, "network", seconds).device == CPU
 
 
 def test_auto_finds_a_device_and_an_absent_one_is_refused() -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from data_factory import shared_file
-from MedDiffusionLib.bundles.bundle import build_denoiser
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.training.data.cases import CaseFiles, DataSet, find_data
 from MedDiffusionLib.training.data.findings import CaseFacts, DataReport, Intensities
@@ -170,7 +169,7 @@ def test_more_contrasts_and_a_gpu_make_a_wider_network() -> None:
 
 
 def test_little_memory_makes_the_network_narrower_then_the_grid_coarser() -> None:
-    needs = footprint(plan(cube(96))["manifest"])
+    needs = footprint(check_manifest(plan(cube(96))["manifest"]))
     memories = (7 * GB, int(needs.fixed + 0.9 * needs.sample), 600_000_000)
     ample, narrow, coarse = (plan(cube(96), memory=memory) for memory in memories)
     widths = [m["manifest"]["architecture"]["network"]["channels"][0] for m in (ample, narrow)]
@@ -178,7 +177,7 @@ def test_little_memory_makes_the_network_narrower_then_the_grid_coarser() -> Non
     assert narrow["manifest"]["grid"] == ample["manifest"]["grid"]
     assert np.prod(coarse["manifest"]["grid"]["size"]) <= 96**3 / 2
     for made, memory in zip((ample, narrow, coarse), memories, strict=True):
-        needed = footprint(made["manifest"])
+        needed = footprint(check_manifest(made["manifest"]))
         assert needed.fixed + made["training"]["batch"] * needed.sample <= memory
 
 
@@ -193,7 +192,7 @@ def test_without_a_limit_a_128_cube_needs_less_than_8_gb_on_a_cpu() -> None:
 
 
 def test_the_batch_is_the_largest_power_of_two_that_fits() -> None:
-    needs = footprint(plan(cube(96))["manifest"])
+    needs = footprint(check_manifest(plan(cube(96))["manifest"]))
     for batch, memory in [(1, 1.9), (2, 2.0), (2, 3.9), (4, 4.1), (8, 8.1), (8, 40.0)]:
         made = plan(cube(96), memory=int(needs.fixed + memory * needs.sample))["training"]
         assert made["batch"] == batch
@@ -252,7 +251,7 @@ def test_a_name_is_made_to_fit_the_manifest() -> None:
 
 def test_a_plan_builds_its_network_and_is_described() -> None:
     made = plan(facts((48, 48, 30)), names={1: "a", 2: "b"})
-    build_denoiser(made["manifest"])
+    check_manifest(made["manifest"])
     text = describe_plan(made, estimate(made, "cpu"), 1_234_000_000)
     assert "48 x 48 x 32 voxels of 1 x 1 x 1 mm, RAS" in text
     assert "2: a, b" in text
@@ -342,24 +341,26 @@ def test_few_patients_are_all_trained_on(patients: int, held_out: int) -> None:
 
 
 PEAKS = """
-import json, resource, sys
+import copy, json, resource, sys
 import torch
-from MedDiffusionLib.bundles.bundle import build_denoiser
+from MedDiffusionLib.bundles.manifest import parse_plan_manifest
+from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.training.plan.estimates import _inputs
 torch.set_num_threads(1)
 for plan in json.loads(sys.argv[1]):
-    network = build_denoiser(plan["manifest"]).network
-    ema = build_denoiser(plan["manifest"]).network
+    model = build_model(parse_plan_manifest(plan["manifest"]))
+    network = model.denoiser.network
+    ema = copy.deepcopy(network)
     optimizer = torch.optim.AdamW(network.parameters())
     batch = plan["training"]["batch"]
-    inputs = [part.repeat_interleave(batch, 0) for part in _inputs(plan["manifest"], "cpu")]
+    inputs = [part.repeat_interleave(batch, 0) for part in _inputs(model, "cpu")]
     for _ in range(2):
         loss = network(*inputs).square().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
-    del network, ema, optimizer, inputs, loss
+    del model, network, ema, optimizer, inputs, loss
 """
 
 
@@ -380,7 +381,7 @@ def test_a_smaller_micro_batch_needs_less_memory() -> None:
     made = plan(cube(48))
     whole = estimate(made, "cpu")
     made["training"]["micro_batch"] = 2
-    needs = footprint(made["manifest"])
+    needs = footprint(check_manifest(made["manifest"]))
     assert whole.memory_bytes == needs.fixed + 8 * needs.sample
     assert estimate(made, "cpu").memory_bytes == needs.fixed + 2 * needs.sample
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import make_bundle
+from conftest import make_bundle, tiny_manifest
 from data_factory import two_boxes
-from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.compute.errors import Cancelled, UserError
 from MedDiffusionLib.compute.execution import Execution
-from MedDiffusionLib.synthesis.synthesizer import Settings, Step, Synthesizer, region_grid
+from MedDiffusionLib.synthesis.settings import Settings
+from MedDiffusionLib.synthesis.synthesizer import Step, Synthesizer, region_grid
 from MedDiffusionLib.volumes.volume import Kind, Volume
 
 CPU = Execution(torch.device("cpu"))
@@ -43,17 +44,17 @@ def label_map(kind: str = "plain", size: tuple[int, int, int] = (20, 22, 24)) ->
 
 
 def synthesizer(folder: Path, **changes: Any) -> Synthesizer:
-    return Synthesizer(load_bundle(make_bundle(folder / "model", **changes)), CPU)
+    return Synthesizer(read_bundle(make_bundle(folder / "model", **changes)), CPU)
 
 
 def arrays(made: Synthesizer, labels: Volume, **settings: Any) -> list[np.ndarray]:
-    return [s.volumes[0].array for s in made.synthesize(labels, Settings(**settings))]
+    return [s.volumes[0].array for s in made.samples(labels, Settings(**settings))]
 
 
 @pytest.mark.parametrize("kind", ["plain", "oblique", "flipped", "permuted", "anisotropic"])
 def test_the_result_has_exactly_the_label_maps_geometry(tmp_path: Path, kind: str) -> None:
     labels = label_map(kind)
-    (sample,) = synthesizer(tmp_path).synthesize(labels, Settings())
+    (sample,) = synthesizer(tmp_path).samples(labels, Settings())
     (volume,) = sample.volumes
     assert volume.array.shape == labels.array.shape
     assert (volume.affine == labels.affine).all()
@@ -92,7 +93,7 @@ def test_outside_the_field_of_view_the_result_is_background(tmp_path: Path) -> N
 
 def test_native_results_lie_on_the_models_grid_around_the_labels(tmp_path: Path) -> None:
     labels = label_map("anisotropic")
-    (sample,) = synthesizer(tmp_path).synthesize(labels, Settings(native=True))
+    (sample,) = synthesizer(tmp_path).samples(labels, Settings(native=True))
     grid = sample.volumes[0].grid
     assert grid.size == (16, 16, 16)
     assert (grid.spacing == 1).all()
@@ -106,8 +107,8 @@ def test_sample_i_depends_on_seed_and_i_only(tmp_path: Path) -> None:
     made, labels = synthesizer(tmp_path), label_map()
     three, five = arrays(made, labels, samples=3, seed=7), arrays(made, labels, samples=5, seed=7)
     assert all((a == b).all() for a, b in zip(three, five, strict=False))
-    again = Synthesizer(made.bundle, CPU)
-    resumed = list(again.synthesize(labels, Settings(samples=5, seed=7), first=3))
+    again = Synthesizer(made.model, CPU)
+    resumed = list(again.samples(labels, Settings(samples=5, seed=7), first=3))
     assert [s.index for s in resumed] == [3, 4]
     assert (resumed[0].volumes[0].array == five[3]).all()
     assert not (five[0] == five[1]).all()
@@ -119,7 +120,7 @@ def test_several_channels_come_in_the_models_order(tmp_path: Path) -> None:
         {"name": "T1", "units": "arbitrary", "range": [0, 1]},
         {"name": "T2", "units": "arbitrary", "range": [10, 11]},
     ]
-    (sample,) = synthesizer(tmp_path, channels=channels).synthesize(label_map(), Settings())
+    (sample,) = synthesizer(tmp_path, channels=channels).samples(label_map(), Settings())
     assert [float(v.array.min()) // 10 for v in sample.volumes] == [0, 1]
 
 
@@ -147,8 +148,9 @@ def test_every_step_reports_an_estimate_on_the_models_own_grid(tmp_path: Path) -
         last.append(step.estimate()[0].array)
 
     made = synthesizer(tmp_path)
-    samples = list(made.synthesize(labels, Settings(samples=2, steps=3, native=True), on_step))
-    list(made.synthesize(labels, Settings(steps=3), on_step))
+    native = Settings(samples=2, steps=3, native=True)
+    samples = list(made.samples(labels, native, on_step=on_step))
+    list(made.samples(labels, Settings(steps=3), on_step=on_step))
     assert (last[-1] == last[2]).all()
     assert steps[:6] == [(0, 1, 3), (0, 2, 3), (0, 3, 3), (1, 1, 3), (1, 2, 3), (1, 3, 3)]
     assert (last[2] == samples[0].volumes[0].array).all()
@@ -161,7 +163,7 @@ def test_a_cancelled_synthesis_makes_nothing_more(tmp_path: Path) -> None:
 
     made: list[int] = []
     with pytest.raises(Cancelled):
-        for sample in synthesizer(tmp_path).synthesize(label_map(), Settings(samples=3), stop):
+        for sample in synthesizer(tmp_path).samples(label_map(), Settings(samples=3), on_step=stop):
             made.append(sample.index)
     assert made == [0]
 
@@ -182,12 +184,12 @@ def test_a_cancelled_synthesis_makes_nothing_more(tmp_path: Path) -> None:
 )
 def test_settings_out_of_range_are_refused(tmp_path: Path, settings: Settings, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        next(synthesizer(tmp_path).synthesize(label_map(), settings))
+        next(synthesizer(tmp_path).samples(label_map(), settings))
 
 
 def test_guidance_needs_label_dropout(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="without label dropout"):
-        Settings(guidance=2.0).resolved(synthesizer(tmp_path, label_dropout=0).bundle)
+        Settings(guidance=2.0).resolve(tiny_manifest(label_dropout=0))
 
 
 def wide_label_map() -> Volume:
@@ -196,8 +198,8 @@ def wide_label_map() -> Volume:
     return Volume(array, affine("plain"), Kind.LABEL)
 
 
-def test_a_region_larger_than_the_field_of_view_is_enlarged_with_a_margin(tmp_path: Path) -> None:
-    spec = synthesizer(tmp_path).bundle.manifest.grid
+def test_a_region_larger_than_the_field_of_view_is_enlarged_with_a_margin() -> None:
+    spec = tiny_manifest().grid
     grid = region_grid(wide_label_map(), spec, factor=2)
     assert grid.size == (46, 16, 16)
     low = wide_label_map().grid.positions(np.array([[4.0, 8.0, 8.0]]))[0, 0]

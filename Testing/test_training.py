@@ -15,8 +15,8 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file
 
-from MedDiffusionLib.bundles.bundle import build_denoiser, load_bundle
-from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.bundles.bundle import read_bundle
+from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.bundles.shape_model import load_shape_model
 from MedDiffusionLib.compute.distributed import Ranks
 from MedDiffusionLib.compute.errors import Cancelled, UserError
@@ -27,7 +27,7 @@ from MedDiffusionLib.training.loop.loading import Batches
 from MedDiffusionLib.training.loop.log import TrainingReport
 from MedDiffusionLib.training.objectives.denoising import Denoising
 from MedDiffusionLib.training.plan.presets import load_preset, read_preset, read_split
-from MedDiffusionLib.training.plan.settings import Limits, read_settings
+from MedDiffusionLib.training.plan.settings import Limits, check_manifest, read_settings
 from training_factory import CPU, boxes, make_plan, prepared, read_log, run, write, write_data
 
 
@@ -61,7 +61,7 @@ def test_a_run_leaves_a_bundle_that_loads_and_says_how_it_was_made(
     assert [round(r.progress, 3) for r in training] == [0.333, 0.667, 1]
     assert [r.progress for r in reports if r.stage == "reading"] == pytest.approx([1 / 3, 2 / 3, 1])
     assert reports[-1].stage == "writing"
-    facts = load_bundle(tmp_path / "model").manifest.content["training"]
+    facts = read_bundle(tmp_path / "model").manifest.to_json()["training"]
     assert (facts["cases"], facts["iterations"], facts["data"]) == (3, 3, "made up")
     assert facts["command"] == "meddiffusion train"
     assert not list((tmp_path / "model").glob(".*"))
@@ -72,20 +72,20 @@ def test_a_model_of_several_contrasts_and_fixed_windows_is_trained(tmp_path: Pat
     plan = make_plan(2)
     plan["manifest"]["intensity"] = {"window": [[0, 200], [-100, 200]]}
     run(two, tmp_path / "model", 1, plan=plan)
-    assert [c.name for c in load_bundle(tmp_path / "model").manifest.channels] == ["c0", "c1"]
+    assert [c.name for c in read_bundle(tmp_path / "model").manifest.channels] == ["c0", "c1"]
 
 
 def test_a_run_fits_a_shape_model_where_its_label_maps_have_all_labels(
     cases: list[CaseFiles], tmp_path: Path
 ) -> None:
     run(cases, tmp_path / "model", 1)
-    manifest = load_bundle(tmp_path / "model").manifest
+    manifest = read_bundle(tmp_path / "model").manifest
     drawn = load_shape_model(tmp_path / "model", manifest).sample(0)
     assert set(np.unique(drawn.array)) == {0, 1, 2}
 
     write(tmp_path / "labels", "case 0.nrrd", boxes() % 2)
     run(cases, tmp_path / "other", 1)
-    assert "shape_model" not in load_bundle(tmp_path / "other").manifest.content
+    assert "shape_model" not in read_bundle(tmp_path / "other").manifest.to_json()
 
 
 def test_the_loss_falls(cases: list[CaseFiles], tmp_path: Path) -> None:
@@ -135,8 +135,10 @@ def gradient(
 ) -> tuple[float, list[torch.Tensor]]:
     """Loss and gradient of one global batch of 6, added up over the parts of ``world`` ranks."""
     plan = make_plan(batch=6, outside_weight=0.25)
-    manifest, settings = build_manifest(plan["manifest"]), read_settings(plan["training"])
-    objective = Denoising(manifest)
+    manifest, settings = check_manifest(plan["manifest"]), read_settings(plan["training"])
+    torch.manual_seed(0)
+    model = build_model(manifest)
+    objective = Denoising(model)
     samples = objective.samples(
         TrainingSamples(
             prepared(cases, output, manifest), manifest.grid, [1, 2], settings.augmentation,
@@ -148,8 +150,7 @@ def gradient(
     for rank in range(world):
         with closing(Batches(samples, 5, Ranks(rank, world), CPU.device)) as batches:
             parts.append(next(iter(batches)))
-    torch.manual_seed(0)
-    denoiser = build_denoiser(plan["manifest"])
+    denoiser = model.denoiser
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     total = sum(objective.weight(part) for part in parts)

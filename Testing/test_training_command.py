@@ -20,7 +20,7 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file
 
-from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import Cancelled
 from MedDiffusionLib.training.loop.log import TrainingReport
@@ -106,7 +106,7 @@ def test_two_folders_and_a_preset_make_a_model_whose_card_says_how(
     captured = capfd.readouterr()
     assert captured.out == f"{data / 'model'}\n"
     assert without_warnings(captured.err) == []
-    content = load_bundle(data / "model").manifest.content
+    content = read_bundle(data / "model").manifest.to_json()
     assert (content["name"], content["license"]) == ("mine", "CC0-1.0")
     assert content["attribution"] == "My data."
     assert content["training"]["cases"] == 2
@@ -129,15 +129,15 @@ def test_without_a_preset_the_plan_is_made_from_the_data_and_a_part_of_it_can_be
     part.write_text(json.dumps(SMALL))
     assert train(data, data / "My Model", "--preset", part, "--iterations", 1) == 0
     assert without_warnings(capfd.readouterr().err) == []
-    manifest = load_bundle(data / "My Model").manifest
+    manifest = read_bundle(data / "My Model").manifest
     assert manifest.name == "my-model"
     assert manifest.grid.size == (16, 16, 16)
     # One of six patients validates.
-    assert manifest.content["training"]["cases"] == 5
+    assert manifest.to_json()["training"]["cases"] == 5
     assert any("validation_loss" in line for line in read_log(data / "My Model"))
     # The plan is that of the start, so resuming needs no preset.
     assert train(data, data / "My Model", "--iterations", 2, "--resume") == 0
-    assert load_bundle(data / "My Model").manifest.content["training"]["iterations"] == 2
+    assert read_bundle(data / "My Model").manifest.to_json()["training"]["iterations"] == 2
 
 
 def test_several_contrasts_of_a_raw_folder_become_channels_in_order(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_several_contrasts_of_a_raw_folder_become_channels_in_order(tmp_path: Pa
     code = main(["train", "--data", str(raw), "--output", str(output), "--preset", str(part),
                  "--iterations", "1", "--device", "cpu"])  # fmt: skip
     assert code == 0
-    manifest = load_bundle(output).manifest
+    manifest = read_bundle(output).manifest
     assert [c.name for c in manifest.channels] == ["T1", "FLAIR"]
     assert [v.name for v in manifest.labels] == ["front", "back"]
 
@@ -217,7 +217,7 @@ def test_data_that_cannot_be_used_are_refused_with_one_sentence(
     assert "--skip-bad" in sentence
     assert train(data, data / "model", *options, "--skip-bad") == 0
     assert "1 of 6 cases are left out: case 1." in capfd.readouterr().err
-    assert load_bundle(data / "model").manifest.content["training"]["cases"] == 4
+    assert read_bundle(data / "model").manifest.to_json()["training"]["cases"] == 4
 
 
 def test_a_single_case_is_trained_on_with_a_warning(

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from data_factory import affine, rotation
-from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.distributed import Ranks
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.training.data.cases import CaseFiles
@@ -29,8 +29,9 @@ from MedDiffusionLib.training.data.samples import (
 from MedDiffusionLib.training.data.store import CaseStore
 from MedDiffusionLib.training.loop.loading import Batches
 from MedDiffusionLib.training.objectives.denoising import Batch, Denoising, DenoisingSamples
-from MedDiffusionLib.training.plan.settings import read_settings
+from MedDiffusionLib.training.plan.settings import check_manifest, read_settings
 from MedDiffusionLib.volumes.grids import GridSpec
+from MedDiffusionLib.volumes.normalization import Intensity
 from MedDiffusionLib.volumes.resampling import resample
 from MedDiffusionLib.volumes.volume import Kind, Volume
 from training_factory import make_plan, write, write_data
@@ -61,7 +62,7 @@ def case(seed: int = 0, size: tuple[int, int, int] = SIZE, thick: float = 1.0) -
         f"case{seed}",
         [Volume(image, labels.affine, Kind.INTENSITY)],
         labels,
-        SPEC, [1, 2], {"percentiles": [0.0, 100.0]},
+        SPEC, [1, 2], Intensity(percentiles=(0.0, 100.0)),
     )  # fmt: skip
 
 
@@ -167,12 +168,12 @@ def test_rotation_of_anisotropic_voxels_is_a_rotation_in_millimetres() -> None:
 def test_contrasts_become_channels_each_normalized_on_its_own() -> None:
     first = np.random.default_rng(0).normal(100, 10, SIZE)
     volumes = [Volume(a, np.eye(4), Kind.INTENSITY) for a in (first, -1e4 * first)]
-    two = make_case("two", volumes, label_map(), SPEC, [1, 2], {"percentiles": [0, 100]})
+    two = make_case("two", volumes, label_map(), SPEC, [1, 2], Intensity(percentiles=(0, 100)))
     image = TrainingSamples([two], SPEC, [1, 2], STILL, 0.0, 1, 0)[0].images
     assert image.shape == (2, 16, 16, 16)
     torch.testing.assert_close(image[0], -image[1])
 
-    window = {"window": [[80.0, 120.0], [-2e6, 0.0]]}
+    window = Intensity(window=((80.0, 120.0), (-2e6, 0.0)))
     fixed = make_case("two", volumes, label_map(), SPEC, [1, 2], window)
     image = TrainingSamples([fixed], SPEC, [1, 2], STILL, 0.0, 1, 0)[0].images
     inside = (first > 80) & (first < 120)
@@ -228,7 +229,7 @@ def test_a_scan_finer_than_the_model_is_averaged_once_and_shows_the_same(
     labels[middle] = 1
     scan = Volume(np.asarray(smooth, np.float32), affine, Kind.INTENSITY)
     fine = make_case("fine", [scan], Volume(labels, affine, Kind.LABEL), SPEC, [1, 2],
-                     {"window": [[-3, 3]]})  # fmt: skip
+                     Intensity(window=((-3, 3),)))  # fmt: skip
     assert fine.images[0].array.size < 0.6 * scan.array.size
     assert fine.annotated.tolist() == [True, False]
     shown = fine.images_on(fine.fov)[0]
@@ -258,8 +259,8 @@ def test_noise_and_time_depend_on_seed_and_number_only_and_times_cover_a_batch_e
 def test_batches_are_the_same_whoever_makes_them() -> None:
     """A CPU's batches are made by threads, other devices' by processes."""
     plan = make_plan()
-    manifest, settings = build_manifest(plan["manifest"]), read_settings(plan["training"])
-    made = Denoising(manifest).samples(samples(settings.augmentation), settings.batch)
+    manifest, settings = check_manifest(plan["manifest"]), read_settings(plan["training"])
+    made = Denoising(build_model(manifest)).samples(samples(settings.augmentation), settings.batch)
 
     def batches(device: str) -> list[Batch]:
         with closing(Batches(made, 5, Ranks(), torch.device(device))) as batches:
@@ -274,7 +275,8 @@ def test_batches_are_the_same_whoever_makes_them() -> None:
 def test_an_ended_process_that_made_batches_is_noticed_and_another_error_is_not_taken_for_it() -> (
     None
 ):
-    made = Denoising(build_manifest(make_plan()["manifest"])).samples(samples(STILL), 2)
+    model = build_model(check_manifest(make_plan()["manifest"]))
+    made = Denoising(model).samples(samples(STILL), 2)
     with closing(Batches(made, 0, Ranks(), torch.device("mps"))) as batches:
         next(iter(batches))
         assert not batches.has_lost_worker
@@ -292,7 +294,7 @@ def test_the_disk_told_for_the_cases_is_the_most_that_they_take(
 ) -> None:
     plan = make_plan(contrasts)
     plan["manifest"]["grid"]["spacing"] = [1.0, spacing, spacing]
-    manifest = build_manifest(plan["manifest"])
+    manifest = check_manifest(plan["manifest"])
     files = [
         write(tmp_path, f"{n}.nrrd", np.random.default_rng(n).random((80, 70, 60), np.float32))
         for n in range(contrasts)
@@ -315,7 +317,7 @@ def test_the_disk_told_for_the_cases_is_the_most_that_they_take(
 def refused(one: CaseFiles, output: Path, contrasts: int = 1) -> str:
     """Why a case cannot be prepared for the tiny plan."""
     with pytest.raises(UserError) as caught:
-        CaseStore(output).prepare(one, build_manifest(make_plan(contrasts)["manifest"]))
+        CaseStore(output).prepare(one, check_manifest(make_plan(contrasts)["manifest"]))
     return str(caught.value)
 
 

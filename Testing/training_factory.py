@@ -21,7 +21,8 @@ from MedDiffusionLib.training.data.cases import CaseFiles
 from MedDiffusionLib.training.data.loaded_cases import StoredCase
 from MedDiffusionLib.training.data.store import CaseStore
 from MedDiffusionLib.training.loop.job import TrainingJob
-from MedDiffusionLib.training.loop.log import LOG_NAME, TrainingReport
+from MedDiffusionLib.training.loop.log import TrainingReport
+from MedDiffusionLib.training.loop.names import LOG_NAME
 from MedDiffusionLib.training.loop.run import Outcome
 from MedDiffusionLib.training.loop.train import train
 from MedDiffusionLib.training.plan.presets import load_preset

@@ -22,10 +22,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from common import ROOT, hippocampus_cases
-from MedDiffusionLib.bundles.manifest import Manifest
 from MedDiffusionLib.training.data.loaded_cases import make_case
 from MedDiffusionLib.training.data.samples import Augmentation, TrainingSamples
 from MedDiffusionLib.training.plan.presets import load_preset
+from MedDiffusionLib.training.plan.settings import check_manifest
 from MedDiffusionLib.volumes.grids import fov_grid
 from MedDiffusionLib.volumes.resampling import resample
 from MedDiffusionLib.volumes.volume import Grid, Volume
@@ -33,7 +33,7 @@ from MedDiffusionLib.volumes.volume import Grid, Volume
 WEIGHTS = ROOT / "runs" / "segmenter.safetensors"
 BATCH = 4
 ITERATIONS = 1000
-MANIFEST = Manifest(load_preset("hippocampus-mr")["manifest"])
+MANIFEST = check_manifest(load_preset("hippocampus-mr")["manifest"])
 VALUES = [label.value for label in MANIFEST.labels]
 
 

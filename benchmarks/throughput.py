@@ -25,9 +25,10 @@ import numpy as np
 import torch
 
 from common import data_folder, report
-from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.bundles.model import build_model
+from MedDiffusionLib.compute.devices import choose_device
 from MedDiffusionLib.compute.distributed import Ranks
-from MedDiffusionLib.compute.execution import Execution, choose_device, choose_execution
+from MedDiffusionLib.compute.execution import Execution
 from MedDiffusionLib.training.data.cases import find_cases
 from MedDiffusionLib.training.data.samples import TrainingSamples
 from MedDiffusionLib.training.data.store import CaseStore
@@ -37,7 +38,7 @@ from MedDiffusionLib.training.loop.step import Stepper
 from MedDiffusionLib.training.loop.train import initial_state, train
 from MedDiffusionLib.training.objectives.denoising import Denoising, stack
 from MedDiffusionLib.training.plan.presets import load_preset
-from MedDiffusionLib.training.plan.settings import Limits
+from MedDiffusionLib.training.plan.settings import Limits, check_manifest
 from MedDiffusionLib.volumes.volume import Kind, Volume
 from MedDiffusionLib.volumes.writing import write_volume
 
@@ -51,15 +52,16 @@ class CachedStep:
 
     def __init__(self, job: TrainingJob, folder: Path) -> None:
         manifest, settings = job.manifest, job.settings
-        store, objective = CaseStore(folder), Denoising(manifest)
+        state, store = initial_state(job), CaseStore(folder)
+        objective = Denoising(state.model)
         cases = [store.prepare(case, manifest) for case in job.cases[: settings.batch]]
         values = [label.value for label in manifest.labels]
         samples = TrainingSamples(
             cases, manifest.grid, values, settings.augmentation,
-            manifest.content["label_dropout"], 2**62, job.seed, settings.outside_weight,
+            manifest.label_dropout, 2**62, job.seed, settings.outside_weight,
         )  # fmt: skip
         self.stepper = Stepper(
-            initial_state(job), settings, job.execution, objective, Ranks(), lambda note: None
+            state, settings, job.execution, objective, Ranks(), lambda note: None
         )
         self.batch = stack([objective.samples(samples, settings.batch)[n]
                             for n in range(settings.batch)])  # fmt: skip
@@ -165,7 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     plan = load_preset("hippocampus-mr")
     device = choose_device(options.device)
-    execution = choose_execution(device, build_manifest(plan["manifest"]))
+    execution = build_model(check_manifest(plan["manifest"])).fastest_execution(device)
     real, busy, cached = np.sum(measure(plan, execution, options.iterations), 0)
     samples = options.iterations * plan["training"]["batch"]
     rows = [

@@ -13,13 +13,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from MedDiffusionLib.commands.slicer_progress import ModuleParser, SlicerProgress
     from MedDiffusionLib.synthesis.results import Request
-    from MedDiffusionLib.synthesis.synthesizer import OnStep, Settings, Step, Synthesizer
+    from MedDiffusionLib.synthesis.settings import Settings
+    from MedDiffusionLib.synthesis.synthesizer import OnStep, Step, Synthesizer
 
 MODELS_OWN = "default"
 """The sampler's name that stands for the model's own."""
@@ -44,7 +46,10 @@ def find_library() -> None:
 
 def make_parser() -> ModuleParser:
     """The parameters; an empty one or a number that means the model's own is not passed on."""
+    from MedDiffusionLib.bundles.catalog import DEFAULT_MODEL
     from MedDiffusionLib.commands.slicer_progress import ModuleParser
+    from MedDiffusionLib.compute.devices import DEVICES
+    from MedDiffusionLib.diffusion.samplers import SAMPLERS
 
     parser = ModuleParser("Turn label maps into synthetic volumes.")
     add = parser.add
@@ -56,60 +61,61 @@ def make_parser() -> ModuleParser:
         "contrast; what is there already is not made again.")  # fmt: skip
     add("samples", type=int, default=1, help="Volumes to make from each label map of a folder.")
     add("overwrite", action="store_true", help="Replace files of the output folder.")
-    add("model", default="hippocampus-mr", help="Name of an installed model, or a model's folder.")
+    add("model", default=DEFAULT_MODEL, help="Name of an installed model, or a model's folder.")
     add("table", default="", help="Which label value is which label of the model, as in "
         "3=anterior,7=posterior,9=background.")  # fmt: skip
     add("seed", type=int, default=0, help="The same seed gives the same volume.")
     add("steps", type=int, default=0, help="Sampling steps; 0: as the model recommends.")
-    add("sampler", default=MODELS_OWN, choices=(MODELS_OWN, "dpmpp-2m", "ddim", "heun", "ddpm"),
+    add("sampler", default=MODELS_OWN, choices=(MODELS_OWN, *SAMPLERS),
         help="How the steps are taken; default: as the model recommends.")  # fmt: skip
     add("guidance", type=float, default=-1.0, help="How strongly to follow the label map, 1 is "
         "neutral; -1: as the model recommends.")  # fmt: skip
-    add("device", default="auto", choices=("auto", "cpu", "cuda", "mps"),
+    add("device", default="auto", choices=DEVICES,
         help="What computes; auto: a GPU where there is one.")  # fmt: skip
     return parser
 
 
 def synthesize(options: argparse.Namespace) -> dict[str, object]:
     """Do what the parameters ask for; returns the values that Slicer gets back."""
-    from MedDiffusionLib.bundles.bundle import load_bundle
-    from MedDiffusionLib.bundles.catalog import find_model
+    from MedDiffusionLib import load
     from MedDiffusionLib.commands.slicer_progress import SlicerProgress
     from MedDiffusionLib.compute.errors import UserError
-    from MedDiffusionLib.compute.execution import choose_device, choose_execution
-    from MedDiffusionLib.synthesis.batch import out_of_memory_as_user_error, plan_requests
-    from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
+    from MedDiffusionLib.synthesis.batch import plan_requests
+    from MedDiffusionLib.synthesis.settings import Settings
 
     single = is_single(options)
     if single and options.samples != 1:
         raise UserError("From a single label map comes one volume", "give folders for more samples")
-    told = read_table(options.table)
+    overrides = read_table(options.table)
     source, output = (
         (options.label_map, options.output_volume)
         if single
         else (options.input_folder, options.output_folder)
     )
     requests = plan_requests(source, output, None)
-    with SlicerProgress("MedDiffusion Synthesize") as progress, out_of_memory_as_user_error():
+    with SlicerProgress("MedDiffusion Synthesize") as progress:
         progress.show(0, 0, "loading the model")
-        bundle = load_bundle(find_model(options.model))
+        synthesizer = load(options.model, options.device)
         settings = Settings(
             options.samples, options.seed, options.steps or None,
             None if options.sampler == MODELS_OWN else options.sampler,
             None if options.guidance == -1 else options.guidance,
-        ).resolved(bundle)  # fmt: skip
-        execution = choose_execution(choose_device(options.device), bundle.manifest)
-        synthesizer = Synthesizer(bundle, execution)
+        )  # fmt: skip
+        settings.resolve(synthesizer.model.manifest)
         if single:
+            channel = options.channel or synthesizer.model.channels[0].name
+            request = replace(requests[0], channel=channel)
             # Slicer deletes the volume from its temporary folder; a file beside it would stay.
             file = options.returnparameterfile
             alone = file is not None and file.parent == options.output_volume.parent
-            on_step = steps_of(progress, 0, 1, settings)
-            make_one(requests[0], synthesizer, settings, told, options.channel, alone, on_step)
+            make_one(request, synthesizer, settings, overrides, alone, progress)
             count = 1
         else:
-            count = make_all(requests, synthesizer, settings, told, options.overwrite, progress)
-    return {"volumes": count, "usedModel": bundle.manifest.name, "usedSeed": settings.seed}
+            count = make_all(
+                requests, synthesizer, settings, overrides, options.overwrite, progress
+            )
+    model = synthesizer.model.manifest.name
+    return {"volumes": count, "usedModel": model, "usedSeed": settings.seed}
 
 
 def is_single(options: argparse.Namespace) -> bool:
@@ -133,64 +139,44 @@ def read_table(text: str) -> dict[int, str]:
     """Label value -> label name out of ``3=anterior,7=posterior``; raises UserError."""
     from MedDiffusionLib.compute.errors import UserError
 
-    told: dict[int, str] = {}
+    overrides: dict[int, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         value, _, name = (word.strip() for word in part.partition("="))
         if not value.isdecimal() or not name:
             raise UserError(
                 f"{part} in the table is not of the form VALUE=NAME", "write 3=anterior,7=posterior"
             )
-        told[int(value)] = name
-    return told
+        overrides[int(value)] = name
+    return overrides
 
 
 def make_one(
     request: Request,
     synthesizer: Synthesizer,
     settings: Settings,
-    told: dict[int, str],
-    channel: str,
+    overrides: dict[int, str],
     alone: bool,
-    on_step: OnStep,
+    progress: SlicerProgress,
 ) -> None:
     """Make a label map's volume of one contrast; unless ``alone``, its provenance beside it."""
-    from MedDiffusionLib.compute.errors import UserError
-    from MedDiffusionLib.compute.files import write_json
-    from MedDiffusionLib.synthesis.labels import match_labels
-    from MedDiffusionLib.synthesis.results import made_on, provenance, provenance_path
-    from MedDiffusionLib.volumes.reading import read_label_map
-    from MedDiffusionLib.volumes.writing import write_volume
+    from MedDiffusionLib.synthesis.batch import run_request
 
-    bundle = synthesizer.bundle
-    names = [c.name for c in bundle.manifest.channels]
-    channel = channel or names[0]
-    if channel not in names:
-        raise UserError(
-            f"{bundle.manifest.name} has no contrast {channel}", f"use {', '.join(names)}"
-        )
-    labels = match_labels(read_label_map(request.source), bundle.manifest, told)
-    (sample,) = synthesizer.synthesize(labels, settings, on_step)
-    beside = provenance_path(request.output)
-    if not alone:
-        facts = provenance(request.source.name, settings, bundle, sample.index, channel)
-        write_json(beside, {**facts, **made_on(synthesizer.execution)})
-    try:
-        write_volume(request.output, sample.volumes[names.index(channel)])
-    except BaseException:
-        if not alone:
-            beside.unlink(missing_ok=True)
-        raise
+    run_request(
+        request, synthesizer, settings, overrides, overwrite=True, with_provenance=not alone,
+        on_step=steps_of(progress, 0, 1, settings),
+    )  # fmt: skip
 
 
 def make_all(
     requests: list[Request],
     synthesizer: Synthesizer,
     settings: Settings,
-    told: dict[int, str],
+    overrides: dict[int, str],
     overwrite: bool,
     progress: SlicerProgress,
 ) -> int:
     """Make the volumes that a folder lacks; returns how many. UserError lists the failures."""
+    from MedDiffusionLib.commands.wording import MODULE
     from MedDiffusionLib.compute.errors import UserError
     from MedDiffusionLib.synthesis.batch import run_request
 
@@ -199,17 +185,17 @@ def make_all(
         on_step = steps_of(progress, number, len(requests), settings, f"{request.source.name}, ")
         try:
             made += run_request(
-                request, synthesizer, settings, told, overwrite=overwrite, skip_finished=True,
+                request, synthesizer, settings, overrides, overwrite=overwrite, skip_finished=True,
                 on_step=on_step,
             )  # fmt: skip
         except UserError as error:
-            failed.append(str(error))
+            failed.append(error.sentence(MODULE))
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(requests)} label maps failed, the others are done: "
-            + " ".join(failed)
+            f"{len(failed)} of {len(requests)} label maps failed, the others are done",
+            " ".join(failed).removesuffix("."),
         )
-    return made * len(synthesizer.bundle.manifest.channels)
+    return made * len(synthesizer.model.channels)
 
 
 def steps_of(

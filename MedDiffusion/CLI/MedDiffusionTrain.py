@@ -47,6 +47,7 @@ def find_library() -> None:
 def make_parser() -> ModuleParser:
     """The parameters; Slicer does not pass empty ones on, and numbers that are 0 say nothing."""
     from MedDiffusionLib.commands.slicer_progress import ModuleParser
+    from MedDiffusionLib.compute.devices import DEVICES
 
     parser = ModuleParser("Train a model on your own scans and label maps.")
     add = parser.add
@@ -70,7 +71,7 @@ def make_parser() -> ModuleParser:
     add("group_pattern", help="Regular expression for the part of a case's name that is its "
         "patient.")  # fmt: skip
     add("seed", type=int, default=0, help="The same seed gives the same run.")
-    add("device", default="auto", choices=("auto", "cpu", "cuda", "mps"),
+    add("device", default="auto", choices=DEVICES,
         help="What computes; auto: a GPU where there is one.")  # fmt: skip
     add("name", help="The model's name; empty: the output folder's.")
     add("license", help="The license of the model's weights.")
@@ -82,7 +83,7 @@ def train(options: argparse.Namespace) -> dict[str, object]:
     """Do what the parameters ask for; returns the values that Slicer gets back."""
     from MedDiffusionLib.commands.slicer_progress import Ended, SlicerProgress
     from MedDiffusionLib.compute.errors import UserError
-    from MedDiffusionLib.synthesis.batch import out_of_memory_as_user_error
+    from MedDiffusionLib.compute.memory import out_of_memory_as_user_error
     from MedDiffusionLib.training.request import TrainingRequest, check_request, start_training
 
     if options.data and options.table:
@@ -114,7 +115,8 @@ def train(options: argparse.Namespace) -> dict[str, object]:
             if not checked.usable:
                 raise UserError(
                     "The data cannot be trained on",
-                    "the output lists what to correct; --skip_bad leaves bad cases out",
+                    "leave bad cases out, or correct them",
+                    code="data-unusable",
                 )
             return {"ending": "checked"}
         outcome = start_training(request, on_report)

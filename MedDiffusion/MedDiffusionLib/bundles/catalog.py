@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ..compute.errors import UserError
-from .manifest import MANIFEST_NAME, Manifest, read_manifest
+from ..compute.files import user_folder
+from .manifest import Manifest, read_manifest
+from .names import MANIFEST_NAME
 
-
-def user_folder() -> Path:
-    """The user's folder: ``MEDDIFFUSION_HOME``, or ``.meddiffusion`` in the home folder."""
-    return Path(os.environ.get("MEDDIFFUSION_HOME") or Path.home() / ".meddiffusion")
+DEFAULT_MODEL = "hippocampus-mr"
+"""The bundled model."""
 
 
 def resources_folder() -> Path:
@@ -53,34 +52,41 @@ def find_model(name: str) -> Path:
 
 def describe(folder: Path, manifest: Manifest) -> str:
     """The model card as plain text."""
-    content = manifest.content
-    grid, training = content["grid"], content["training"]
-    size = " x ".join(map(str, grid["size"]))
-    spacing = " x ".join(f"{s:g}" for s in grid["spacing"])
+    grid, sampling = manifest.grid, manifest.sampling
+    size = " x ".join(map(str, grid.size))
+    spacing = " x ".join(f"{s:g}" for s in grid.spacing)
     lines = [
-        f"{content['name']} {content['version']}: {content['title']}",
-        content["description"],
+        f"{manifest.name} {manifest.version}: {manifest.title}",
+        manifest.description,
         "",
         "Labels",
         *(f"  {x.value:>3}  {x.name}{f'  ({x.code})' if x.code else ''}" for x in manifest.labels),
         "Channels",
         *(f"  {c.name}, {c.range[0]:g} to {c.range[1]:g} ({c.units})" for c in manifest.channels),
-        f"Field of view  {size} voxels of {spacing} mm, {grid['orientation']}",
-        f"Defaults       {content['sampling']['sampler']}, {content['sampling']['steps']} steps, "
-        f"guidance {content['sampling']['guidance']:g}",
-        f"Labels may be missing  {'yes' if content['label_dropout'] else 'no'}",
-        f"Trained on     {training['data']} ({training['cases']} cases, "
-        f"{training['iterations']} iterations)",
-        f"Command        {training['command']}",
-        f"License        {content['license']}",
-        f"Attribution    {content['attribution']}",
-        f"Weights        {content['weights']['parameters']:,} parameters, "
-        f"{content['weights']['dtype']}, SHA-256 {content['weights']['sha256']}",
-        f"Folder         {folder}",
+        f"Field of view  {size} voxels of {spacing} mm, {grid.orientation}",
+        f"Defaults       {sampling.sampler}, {sampling.steps} steps, "
+        f"guidance {sampling.guidance:g}",
+        f"Labels may be missing  {'yes' if manifest.label_dropout else 'no'}",
     ]
-    if content["figures"]:
+    if training := manifest.training:
+        lines += [
+            f"Trained on     {training.data} ({training.cases} cases, "
+            f"{training.iterations} iterations)",
+            f"Command        {training.command}",
+        ]
+    lines += [
+        f"License        {manifest.license}",
+        f"Attribution    {manifest.attribution}",
+    ]
+    if weights := manifest.weights:
+        lines.append(
+            f"Weights        {weights.parameters:,} parameters, {weights.dtype}, "
+            f"SHA-256 {weights.sha256}"
+        )
+    lines.append(f"Folder         {folder}")
+    if manifest.figures:
         lines += ["", "Figures (each with the command that reproduces it)"]
-        lines += [f"  {f['name']}: {f['value']}\n      {f['command']}" for f in content["figures"]]
+        lines += [f"  {f.name}: {f.value}\n      {f.command}" for f in manifest.figures]
     return "\n".join(lines)
 
 

@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 
 from ..compute.errors import UserError
-from .catalog import user_folder
-from .manifest import MANIFEST_NAME, read_manifest
+from ..compute.files import user_folder
+from .manifest import read_manifest
+from .names import MANIFEST_NAME, SHAPE_MODEL_NAME, WEIGHTS_NAME
 
-_REQUIRED = (MANIFEST_NAME, "weights.safetensors")
-_OPTIONAL = ("shape.safetensors",)
+_REQUIRED = (MANIFEST_NAME, WEIGHTS_NAME)
+_OPTIONAL = (SHAPE_MODEL_NAME,)
 
 
 def models_folder() -> Path:

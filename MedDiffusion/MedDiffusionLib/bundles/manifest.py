@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..compute.errors import UserError
-from ..compute.schema import validate
+from ..compute.registry import Component
+from ..compute.schema import Schema, validate
 from ..volumes.grids import GridSpec
+from ..volumes.normalization import Intensity
+from . import version_1
+from .names import MANIFEST_NAME
 
-BUNDLE_VERSION = 1
-"""The newest manifest version that this code reads; raised when the format changes."""
-MANIFEST_NAME = "model.json"
+BUNDLE_VERSION = 2
+"""The newest manifest version that this code reads, and that it writes."""
 SCHEMA_PATH = Path(__file__).with_name("manifest.schema.json")
 
 
@@ -38,47 +42,123 @@ class Channel:
 
 
 @dataclass(frozen=True)
+class Architecture:
+    """The parts of the denoiser and of what it sees, by their names in the registries."""
+
+    network: Component
+    representation: Component
+    schedule: Component
+    parameterization: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As in a manifest."""
+        return {
+            "network": self.network.to_json(),
+            "representation": self.representation.to_json(),
+            "schedule": self.schedule.to_json(),
+            "parameterization": self.parameterization,
+        }
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the model's author recommends to sample."""
+
+    sampler: str
+    steps: int
+    guidance: float
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a model was trained on, how long, and by which command."""
+
+    data: str
+    cases: int
+    iterations: int
+    command: str
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measured figure, with the command in the repository that reproduces it."""
+
+    name: str
+    value: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights that a manifest vouches for: SHA-256 in hexadecimal, count, stored type."""
+
+    sha256: str
+    parameters: int
+    dtype: str
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """The checked content of a ``model.json``; ``content`` is the JSON object itself."""
+    """The checked content of a ``model.json``.
 
-    content: dict[str, Any]
+    A plan's manifest, of a model that is yet to be trained, has no ``training`` facts and no
+    ``weights``. ``read_version`` is the bundle version of the file that it was read from.
+    """
 
-    @property
-    def name(self) -> str:
-        return self.content["name"]
+    name: str
+    version: str
+    title: str
+    description: str
+    architecture: Architecture
+    labels: tuple[Label, ...]
+    label_dropout: float
+    channels: tuple[Channel, ...]
+    grid: GridSpec
+    intensity: Intensity
+    sampling: Sampling
+    license: str
+    attribution: str
+    training: TrainingFacts | None = None
+    figures: tuple[Figure, ...] = ()
+    weights: Weights | None = None
+    shape_model_sha256: str | None = None
+    read_version: int = BUNDLE_VERSION
 
-    @property
-    def labels(self) -> tuple[Label, ...]:
-        return tuple(
-            Label(entry["value"], entry["name"], tuple(entry["color"]), entry["code"])
-            for entry in self.content["labels"]
-        )
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        return tuple(
-            Channel(entry["name"], entry["units"], tuple(entry["range"]))
-            for entry in self.content["channels"]
-        )
-
-    @property
-    def grid(self) -> GridSpec:
-        grid = self.content["grid"]
-        return GridSpec(grid["orientation"], tuple(grid["spacing"]), tuple(grid["size"]))
-
-    @property
-    def intensity(self) -> dict[str, Any]:
-        """What :func:`.normalization.intensity_limits` takes."""
-        return self.content["intensity"]
-
-
-def build_manifest(preset: dict[str, Any]) -> Manifest:
-    """The manifest of a model that is yet to be trained, from a preset's ``manifest`` part."""
-    return Manifest({"bundle_version": BUNDLE_VERSION, **preset})
+    def to_json(self) -> dict[str, Any]:
+        """As ``model.json`` holds it, in the newest version; without what is None."""
+        content: dict[str, Any] = {
+            "bundle_version": BUNDLE_VERSION,
+            "name": self.name,
+            "version": self.version,
+            "title": self.title,
+            "description": self.description,
+            "architecture": self.architecture.to_json(),
+            "labels": [asdict(label) for label in self.labels],
+            "label_dropout": self.label_dropout,
+            "channels": [asdict(channel) for channel in self.channels],
+            "grid": asdict(self.grid),
+            "intensity": _without_none(asdict(self.intensity)),
+            "sampling": asdict(self.sampling),
+            "license": self.license,
+            "attribution": self.attribution,
+            "figures": [asdict(figure) for figure in self.figures],
+        }
+        if self.training is not None:
+            content["training"] = _without_none(asdict(self.training))
+        if self.weights is not None:
+            content["weights"] = asdict(self.weights)
+        if self.shape_model_sha256 is not None:
+            content["shape_model"] = {"sha256": self.shape_model_sha256}
+        # Tuples become lists, as reading the file would give them.
+        return json.loads(json.dumps(content))
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check ``model.json``; raises UserError when it is missing or damaged."""
+    """Read and check ``model.json``; raises UserError when it is missing or damaged.
+
+    A manifest of version 1 is taken for what it would be in version 2.
+    """
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise UserError(
@@ -87,7 +167,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"is damaged ({error})", "copy the bundle anew", path=path) from error
+        raise damaged(path, error) from error
     version = content.get("bundle_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > BUNDLE_VERSION:
         raise UserError(
@@ -96,14 +176,45 @@ def read_manifest(folder: Path) -> Manifest:
             "update MedDiffusion",
             path=path,
         )
-    problem = validate(content, json.loads(SCHEMA_PATH.read_text("utf-8")))
-    if problem := problem or intensity_problem(content):
-        raise UserError(f"is damaged ({problem})", "copy the bundle anew", path=path)
-    return Manifest(content)
+    upgraded = version_1.upgrade(content)
+    if problem := _problem(upgraded, _schema()):
+        raise damaged(path, problem)
+    return _from_json(upgraded, int(content["bundle_version"]))
 
 
-def intensity_problem(content: dict[str, Any]) -> str | None:
-    """What is wrong with a manifest's intensity that its schema cannot say, or None."""
+def parse_plan_manifest(content: Mapping[str, Any]) -> Manifest:
+    """The manifest of a model that is yet to be trained, from a plan's or preset's ``manifest``.
+
+    Raises ValueError with a clause where it could not become a bundle's.
+    """
+    schema = _schema()
+    made = {"bundle_version", "training", "figures", "weights"}
+    required = [name for name in schema["required"] if name not in made]
+    upgraded = version_1.upgrade(dict(content))
+    if problem := _problem(upgraded, {**schema, "required": required}, "manifest"):
+        raise ValueError(problem)
+    return _from_json(upgraded, BUNDLE_VERSION)
+
+
+def damaged(path: Path, problem: object) -> UserError:
+    """The error for a bundle's file that is not as it was written."""
+    return UserError(f"is damaged ({problem})", "copy the bundle anew", path=path)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _schema() -> Schema:
+    schema: Schema = json.loads(SCHEMA_PATH.read_text("utf-8"))
+    return schema
+
+
+def _problem(content: Any, schema: Schema, where: str = MANIFEST_NAME) -> str | None:
+    """What is wrong with a manifest's content, in words, or None."""
+    if problem := validate(content, schema, where):
+        return problem
     intensity, channels = content["intensity"], len(content["channels"])
     if len(intensity) != 1:
         return "its intensity needs percentiles or a window, one of them"
@@ -115,6 +226,45 @@ def intensity_problem(content: dict[str, Any]) -> str | None:
     return None
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
+    """The manifest of content that was checked."""
+    architecture, grid, intensity = content["architecture"], content["grid"], content["intensity"]
+    training, weights = content.get("training"), content.get("weights")
+    return Manifest(
+        name=content["name"],
+        version=content["version"],
+        title=content["title"],
+        description=content["description"],
+        architecture=Architecture(
+            Component.from_json(architecture["network"]),
+            Component.from_json(architecture["representation"]),
+            Component.from_json(architecture["schedule"]),
+            architecture["parameterization"],
+        ),
+        labels=tuple(
+            Label(entry["value"], entry["name"], tuple(entry["color"]), entry["code"])
+            for entry in content["labels"]
+        ),
+        label_dropout=content["label_dropout"],
+        channels=tuple(
+            Channel(entry["name"], entry["units"], tuple(entry["range"]))
+            for entry in content["channels"]
+        ),
+        grid=GridSpec(grid["orientation"], tuple(grid["spacing"]), tuple(grid["size"])),
+        intensity=Intensity(
+            tuple(intensity["percentiles"]) if "percentiles" in intensity else None,
+            tuple(map(tuple, intensity["window"])) if "window" in intensity else None,
+        ),
+        sampling=Sampling(**content["sampling"]),
+        license=content["license"],
+        attribution=content["attribution"],
+        training=TrainingFacts(**training) if training else None,
+        figures=tuple(Figure(**figure) for figure in content.get("figures", [])),
+        weights=Weights(**weights) if weights else None,
+        shape_model_sha256=content.get("shape_model", {}).get("sha256"),
+        read_version=read_version,
+    )
+
+
+def _without_none(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in content.items() if value is not None}

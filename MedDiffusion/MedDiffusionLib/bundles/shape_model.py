@@ -24,9 +24,9 @@ from ..compute.files import atomic
 from ..volumes.grids import GridSpec, fov_grid
 from ..volumes.resampling import resample, signed_distance
 from ..volumes.volume import Grid, Kind, Segment, Volume
-from .manifest import MANIFEST_NAME, Manifest, file_sha256
+from .manifest import Manifest, damaged, file_sha256
+from .names import MANIFEST_NAME, SHAPE_MODEL_NAME
 
-SHAPE_MODEL_NAME = "shape.safetensors"
 _TENSORS = ("mean", "modes", "explained", "volumes")
 _REACH = 5.0
 """Distances are cut off at this many voxels: farther away they would only add to the variance."""
@@ -147,12 +147,11 @@ def load_shape_model(bundle_folder: Path, manifest: Manifest) -> ShapeModel:
     the manifest vouches for, or was fitted on another grid or to other labels than the manifest's.
     """
     path = bundle_folder / SHAPE_MODEL_NAME
-    entry = manifest.content.get("shape_model")
-    if entry is None:
+    if manifest.shape_model_sha256 is None:
         raise UserError(f"The model {manifest.name} has no shape model", "give a label map instead")
     if not path.is_file():
         raise UserError(f"has no {SHAPE_MODEL_NAME}", "copy the bundle anew", path=bundle_folder)
-    if file_sha256(path) != entry["sha256"]:
+    if file_sha256(path) != manifest.shape_model_sha256:
         raise UserError(
             f"does not match the SHA-256 in {MANIFEST_NAME}",
             "the shape model is damaged or of another model; copy the bundle anew",
@@ -163,7 +162,7 @@ def load_shape_model(bundle_folder: Path, manifest: Manifest) -> ShapeModel:
             metadata = file.metadata()
             mean, modes, explained, volumes = map(file.get_tensor, _TENSORS)
     except SafetensorError as error:
-        raise UserError(f"is damaged ({error})", "copy the bundle anew", path=path) from error
+        raise damaged(path, error) from error
     segments = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
     shape = (1 + len(segments), *_coarse_size(manifest.grid))
     fits = metadata == _metadata(manifest.grid, [s.value for s in segments])

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from .. import __version__
+from ..bundles.catalog import DEFAULT_MODEL
+from ..compute.devices import DEVICES
 from ..compute.errors import Cancelled, UserError
+from ..compute.threads import wait_passively
+from ..diffusion.samplers import SAMPLERS
+from ..synthesis.settings import Settings, check_seed
 from . import train as cli_train
-from .terminal import ProgressLine, say, tell
+from .terminal import ProgressLine, say, say_error, tell
+from .wording import COMMAND
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,11 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 bad input, 2 bad usage, 130 cancelled, 143 a training stopped by SIGTERM.
     """
+    wait_passively()
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except UserError as error:
-        say(f"error: {error.sentence(cli_train.REMEDIES)}")
+        say_error(error, COMMAND)
         return 1
     except (KeyboardInterrupt, Cancelled):
         say("cancelled; no file was left half-written.")
@@ -32,28 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def synthesize(options: argparse.Namespace) -> int:
     """``meddiffusion synthesize``."""
-    from ..bundles.bundle import load_bundle
-    from ..bundles.catalog import find_model
     from ..compute.distributed import choose_local_device, ranks_here
-    from ..compute.execution import choose_device, choose_execution
     from ..synthesis.batch import plan_requests, run_request
-    from ..synthesis.synthesizer import Settings, Synthesizer
+    from ..synthesis.synthesizer import load
 
     requests = plan_requests(options.label_map, options.output, options.preview)
     # Under torchrun each process takes its share of a folder; none needs to know of the others.
     choose_local_device()
     ranks = ranks_here()
     requests = requests[ranks.rank :: ranks.world]
-    bundle = load_bundle(find_model(options.model))
+    synthesizer = load(options.model, options.device)
     settings = Settings(
         options.samples, options.seed, options.steps, options.sampler, options.guidance,
         options.native,
     )  # fmt: skip
-    settings.resolved(bundle)
-    execution = choose_execution(choose_device(options.device), bundle.manifest)
-    synthesizer = Synthesizer(bundle, execution)
+    settings.resolve(synthesizer.model.manifest)
     is_folder = options.label_map.is_dir()
-    failed: list[str] = []
+    failed: list[UserError] = []
     for number, request in enumerate(requests, start=1):
         prefix = f"{request.source.name} ({number}/{len(requests)})" if is_folder else ""
         progress = ProgressLine(prefix)
@@ -65,13 +67,13 @@ def synthesize(options: argparse.Namespace) -> int:
         except UserError as error:
             if not is_folder:
                 raise
-            failed.append(str(error))
+            failed.append(error)
         else:
             tell(f"{request.output}{'' if made else ' (was there already)'}")
         finally:
             progress.close()
-    for sentence in failed:
-        say(f"error: {sentence}")
+    for failure in failed:
+        say_error(failure, COMMAND)
     if failed:
         say(f"{len(failed)} of {len(requests)} label maps failed; the others are done.")
     return 1 if failed else 0
@@ -82,7 +84,6 @@ def label_map(options: argparse.Namespace) -> int:
     from ..bundles.catalog import find_model
     from ..bundles.manifest import read_manifest
     from ..bundles.shape_model import load_shape_model
-    from ..synthesis.synthesizer import check_seed
     from ..volumes.writing import check_writable, write_volume
 
     check_seed(options.seed)
@@ -104,7 +105,7 @@ def models(options: argparse.Namespace) -> int:
         if isinstance(manifest, UserError):
             tell(f"{folder.name:<20} unusable: {manifest}")
         else:
-            tell(f"{folder.name:<20} {manifest.content['title']}")
+            tell(f"{folder.name:<20} {manifest.title}")
     return 0
 
 
@@ -137,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_seed(command)
     command.add_argument("--steps", type=int, metavar="K", help="default: the model's")
     command.add_argument(
-        "--sampler", metavar="NAME", help="dpmpp-2m, ddim ...; default: the model's"
+        "--sampler", metavar="NAME", help=f"{', '.join(SAMPLERS)}; default: the model's"
     )
     command.add_argument(
         "--guidance", type=float, metavar="W", help="1 is none; default: the model's"
@@ -180,12 +181,12 @@ def _add_seed(command: argparse.ArgumentParser) -> None:
 
 
 def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", default="hippocampus-mr", metavar="NAME|PATH",
-                         help="default: hippocampus-mr")  # fmt: skip
+    command.add_argument("--model", default=DEFAULT_MODEL, metavar="NAME|PATH",
+                         help=f"default: {DEFAULT_MODEL}")  # fmt: skip
 
 
 def _add_device(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    command.add_argument("--device", choices=DEVICES, default="auto")
 
 
 def _add_overwrite(command: argparse.ArgumentParser) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TextIO
+
+from ..compute.errors import UserError
 
 if TYPE_CHECKING:
     from ..synthesis.synthesizer import Step
@@ -18,6 +21,11 @@ def tell(result: object) -> None:
 def say(text: str) -> None:
     """Print a sentence to stderr."""
     _write(sys.stderr, f"meddiffusion: {text}\n")
+
+
+def say_error(error: UserError, remedies: Mapping[str, str]) -> None:
+    """Print an error's sentence to stderr, with a front end's own remedies."""
+    say(f"error: {error.sentence(remedies)}")
 
 
 def _write(stream: TextIO, text: str) -> None:

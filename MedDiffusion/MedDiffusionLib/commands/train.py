@@ -8,14 +8,6 @@ from pathlib import Path
 from ..compute.errors import UserError
 from .terminal import ProgressLine, say, tell
 
-REMEDIES = {
-    "no-checkpoint": "start the run without --resume",
-    "holds-run": "use --resume to go on, or another --output",
-    "resume": "once that is mended, go on with --resume",
-    "data-unusable": "--check lists all problems, --skip-bad leaves bad cases out",
-}
-"""What to do, in the command's own words, by the errors' codes."""
-
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """Add what only training has; seed and device are added by the caller."""
@@ -48,7 +40,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """``meddiffusion train``; returns 0, 1 for a failed --check, 130 or 143 after a signal."""
     from ..compute.distributed import LostProcess, ranks_here
-    from ..synthesis.batch import out_of_memory_as_user_error
+    from ..compute.memory import out_of_memory_as_user_error
     from ..training.request import TrainingRequest, check_request, start_training
 
     names = TrainingRequest.__dataclass_fields__.keys()

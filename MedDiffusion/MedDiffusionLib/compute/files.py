@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all; and the folder that is the user's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+
+def user_folder() -> Path:
+    """The user's folder: ``MEDDIFFUSION_HOME``, or ``.meddiffusion`` in the home folder."""
+    return Path(os.environ.get("MEDDIFFUSION_HOME") or Path.home() / ".meddiffusion")
 
 
 @contextlib.contextmanager

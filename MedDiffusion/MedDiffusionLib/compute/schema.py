@@ -7,7 +7,11 @@ holds its verdicts against the jsonschema library's.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
+
+Schema = Mapping[str, Any]
+"""A JSON Schema, as far as :func:`validate` knows them."""
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
@@ -19,7 +23,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def validate(value: Any, schema: dict[str, Any], where: str = "model.json") -> str | None:
+def validate(value: Any, schema: Schema, where: str = "model.json") -> str | None:
     """The first thing wrong with ``value``, in words, or None."""
     kind = schema.get("type")
     if kind and (

@@ -6,49 +6,43 @@ every prediction becomes an estimate of the clean latent x_0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
+from .parameterizations import Parameterization
 from .schedules import Schedule
-
-# Each parameterization: the training target, and x_0 recovered from the network's prediction,
-# both as functions of (alpha, sigma) at time t. Salimans & Ho 2022, sec. 4 and appendix D.
-TARGETS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "epsilon": lambda x0, noise, alpha, sigma: noise,
-    "v": lambda x0, noise, alpha, sigma: alpha * noise - sigma * x0,
-    "x0": lambda x0, noise, alpha, sigma: x0,
-}
-ESTIMATES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
-    "epsilon": lambda xt, prediction, alpha, sigma: (xt - sigma * prediction) / alpha,
-    "v": lambda xt, prediction, alpha, sigma: alpha * xt - sigma * prediction,
-    "x0": lambda xt, prediction, alpha, sigma: prediction,
-}
 
 
 class Denoiser(nn.Module):
     """Estimates x_0 from x_t, a time and a label map; also gives the training error.
 
     Shapes: latents ``[B, C, x, y, z]``; times ``[B]`` in [0, 1]; label indices
-    ``[B, x f, y f, z f]`` (int64, 0 is background, f the representation's factor); ``present``
+    ``[B, x f, y f, z f]`` (int64, 0 is background, f the representation's factor); ``annotated``
     ``[B, L]``, 1 where a label was annotated and 0 where it is unknown.
     """
 
-    def __init__(self, network: nn.Module, schedule: Schedule, parameterization: str) -> None:
+    def __init__(
+        self, network: nn.Module, schedule: Schedule, parameterization: Parameterization
+    ) -> None:
         super().__init__()
         self.network = network
         self.schedule = schedule
-        self._target = TARGETS[parameterization]
-        self._estimate = ESTIMATES[parameterization]
+        self.parameterization = parameterization
 
-    def forward(self, xt: Tensor, t: Tensor, labels: Tensor, present: Tensor) -> Tensor:
+    def forward(self, xt: Tensor, t: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
         """The estimate of x_0, float32, of the shape of ``xt``."""
         alpha, sigma = self.levels(t, xt)
-        return self._estimate(xt, self.network(xt, t, labels, present).float(), alpha, sigma)
+        prediction = self.network(xt, t, labels, annotated).float()
+        return self.parameterization.estimate(xt, prediction, alpha, sigma)
 
-    def squared_error(
-        self, x0: Tensor, labels: Tensor, present: Tensor, weight: Tensor, t: Tensor, noise: Tensor
+    def loss_sum(
+        self,
+        x0: Tensor,
+        labels: Tensor,
+        annotated: Tensor,
+        weight: Tensor,
+        t: Tensor,
+        noise: Tensor,
     ) -> Tensor:
         """Squared error of the prediction, weighted and summed over latent voxels (scalar).
 
@@ -58,8 +52,9 @@ class Denoiser(nn.Module):
         """
         alpha, sigma = self.levels(t, x0)
         xt = alpha * x0 + sigma * noise
-        prediction = self.network(xt, t, labels, present).float()
-        squared = (prediction - self._target(x0, noise, alpha, sigma)).square()
+        prediction = self.network(xt, t, labels, annotated).float()
+        target = self.parameterization.target(x0, noise, alpha, sigma)
+        squared = (prediction - target).square() * self.parameterization.loss_weight(alpha, sigma)
         return (squared * weight).sum()
 
     def levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +65,7 @@ class Denoiser(nn.Module):
 
 
 def total_weight(weight: Tensor, latent_channels: int) -> float:
-    """What a batch's :meth:`Denoiser.squared_error` is divided by, where it is not 0."""
+    """What a batch's :meth:`Denoiser.loss_sum` is divided by, where it is not 0."""
     return float(weight.sum(dtype=torch.float64)) * latent_channels
 
 

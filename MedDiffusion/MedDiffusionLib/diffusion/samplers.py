@@ -4,29 +4,32 @@
 
 - ``denoise(x, t)``: the estimate of x_0 from the latent ``x`` at time ``t`` (a 0-d float64 tensor);
 - ``x``: Gaussian noise of unit variance, any shape;
-- ``times``: decreasing from 1 to 0, one more than the steps (``schedules.trailing_times``);
+- ``times``: decreasing from 1 (or a later start) to 0, one more than the steps
+  (``schedules.lambda_spaced_times``);
 - ``schedule``: (alpha, sigma) of a time;
 - ``noise()``: fresh Gaussian noise of the shape of ``x``, for the stochastic samplers;
 - ``on_step(n, x_0)``: called after step n (1, 2, ...) with the current estimate; it may raise to
   cancel.
 
-A new sampler is one function and one line in ``SAMPLERS``.
+A new sampler is one function and one line in ``SAMPLERS``: the panel, the command and the CLI
+modules offer what is there. So this file imports no torch, which is not in Slicer's own process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from .schedules import Schedule
+    from .schedules import Schedule
 
-Denoise = Callable[[Tensor, Tensor], Tensor]
-Noise = Callable[[], Tensor]
-OnStep = Callable[[int, Tensor], None]
-Sampler = Callable[[Denoise, Tensor, Tensor, Schedule, Noise, OnStep], Tensor]
+Denoise: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
+Noise: TypeAlias = "Callable[[], Tensor]"
+OnStep: TypeAlias = "Callable[[int, Tensor], None]"
+Sampler: TypeAlias = "Callable[[Denoise, Tensor, Tensor, Schedule, Noise, OnStep], Tensor]"
 
 
 def ddpm(
@@ -73,36 +76,13 @@ def dpmpp_2m(
         if previous is not None and previous_step is not None:
             half_ratio = step / (2 * previous_step)
             slope = (1 + half_ratio) * x0 - half_ratio * previous
-        x = (sigma_s / sigma_t * x - alpha_s * torch.expm1(-step) * slope).to(x.dtype)
+        x = (sigma_s / sigma_t * x - alpha_s * (-step).expm1() * slope).to(x.dtype)
         previous, previous_step = x0, step
-    return x0
-
-
-def heun(
-    denoise: Denoise, x: Tensor, times: Tensor, schedule: Schedule, noise: Noise, on_step: OnStep
-) -> Tensor:
-    """Heun's second-order method on dy/dr = (y - x_0) / r with y = x / alpha, r = sigma / alpha.
-
-    Karras et al. 2022, algorithm 1; two evaluations a step, one in the last.
-    """
-    x0 = x
-    for n, (t, s) in enumerate(pairwise(times), start=1):
-        x0 = denoise(x, t)
-        on_step(n, x0)
-        if n == len(times) - 1:
-            break
-        (alpha_t, sigma_t), (alpha_s, sigma_s) = schedule(t), schedule(s)
-        y, r_t, r_s = x / alpha_t, sigma_t / alpha_t, sigma_s / alpha_s
-        slope = (y - x0) / r_t
-        euler = y + (r_s - r_t) * slope
-        corrected = (euler - denoise((alpha_s * euler).to(x.dtype), s)) / r_s
-        x = (alpha_s * (y + (r_s - r_t) * (slope + corrected) / 2)).to(x.dtype)
     return x0
 
 
 SAMPLERS: dict[str, Sampler] = {
     "dpmpp-2m": dpmpp_2m,
     "ddim": ddim,
-    "heun": heun,
     "ddpm": ddpm,
 }

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import slicer
 
-from ..bundles.catalog import find_model
+from ..bundles.catalog import DEFAULT_MODEL, find_model
 from ..bundles.manifest import Manifest, read_manifest
 from ..compute.errors import Cancelled, UserError
+from ..synthesis.settings import Settings
 from ..volumes.volume import Volume
 from ..worker.client import Event, Job, WorkerClient
-from ..worker.protocol import put_volume, take_volume
+from ..worker.protocol import put_volume, take_error, take_volume
 from .canvas import add_label_map
 from .label_maps import LabelInput, read_label_node
 from .volumes import add_result, put_voxels, show_in_grays
 
-DEFAULT_MODEL = "hippocampus-mr"
+MODELS_OWN = Settings()
+"""One sample, as the model's author recommends."""
 PREVIEW_NAME = "MedDiffusion preview"
 
 
@@ -43,20 +46,21 @@ class SynthesisJob:
         """Called with a finished sample's volume nodes."""
         self.onFinished: Callable[[list[Any]], None] = _ignore
         """Called with all volume nodes."""
-        self.onFailed: Callable[[str], None] = _ignore
-        """Called with a sentence."""
+        self.onFailed: Callable[[UserError], None] = _ignore
+        """Called with what went wrong, for the front end to put into words."""
         self.onCancelled: Callable[[], None] = _ignore
         self.warnings = source.warnings
         self.volumes: list[Any] = []
         """The volume nodes of the finished samples; they stay, whatever becomes of the rest."""
         self.ended = False
-        self.message = ""
-        """What went wrong, in a sentence, once it has."""
+        self.error: UserError | None = None
+        """What went wrong, once it has."""
         self.cancelled = False
         self._logic = logic
         self._source = source
         self._name = name
         self._job: Job | None = None
+        self._channels: list[dict[str, Any]] = []
 
     def cancel(self) -> None:
         """Stop; finished samples stay in the scene."""
@@ -65,10 +69,12 @@ class SynthesisJob:
 
     def _take(self, event: Event) -> None:
         kind = event["event"]
-        if kind == "step":
+        if kind == "started":
+            self._channels = event["channels"]
+        elif kind == "step":
             self.onProgress(event["sample"], event["step"], event["steps"])
             volumes = [take_volume(described) for described in event["volumes"]]
-            ranges = [tuple(channel["range"]) for channel in event["channels"]]
+            ranges = [tuple(channel["range"]) for channel in self._channels]
             self.onPreview(self._logic.show_preview(volumes, ranges))
         elif kind == "sample":
             self._add_sample(event)
@@ -78,7 +84,7 @@ class SynthesisJob:
     def _add_sample(self, event: Event) -> None:
         added = []
         for described, channel, facts in zip(
-            event["volumes"], event["channels"], event["provenance"], strict=True
+            event["volumes"], self._channels, event["provenance"], strict=True
         ):
             name = f"{self._name} synthetic {channel['name']} {facts['seed'] + event['sample']}"
             volume = take_volume(described)
@@ -98,8 +104,8 @@ class SynthesisJob:
             self.cancelled = True
             self.onCancelled()
         else:
-            self.message = event["message"]
-            self.onFailed(self.message)
+            self.error = take_error(event)
+            self.onFailed(self.error)
 
 
 class SceneLogic:
@@ -126,53 +132,53 @@ class SceneLogic:
         self,
         labelNode: Any,
         model: str = DEFAULT_MODEL,
-        samples: int = 1,
-        seed: int = 0,
-        steps: int | None = None,
-        sampler: str | None = None,
-        guidance: float | None = None,
+        settings: Settings = MODELS_OWN,
         device: str = "auto",
         segments: Sequence[str] | None = None,
-        labels: Mapping[int | str, str] | None = None,
-        native: bool = False,
+        overrides: Mapping[int | str, str] | None = None,
     ) -> SynthesisJob:
         """Queue a synthesis from a segmentation or label map node; returns at once.
 
-        ``segments`` are segment IDs (None: all); ``labels`` maps label values, or segment names, to
-        the model's label names or to "background". The rest is what ``meddiffusion synthesize``
-        calls by the same names. Raises UserError where there is no such model or nothing drawn;
-        labels that match nothing are for the worker to find, and reach ``onFailed``.
+        ``segments`` are segment IDs (None: all); ``overrides`` says which label values, or segment
+        names, are which of the model's labels, by name, or "background". Raises UserError where
+        there is no such model or nothing drawn; labels that match nothing are for the worker to
+        find, and reach ``onFailed``.
         """
-        find_model(model)
+        folder = find_model(model)
         source = read_label_node(labelNode, segments)
-        told = _by_value(labels or {}, source)
+        by_value = _by_value(overrides or {}, source)
         job = SynthesisJob(self, source, labelNode.GetName())
-        settings = {
-            "samples": samples, "seed": seed, "steps": steps, "sampler": sampler,
-            "guidance": guidance, "native": native,
-        }  # fmt: skip
 
-        def request(folder: Path) -> Event:
+        def request(files: Path) -> Event:
             return {
-                "do": "synthesize", "model": model, "device": device,
-                "labels": put_volume(folder / "labels.npy", source.labels),
-                "label_map": labelNode.GetName(), "told": told, "settings": settings,
+                "do": "synthesize", "model": str(folder), "device": device,
+                "labels": put_volume(files / "labels.npy", source.labels),
+                "label_map": labelNode.GetName(), "overrides": by_value,
+                "settings": asdict(settings),
             }  # fmt: skip
 
         job._job = self._submit(request, job._take)
         return job
 
-    def synthesize(self, labelNode: Any, *arguments: Any, **options: Any) -> list[Any]:
+    def synthesize(
+        self,
+        labelNode: Any,
+        model: str = DEFAULT_MODEL,
+        settings: Settings = MODELS_OWN,
+        device: str = "auto",
+        segments: Sequence[str] | None = None,
+        overrides: Mapping[int | str, str] | None = None,
+    ) -> list[Any]:
         """Like :meth:`startSynthesis`, but waits, and returns the volume nodes.
 
         Slicer stays alive meanwhile. Raises UserError when it fails, Cancelled when it is.
         """
-        job = self.startSynthesis(labelNode, *arguments, **options)
+        job = self.startSynthesis(labelNode, model, settings, device, segments, overrides)
         self._wait(lambda: job.ended)
         if job.cancelled:
             raise Cancelled
-        if job.message:
-            raise UserError(job.message)
+        if job.error is not None:
+            raise job.error
         return job.volumes
 
     def startRandomLabelMap(
@@ -180,7 +186,7 @@ class SceneLogic:
         model: str,
         seed: int,
         onFinished: Callable[[Any], None],
-        onFailed: Callable[[str], None] = _ignore,
+        onFailed: Callable[[UserError], None] = _ignore,
     ) -> Job:
         """Draw a label map from the model's shape model into a new segmentation node."""
         manifest = read_manifest(find_model(model))
@@ -189,7 +195,7 @@ class SceneLogic:
             if event["event"] == "labelmap":
                 onFinished(add_drawn(manifest, take_volume(event["volume"]), seed))
             elif event["event"] == "failed":
-                onFailed(event["message"])
+                onFailed(take_error(event))
 
         return self._submit(lambda folder: {"do": "labelmap", "model": model, "seed": seed}, take)
 
@@ -262,17 +268,19 @@ class SceneLogic:
             time.sleep(0.005)
 
 
-def _by_value(labels: Mapping[int | str, str], source: LabelInput) -> dict[int, str]:
+def _by_value(overrides: Mapping[int | str, str], source: LabelInput) -> dict[int, str]:
     """The table with label values in place of segment names."""
     segments = source.labels.segments
-    told: dict[int, str] = {}
-    for key, name in labels.items():
+    by_value: dict[int, str] = {}
+    for key, name in overrides.items():
         values = [s.value for s in segments if s.name == key] if isinstance(key, str) else [key]
         if not values:
             names = ", ".join(segment.name for segment in segments)
-            raise UserError(f"There is no segment {key}", f"the label map has {names}")
-        told |= dict.fromkeys(values, name)
-    return told
+            raise UserError(
+                f"There is no segment {key} (the label map has {names})", "correct its name"
+            )
+        by_value |= dict.fromkeys(values, name)
+    return by_value
 
 
 def add_drawn(manifest: Manifest, labels: Volume, seed: int) -> Any:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..compute.errors import UserError
-from ..compute.memory import is_out_of_memory
+from ..compute.memory import out_of_memory_as_user_error
 from ..volumes.reading import has_image_suffix, read_label_map, stem
 from ..volumes.writing import WRITABLE_SUFFIXES, check_writable
-from .labels import match_labels
-from .results import Request, is_finished, provenance_path, result_paths, write_sample
-from .synthesizer import OnStep, Settings, Synthesizer
+from .results import (
+    Request,
+    is_finished,
+    provenance_path,
+    refuse_existing,
+    result_paths,
+    write_sample_preview,
+)
+from .settings import Settings
+from .synthesizer import OnStep, Synthesizer
 
 
 def plan_requests(source: Path, output: Path, preview: Path | None) -> list[Request]:
@@ -28,7 +34,7 @@ def plan_requests(source: Path, output: Path, preview: Path | None) -> list[Requ
         if output.is_dir():
             raise UserError("is a folder", "give the name of the volume file to write", path=output)
         if preview is not None and preview.suffix.lower() != ".png":
-            raise UserError(f"{preview} is not a .png file name", "previews are PNG pictures")
+            raise UserError("is not a .png file name", "previews are PNG pictures", path=preview)
         requests = [Request(source, output, preview)]
     else:
         files = sorted(p for p in source.iterdir() if p.is_file() and has_image_suffix(p))
@@ -54,56 +60,46 @@ def run_request(
     request: Request,
     synthesizer: Synthesizer,
     settings: Settings,
-    told: Mapping[int, str],
+    overrides: Mapping[int, str],
     *,
     overwrite: bool,
-    skip_finished: bool,
+    skip_finished: bool = False,
+    with_provenance: bool = True,
     on_step: OnStep = lambda step: None,
 ) -> int:
     """Make the samples of one request that are not there yet; returns how many were made.
 
     Every check comes before any work. Raises UserError; files written before it stay, whole.
     """
-    bundle = synthesizer.bundle
-    settings = settings.resolved(bundle)
-    paths = result_paths(request.output, settings, bundle)
+    manifest = synthesizer.model.manifest
+    resolved = settings.resolve(manifest)
+    channels = request.channels(manifest)
+    paths = result_paths(request.output, resolved.samples, channels)
+    previews: list[list[Path]] = [[] for _ in paths]
+    if request.preview is not None:
+        previews = result_paths(request.preview, resolved.samples, channels)
     finished = 0
     if not overwrite:
         if skip_finished:
-            done = [is_finished(p, request, settings, bundle, i) for i, p in enumerate(paths)]
+            done = [is_finished(p, request, resolved, manifest, i) for i, p in enumerate(paths)]
             finished = done.index(False) if False in done else len(done)
         new = [path for sample in paths[finished:] for path in sample]
-        new += [provenance_path(path) for path in new]
-        if request.preview is not None:
-            previews = result_paths(request.preview, settings, bundle)[finished:]
-            new += [path for sample in previews for path in sample]
-        _refuse_existing(new)
+        new += [provenance_path(path) for path in new] if with_provenance else []
+        refuse_existing([*new, *(path for sample in previews[finished:] for path in sample)])
     if finished == len(paths):
         return 0
     with out_of_memory_as_user_error():
-        labels = match_labels(read_label_map(request.source), bundle.manifest, told)
-        for sample in synthesizer.synthesize(labels, settings, on_step, first=finished):
-            write_sample(
-                sample, paths[sample.index], request, settings,
-                bundle, synthesizer.execution, labels,
-            )  # fmt: skip
+        labels = read_label_map(request.source)
+        for sample in synthesizer.samples(
+            labels, settings, name=request.source.name, overrides=overrides, on_step=on_step,
+            first=finished,
+        ):  # fmt: skip
+            volumes = [v for v in sample.volumes if v.channel in channels]
+            for path, volume in zip(paths[sample.index], volumes, strict=True):
+                volume.save(path, overwrite=True, with_provenance=with_provenance)
+            if request.preview is not None:
+                write_sample_preview(sample, previews[sample.index], volumes, manifest)
     return len(paths) - finished
-
-
-@contextmanager
-def out_of_memory_as_user_error() -> Iterator[None]:
-    """Turn the several ways of running out of memory into one sentence."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise UserError(
-            "Out of memory",
-            "crop the label map to the region of interest or give it a coarser spacing, stay on the "
-            "model's own grid, close other programs, or compute on the CPU if this was a GPU",
-            code="out-of-memory",
-        ) from error
 
 
 def _make_folder(folder: Path) -> None:
@@ -133,14 +129,3 @@ def _check_targets(request: Request) -> None:
         if os.path.realpath(path) == os.path.realpath(request.source):
             raise UserError("is the label map itself", "give another output", path=path)
         check_writable(path)
-
-
-def _refuse_existing(paths: list[Path]) -> None:
-    for path in paths:
-        if path.exists():
-            raise UserError(
-                "exists",
-                "allow it to be replaced, or choose another name",
-                path=path,
-                code="output-exists",
-            )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +12,23 @@ MODEL_RANGE = (-1.0, 1.0)
 """The lowest and highest intensity of what a model sees and makes."""
 
 
-def intensity_limits(
-    array: NDArray, intensity: Mapping[str, Any], channel: int = 0
-) -> tuple[float, float]:
-    """The intensities of a scan that -1 and 1 stand for, as a manifest's ``intensity`` says.
+@dataclass(frozen=True)
+class Intensity:
+    """Which intensities of a scan -1 and 1 stand for: one of the two.
 
-    With ``percentiles`` they are the scan's own (MR has no scale), with ``window`` the channel's
-    fixed ones (Hounsfield units mean the same in every CT).
+    ``percentiles`` of the scan itself (MR has no scale), or a ``window`` per channel, of fixed
+    intensities (Hounsfield units mean the same in every CT).
     """
-    if "window" in intensity:
-        low, high = intensity["window"][channel]
-    else:
-        low, high = np.percentile(array, intensity["percentiles"])
-    return float(low), float(high)
+
+    percentiles: tuple[float, float] | None = None
+    window: tuple[tuple[float, float], ...] | None = None
+
+    def limits(self, array: NDArray, channel: int = 0) -> tuple[float, float]:
+        """The intensities of a scan ``[i, j, k]`` that -1 and 1 stand for."""
+        if self.window is not None:
+            return self.window[channel]
+        low, high = np.percentile(array, self.percentiles or (0, 100))
+        return float(low), float(high)
 
 
 def to_model_range(array: NDArray, limits: tuple[float, float]) -> NDArray[np.float32]:

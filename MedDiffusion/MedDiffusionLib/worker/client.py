@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .protocol import ENDINGS, PROTOCOL, decode_event, encode
+from ..compute.errors import UserError
+from ..compute.threads import wait_passively
+from .protocol import ENDINGS, PROTOCOL, decode_event, encode, put_error
 
 START_SECONDS = 120.0
 """A worker that is not ready by then never will be; a cold disk and an antivirus take a minute."""
@@ -118,9 +120,10 @@ class WorkerClient:
             try:
                 event = decode_event(line)
             except ValueError:
+                said = line[:60].decode(errors="replace")
                 self._fail(
-                    "The synthesis process answered what was not understood "
-                    f"({line[:60].decode(errors='replace')!r}): it was ended, try again."
+                    f"The synthesis process answered what was not understood ({said!r})",
+                    "it was ended, try again",
                 )
                 return
             self._take(event)
@@ -135,8 +138,8 @@ class WorkerClient:
             self._process_ended()
         elif not self._ready and now > self._started_at + START_SECONDS:
             self._fail(
-                f"The synthesis process was not ready after {START_SECONDS:.0f} s: restart Slicer "
-                "and try again."
+                f"The synthesis process was not ready after {START_SECONDS:.0f} s",
+                "restart Slicer and try again",
             )
 
     def close(self) -> None:
@@ -149,10 +152,10 @@ class WorkerClient:
     def _take(self, event: Event) -> None:
         if event["event"] == "ready":
             if event.get("protocol") != PROTOCOL:
-                self._fail("MedDiffusion was updated while Slicer ran: restart Slicer.")
+                self._fail("MedDiffusion was updated while Slicer ran", "restart Slicer")
             self._ready = True
         elif event["event"] == "unusable":
-            self._fail(f"Synthesis is not possible in this Slicer: {event.get('message')}")
+            self._fail(f"Synthesis is not possible in this Slicer ({event.get('message')})")
         elif self._jobs and event.get("job") == self._jobs[0].number:
             job = self._jobs[0]
             job.heard = True
@@ -174,18 +177,23 @@ class WorkerClient:
             self._end(job, {"event": "cancelled"})
         elif job is not None:
             killed = code in (-signal.SIGTERM, -9)
-            why = (
-                "was ended by the system, most likely for lack of memory: close other programs or "
-                "crop the label map"
-                if killed
-                else f"ended unexpectedly ({reason or f'exit code {code}'}): try again"
-            )
-            self._end(job, {"event": "failed", "message": f"The synthesis process {why}."})
+            if killed:
+                error = UserError(
+                    "The synthesis process was ended by the system, most likely for lack of memory",
+                    "close other programs or crop the label map",
+                )
+            else:
+                error = UserError(
+                    f"The synthesis process ended unexpectedly ({reason or f'exit code {code}'})",
+                    "try again",
+                )
+            self._end(job, {"event": "failed", **put_error(error)})
 
-    def _fail(self, message: str) -> None:
+    def _fail(self, problem: str, remedy: str = "") -> None:
         self._stop_process()
         if self._jobs:
-            self._end(self._jobs[0], {"event": "failed", "message": message})
+            failed = {"event": "failed", **put_error(UserError(problem, remedy))}
+            self._end(self._jobs[0], failed)
 
     def _end(self, job: Job, event: Event) -> None:
         """Take a job off the queue, start the next, and only then tell."""
@@ -207,16 +215,15 @@ class WorkerClient:
             self._send(job.request)
         except OSError as error:
             self._stop_process()
-            self._end(
-                job,
-                {"event": "failed", "message": f"The synthesis process does not start ({error})."},
-            )
+            failed = UserError(f"The synthesis process does not start ({error})", "try again")
+            self._end(job, {"event": "failed", **put_error(failed)})
 
     def _start_process(self) -> None:
         self._stop_process()
         package_root = Path(__file__).parents[2]
         paths = [str(package_root), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"}
+        wait_passively(environment)
         handle, errors = tempfile.mkstemp(prefix="meddiffusion-", suffix=".log", dir=self._folder)
         self._errors = Path(errors)
         with os.fdopen(handle, "wb") as stderr:

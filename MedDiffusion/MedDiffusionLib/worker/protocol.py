@@ -5,8 +5,9 @@ One JSON object per line, UTF-8. Requests go to the worker's stdin, events come 
 Requests:
 
 - ``{"do": "synthesize", "job": 1, "model": NAME|PATH, "device": "auto", "labels": VOLUME,
-  "label_map": NAME, "told": {"3": "anterior"}, "settings": {...}, "folder": PATH}``: ``settings``
-  are the fields of ``synthesis.Settings``, ``told`` is ``--label``'s, results go to ``folder``;
+  "label_map": NAME, "overrides": {"3": "anterior"}, "settings": {...}, "folder": PATH}``:
+  ``settings`` are the fields of ``synthesis.settings.Settings``, ``overrides`` say which value is
+  which label of the model, results go to ``folder``;
 - ``{"do": "labelmap", "job": 2, "model": NAME|PATH, "seed": 0, "folder": PATH}``: draws a random
   label map;
 - ``{"do": "cancel", "job": 1}``: taken at once, between two steps; all else waits for its turn.
@@ -15,15 +16,17 @@ The end of stdin ends the worker at once, whatever it does. So does being idle f
 
 Events:
 
-- ``{"event": "ready", "protocol": 1}`` once, or ``{"event": "unusable", "message": SENTENCE}``
+- ``{"event": "ready", "protocol": 2}`` once, or ``{"event": "unusable", "message": SENTENCE}``
   and the end;
-- ``{"event": "step", "job": 1, "sample": 0, "step": 3, "steps": 8, "volumes": [VOLUME, ...],
-  "channels": [{"name", "units", "range"}, ...]}``: the current estimate on the model's own grid, a
-  volume per channel;
-- ``{"event": "sample", "job": 1, "sample": 0, "volumes": [...], "channels": [...], "provenance":
-  [{...}, ...]}``: a finished sample;
+- ``{"event": "started", "job": 1, "channels": [{"name", "units", "range"}, ...]}``: the model is
+  loaded, and these are the channels of the volumes to come;
+- ``{"event": "step", "job": 1, "sample": 0, "step": 3, "steps": 8, "volumes": [VOLUME, ...]}``: the
+  current estimate on the model's own grid, a volume per channel;
+- ``{"event": "sample", "job": 1, "sample": 0, "volumes": [...], "provenance": [{...}, ...]}``: a
+  finished sample;
 - ``{"event": "labelmap", "job": 2, "volume": VOLUME}``;
-- then one of ``finished``, ``cancelled`` and ``failed`` (with ``message``) per job.
+- then one of ``finished``, ``cancelled`` and ``failed`` per job, the last with the fields of the
+  error: ``problem``, ``remedy``, ``path`` (a text or null) and ``code``.
 
 VOLUME is ``{"file": PATH, "affine": 4 x 4, "kind": "intensity" or "label", "segments": [[value,
 name, code], ...]}`` with the array ``[i, j, k]`` in a ``.npy`` file. The receiver deletes the file.
@@ -32,17 +35,19 @@ name, code], ...]}`` with the array ``[i, j, k]`` in a ``.npy`` file. The receiv
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..compute.errors import UserError
 from ..volumes.volume import Kind, Segment, Volume
 
-PROTOCOL = 1
+PROTOCOL = 2
 ENDINGS = ("finished", "cancelled", "failed")
 """The events that end a job."""
-EVENTS = ("ready", "unusable", "step", "sample", "labelmap", *ENDINGS)
+EVENTS = ("ready", "unusable", "started", "step", "sample", "labelmap", *ENDINGS)
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -64,6 +69,17 @@ def decode_event(line: bytes) -> dict[str, Any]:
     if message.get("event") not in EVENTS:
         raise ValueError("not an event")
     return message
+
+
+def put_error(error: UserError) -> dict[str, Any]:
+    """An error's fields, as the event ``failed`` carries them."""
+    path = None if error.path is None else str(error.path)
+    return {"problem": error.problem, "remedy": error.remedy, "path": path, "code": error.code}
+
+
+def take_error(event: Mapping[str, Any]) -> UserError:
+    """The error of an event ``failed``."""
+    return UserError(event["problem"], event["remedy"], path=event["path"], code=event["code"])
 
 
 def put_volume(path: Path, volume: Volume) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+
+from ...compute.schema import Schema
 
 ONE_HOT_LABELS = 16
 """Up to so many labels (background counted) are one-hot; more share a learned embedding."""
@@ -18,13 +21,13 @@ EMBEDDED_LABEL_CHANNELS = 8
 class ResUNet(nn.Module):
     """Residual U-Net with FiLM conditioning and no attention, for latents of any size.
 
-    ``forward(xt, t, labels, present)``: ``xt`` ``[B, latent_channels, x, y, z]``, ``t`` ``[B]`` in
-    [0, 1], ``labels`` ``[B, x f, y f, z f]`` int64 label indices (0 is background), ``present``
-    ``[B, label_count]``. Returns ``[B, latent_channels, x, y, z]``. The sizes x, y, z must be
-    multiples of ``2 ** (len(channels) - 1)``.
+    ``forward(xt, t, labels, annotated)``: ``xt`` ``[B, latent_channels, x, y, z]``, ``t`` ``[B]``
+    in [0, 1], ``labels`` ``[B, x f, y f, z f]`` int64 label indices (0 is background),
+    ``annotated`` ``[B, label_count]``. Returns ``[B, latent_channels, x, y, z]``. The sizes x, y, z
+    must be multiples of ``multiple``, which is ``2 ** (len(channels) - 1)``.
 
     The label map keeps its full resolution: the f^3 voxels of each latent voxel become channels.
-    ``present`` says which labels were annotated at all: where one is not, the background may hold
+    ``annotated`` says which labels were annotated at all: where one is not, the background may hold
     it, and with none the prediction is the unconditional one.
 
     ``recompute``: keep no activations inside residual blocks for the backward pass but compute
@@ -33,17 +36,39 @@ class ResUNet(nn.Module):
 
     recompute = False
 
+    OPTIONS: ClassVar[Schema] = {
+        "required": ["channels", "blocks", "groups", "embedding"],
+        "properties": {
+            "channels": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 8,
+                "items": {"type": "integer", "minimum": 1, "maximum": 4096},
+                "description": "Width of each resolution level.",
+            },
+            "blocks": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 16,
+                "description": "Residual blocks a level, each way.",
+            },
+            "groups": {"type": "integer", "minimum": 1, "maximum": 256},
+            "embedding": {"type": "integer", "minimum": 1, "maximum": 8192},
+        },
+    }
+
     def __init__(
         self,
         latent_channels: int,
         label_count: int,
         factor: int,
-        channels: Sequence[int] = (48, 96, 96),
-        blocks: int = 2,
-        groups: int = 8,
-        embedding: int = 192,
+        channels: Sequence[int],
+        blocks: int,
+        groups: int,
+        embedding: int,
     ) -> None:
         super().__init__()
+        self.multiple = 2 ** (len(channels) - 1)
         self.factor = factor
         self.categories = label_count + 1
         self.label_embedding: nn.Embedding | None = None
@@ -52,11 +77,11 @@ class ResUNet(nn.Module):
             label_channels = EMBEDDED_LABEL_CHANNELS
             self.label_embedding = nn.Embedding(self.categories, label_channels)
         self.time_embedding = _TimeEmbedding(embedding)
-        self.present_embedding = nn.Linear(label_count, embedding)
-        _zero(self.present_embedding)
+        self.annotated_embedding = nn.Linear(label_count, embedding)
+        _zero(self.annotated_embedding)
 
         width = channels[0]
-        self.entry = nn.Conv3d(latent_channels + label_channels * factor**3, width, 3, padding=1)
+        self.conv_in = nn.Conv3d(latent_channels + label_channels * factor**3, width, 3, padding=1)
         self.down = nn.ModuleList()
         skips: list[int] = []
         for level, wider in enumerate(channels):
@@ -81,15 +106,15 @@ class ResUNet(nn.Module):
                 stage.append(nn.Conv3d(width, channels[level - 1], 3, padding=1))
                 width = channels[level - 1]
             self.up.append(stage)
-        self.exit_norm = nn.GroupNorm(groups, width)
-        self.exit = nn.Conv3d(width, latent_channels, 3, padding=1)
-        _zero(self.exit)
+        self.norm_out = nn.GroupNorm(groups, width)
+        self.conv_out = nn.Conv3d(width, latent_channels, 3, padding=1)
+        _zero(self.conv_out)
 
-    def forward(self, xt: Tensor, t: Tensor, labels: Tensor, present: Tensor) -> Tensor:
+    def forward(self, xt: Tensor, t: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
         condition = functional.silu(
-            self.time_embedding(t) + self.present_embedding(2 * present.float() - 1)
+            self.time_embedding(t) + self.annotated_embedding(2 * annotated.float() - 1)
         )
-        h = self.entry(torch.cat([xt, self._label_channels(labels, xt)], dim=1))
+        h = self.conv_in(torch.cat([xt, self._label_channels(labels, xt)], dim=1))
         skips: list[Tensor] = []
         for stage in self.down:
             for layer in stage.children():
@@ -106,7 +131,7 @@ class ResUNet(nn.Module):
                     h = self._block(layer, torch.cat([h, skips.pop()], dim=1), condition)
                 else:
                     h = layer(functional.interpolate(h, scale_factor=2, mode="nearest"))
-        return self.exit(functional.silu(self.exit_norm(h)))
+        return self.conv_out(functional.silu(self.norm_out(h)))
 
     def _block(self, layer: nn.Module, h: Tensor, condition: Tensor) -> Tensor:
         if self.recompute and torch.is_grad_enabled():

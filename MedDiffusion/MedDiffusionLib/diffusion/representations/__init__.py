@@ -1,8 +1,11 @@
-"""The representations, by the name that manifests give them."""
+"""The representations, by the name that manifests give them; a new one is a file here and a line.
 
-from .base import Identity, Representation, coarsen_mask
-from .haar import Haar
+A representation is made with ``image_channels`` beside its own options.
+"""
+
+from .base import Representation, coarsen_mask
+from .fixed import Haar, Identity
 
 __all__ = ["REPRESENTATIONS", "Haar", "Identity", "Representation", "coarsen_mask"]
 
-REPRESENTATIONS = {"identity": Identity, "haar": Haar}
+REPRESENTATIONS: dict[str, type[Identity | Haar]] = {"identity": Identity, "haar": Haar}

@@ -1,46 +1,99 @@
-"""Representations: what the diffusion model sees of a volume.
+"""What every representation is: an image batch into a latent batch and back.
 
-A representation turns an image batch ``[B, C, X, Y, Z]`` (values in [-1, 1]) into a latent batch
-``[B, C * channels, X / factor, Y / factor, Z / factor]`` and back. A learned one (an autoencoder)
-is one more class here and one line in ``REPRESENTATIONS``.
+A representation is a module with its own weights (none, where it is a fixed transform) and its own
+device. It turns an image batch ``[B, C, X, Y, Z]`` (values in [-1, 1]) into a latent batch
+``[B, latent_channels, X / factor, Y / factor, Z / factor]`` that diffusion sees, and back.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import itertools
+from abc import ABC, abstractmethod
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
+Place = tuple[slice, ...]
+"""A slice along every axis of a batch ``[B, C, x, y, z]``."""
 
-class Representation(Protocol):
-    """The interface that the denoiser, the training and the synthesis rely on."""
 
-    factor: int
-    """Voxels per latent voxel along each axis; volume sizes must be multiples of it."""
-    channels: int
-    """Latent channels per image channel."""
+class Representation(nn.Module, ABC):
+    """Scales latents and decodes in tiles; a subclass has ``_encode`` and ``_decode``.
+
+    ``factor``: voxels per latent voxel along each axis, volume sizes must be multiples of it;
+    ``latent_channels``: channels of the latent. With ``scaled`` the latent is shifted and scaled by
+    ``latent_mean`` and ``latent_deviation`` ``[latent_channels]``, which are kept with the weights,
+    so that diffusion sees mean 0 and deviation 1 (Rombach et al. 2022, app. G).
+    """
+
+    tile: int | None = None
+    """Latent voxels along each axis that are decoded at once; None: all of them."""
+    halo = 0
+    """Latent voxels around a tile on which its decoding depends."""
+
+    latent_mean: Tensor
+    latent_deviation: Tensor
+
+    def __init__(self, factor: int, latent_channels: int, *, scaled: bool = False) -> None:
+        super().__init__()
+        self.factor = factor
+        self.latent_channels = latent_channels
+        self.scaled = scaled
+        if scaled:
+            self.register_buffer("latent_mean", torch.zeros(latent_channels))
+            self.register_buffer("latent_deviation", torch.ones(latent_channels))
 
     def encode(self, image: Tensor) -> Tensor:
-        """``[B, C, X, Y, Z]`` -> ``[B, C * channels, X / factor, Y / factor, Z / factor]``."""
-        ...
+        """``[B, C, X, Y, Z]`` -> ``[B, latent_channels, X / factor, Y / factor, Z / factor]``."""
+        latent = self._encode(image)
+        if self.scaled:
+            latent = (latent - _spread(self.latent_mean)) / _spread(self.latent_deviation)
+        return latent
 
     def decode(self, latent: Tensor) -> Tensor:
-        """The inverse of :meth:`encode`, exact or learned."""
-        ...
+        """The inverse of :meth:`encode`, exact or learned; in tiles where the latent is larger.
 
-
-class Identity:
-    """Pixel space: the latent is the image (Med-DDPM, Dorjsembe et al. 2024)."""
-
-    factor = 1
-    channels = 1
-
-    def encode(self, image: Tensor) -> Tensor:
+        A tile is decoded with its halo, so that the result does not depend on the tiles.
+        """
+        if self.scaled:
+            latent = latent * _spread(self.latent_deviation) + _spread(self.latent_mean)
+        size = latent.shape[2:]
+        if self.tile is None or max(size) <= self.tile:
+            return self._decode(latent)
+        image: Tensor | None = None
+        for corner in itertools.product(*(range(0, n, self.tile) for n in size)):
+            part, inner, place = self._tile(corner, size)
+            decoded = self._decode(latent[part])[inner]
+            if image is None:
+                whole = (n * self.factor for n in size)
+                image = decoded.new_empty(*decoded.shape[:2], *whole)
+            image[place] = decoded
+        assert image is not None
         return image
 
-    def decode(self, latent: Tensor) -> Tensor:
-        return latent
+    @abstractmethod
+    def _encode(self, image: Tensor) -> Tensor:
+        """Of :meth:`encode`, before the latent is scaled."""
+
+    @abstractmethod
+    def _decode(self, latent: Tensor) -> Tensor:
+        """Of :meth:`decode`, one tile at a time."""
+
+    def _tile(self, corner: tuple[int, ...], size: torch.Size) -> tuple[Place, Place, Place]:
+        """A tile's latent with halo, its own voxels in what that decodes to, and their place."""
+        part, inner, place = ([slice(None), slice(None)] for _ in range(3))
+        for start, n in zip(corner, size, strict=True):
+            end = min(start + (self.tile or n), n)
+            low, high = max(start - self.halo, 0), min(end + self.halo, n)
+            part.append(slice(low, high))
+            inner.append(slice((start - low) * self.factor, (end - low) * self.factor))
+            place.append(slice(start * self.factor, end * self.factor))
+        return tuple(part), tuple(inner), tuple(place)
+
+
+def _spread(per_channel: Tensor) -> Tensor:
+    return per_channel[:, None, None, None]
 
 
 def coarsen_mask(weight: Tensor, factor: int) -> Tensor:

@@ -224,14 +224,13 @@ def _facts(name: str, labels: Volume) -> CaseFacts:
     order = _ras_order(grid.direction)
     size, spacing = np.array(grid.size)[order], grid.spacing[order]
     low, high = labelled_box(labels, _RAS)
-    values, counts = np.unique(labels.array, return_counts=True)
     return CaseFacts(
         name,
         (int(size[0]), int(size[1]), int(size[2])),
         triple(spacing),
         triple(size * spacing),
         triple(high - low),
-        {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0},
+        {v: n for v, n in labels.label_statistics.counts.items() if v != 0},
     )
 
 

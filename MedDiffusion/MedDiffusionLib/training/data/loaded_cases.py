@@ -9,14 +9,14 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...bundles.manifest import Manifest
 from ...volumes.grids import GridSpec, fov_grid
-from ...volumes.normalization import MODEL_RANGE, intensity_limits, to_model_range
+from ...volumes.normalization import MODEL_RANGE, Intensity, to_model_range
 from ...volumes.resampling import resample, resample_spline, share_lattice, spline_coefficients
 from ...volumes.volume import Grid, Kind, Volume
 from .findings import CaseFacts
@@ -136,7 +136,7 @@ def make_case(
     labels: Volume,
     spec: GridSpec,
     label_values: list[int],
-    intensity: dict[str, Any],
+    intensity: Intensity,
 ) -> Case:
     """Normalize a case; its labels become indices 1, 2, ... in the order of the model.
 
@@ -152,7 +152,7 @@ def make_case(
     annotated = np.isin(np.arange(1, len(label_values) + 1), indices)
     normalized = []
     for channel, image in enumerate(images):
-        scaled = to_model_range(image.array, intensity_limits(image.array, intensity, channel))
+        scaled = to_model_range(image.array, intensity.limits(image.array, channel))
         normalized.append(Volume(scaled, image.affine, Kind.INTENSITY))
     if coarser := _coarser_grid(images[0].grid, fov):
         normalized = [resample(image, coarser, background=-1.0) for image in normalized]

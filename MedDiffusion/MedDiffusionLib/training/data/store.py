@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -257,7 +258,7 @@ def _key(manifest: Manifest) -> str:
     """What prepared arrays depend on besides their files, as a digest."""
     grid = manifest.grid
     content = [
-        grid.orientation, grid.spacing, grid.size, manifest.intensity,
+        grid.orientation, grid.spacing, grid.size, asdict(manifest.intensity),
         [label.value for label in manifest.labels],
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

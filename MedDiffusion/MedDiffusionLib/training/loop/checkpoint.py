@@ -17,12 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ...bundles import version_1
+from ...bundles.model import Model
 from ...compute.errors import UserError
 from ...compute.files import atomic
 from ...diffusion.denoiser import Denoiser
 from ..data.fingerprint import CaseRecord
+from .names import CHECKPOINT_NAME
 
-CHECKPOINT_NAME = "checkpoint.safetensors"
 _FACTS = ("iteration", "seconds", "rate_scale", "rollbacks", "micro_batch", "recompute")
 
 
@@ -30,7 +32,7 @@ _FACTS = ("iteration", "seconds", "rate_scale", "rollbacks", "micro_batch", "rec
 class RunState:
     """A run between two iterations."""
 
-    denoiser: Denoiser
+    model: Model
     ema: Denoiser
     """The moving average of the denoiser's weights."""
     optimizer: torch.optim.Optimizer
@@ -41,6 +43,11 @@ class RunState:
     rate_scale: float = 1.0
     """What the learning rate was lowered to, after the loss had become NaN."""
     rollbacks: int = 0
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """What is trained."""
+        return self.model.denoiser
 
 
 Identity = dict[str, Any]
@@ -55,7 +62,7 @@ def identify(
 ) -> Identity:
     """The identity of a run; cases count by name and by their files' contents, not by place."""
     return {
-        "plan": plan,
+        "plan": _upgraded(plan),
         "seed": seed,
         "cases": {case.name: case.digest for case in cases},
         "validation": {case.name: case.digest for case in validation},
@@ -93,8 +100,8 @@ def load_checkpoint(folder: Path, state: RunState) -> None:
         facts = json.loads(metadata["run"])
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        state.denoiser.load_state_dict(_under(tensors, "model."))
-        state.ema.load_state_dict(_under(tensors, "average."))
+        state.denoiser.load_state_dict(_weights(tensors, "model."))
+        state.ema.load_state_dict(_weights(tensors, "average."))
         slots: dict[int, dict[str, Tensor]] = {}
         for key, tensor in _under(tensors, "optimizer.").items():
             index, name = key.split(".", 1)
@@ -113,7 +120,8 @@ def read_identity(folder: Path) -> Identity:
     metadata = _metadata(path)
     try:
         identity: Identity = json.loads(metadata["identity"])
-        return {name: identity[name] for name in ("plan", "seed", "cases", "validation")}
+        known = {name: identity[name] for name in ("seed", "cases", "validation")}
+        return {"plan": _upgraded(identity["plan"]), **known}
     except (KeyError, ValueError, TypeError) as error:
         raise _unreadable(path, error) from error
 
@@ -194,6 +202,17 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split())[:200]
+
+
+def _upgraded(plan: dict[str, Any]) -> dict[str, Any]:
+    """A plan as this version writes it."""
+    return {**plan, "manifest": version_1.upgrade(plan["manifest"])}
+
+
+def _weights(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """A denoiser's weights, from a run of version 0.1 as well."""
+    under = _under(tensors, prefix).items()
+    return {version_1.weight_name(k).removeprefix("denoiser."): v for k, v in under}
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,9 +10,7 @@ from typing import Any
 
 from ...compute.files import atomic
 from .chart import Curve, write_chart
-
-LOG_NAME = "log.jsonl"
-CURVE_NAME = "loss.png"
+from .names import CURVE_NAME, LOG_NAME
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,9 @@ from .checkpoint import Identity, RunState, load_checkpoint, save_checkpoint
 from .job import TrainingJob
 from .loading import Batches, LostWorker
 from .log import TrainingLog, TrainingReport
+from .names import STOP_NAME
 from .step import Diverged, Stepper
-from .stopping import STOP_NAME, StopWatch
+from .stopping import StopWatch
 from .validation import Validation
 
 MOST_ROLLBACKS = 3
@@ -137,7 +138,7 @@ class Run:
         job, manifest = self.job, self.job.manifest
         samples = TrainingSamples(
             cases, manifest.grid, [label.value for label in manifest.labels],
-            job.settings.augmentation, manifest.content["label_dropout"], _ENDLESS, job.seed,
+            job.settings.augmentation, manifest.label_dropout, _ENDLESS, job.seed,
             job.settings.outside_weight,
         )  # fmt: skip
         return self.objective.samples(samples, job.settings.batch)
@@ -206,8 +207,8 @@ class Run:
             try:
                 self.log.flush(validation_loss=self.validation.loss(self.state.ema))
                 self.validation.write_montage(self.job.output, self.state.ema)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
+            except (MemoryError, RuntimeError, UserError) as error:
+                if not is_out_of_memory(error) and getattr(error, "code", "") != "out-of-memory":
                     raise
                 self._note("Out of memory in validation: it was left out this time.")
         self.log.draw()

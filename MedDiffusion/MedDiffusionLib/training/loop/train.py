@@ -16,15 +16,15 @@ from pathlib import Path
 
 import torch
 
-from ...bundles.bundle import build_denoiser
-from ...bundles.manifest import MANIFEST_NAME
+from ...bundles.manifest import TrainingFacts
+from ...bundles.model import Model, build_model
+from ...bundles.names import MANIFEST_NAME
 from ...compute.distributed import Ranks
 from ...compute.errors import Cancelled, UserError
 from ...compute.files import write_json
 from ..data.store import CaseStore
 from ..objectives.denoising import Denoising
 from .checkpoint import (
-    CHECKPOINT_NAME,
     Identity,
     RunState,
     check_same_run,
@@ -33,9 +33,10 @@ from .checkpoint import (
     no_checkpoint,
     save_checkpoint,
 )
-from .finishing import write_bundle
+from .finishing import write_trained
 from .job import TrainingJob
 from .log import TrainingReport
+from .names import CHECKPOINT_NAME
 from .run import OnReport, Outcome, Run
 from .stopping import StopWatch
 from .validation import Validation
@@ -65,14 +66,14 @@ def train(
             f"The batch is {job.settings.batch} and there are {ranks.world} processes",
             "start fewer, or give the plan a larger batch",
         )
-    # Whether it can be used is seen here, before anything is written.
-    objective = Denoising(job.manifest)
+    # Whether the manifest can be used is seen here, before anything is written.
+    assert job.manifest
     try:
         with nullcontext(stop) if stop else StopWatch(job.output) as watch:
             identity = _prepare(job, watch, report) if ranks.is_main else {}
             # The others wait here until all cases are prepared.
             ranks.broadcast(None)
-            return _run(job, objective, identity, ranks, watch, report)
+            return _run(job, identity, ranks, watch, report)
     except OSError as error:
         raise UserError(
             f"{error.filename or job.output} cannot be read or written ({error.strerror})",
@@ -105,20 +106,16 @@ def _prepare(job: TrainingJob, stop: StopWatch, report: OnReport) -> Identity:
 
 
 def _run(
-    job: TrainingJob,
-    objective: Denoising,
-    identity: Identity,
-    ranks: Ranks,
-    stop: StopWatch,
-    report: OnReport,
+    job: TrainingJob, identity: Identity, ranks: Ranks, stop: StopWatch, report: OnReport
 ) -> Outcome:
     """Train on the cases that were prepared, and write the bundle where the run's end says so."""
     store = CaseStore(job.output)
     cases = [store.prepared(case, job.manifest) for case in job.cases]
     state = initial_state(job)
+    objective = Denoising(state.model)
     run = Run(job, objective, state, identity, ranks, stop, report)
     if job.validation and ranks.is_main:
-        run.validation = Validation(job, store, objective)
+        run.validation = Validation(job, store, objective, state.model.representation)
     if job.resume:
         load_checkpoint(job.output, state)
     elif ranks.is_main:
@@ -127,15 +124,13 @@ def _run(
     outcome = run.to_the_end(cases)
     if ranks.is_main and outcome.reason in (None, "stop file"):
         report(replace(run.last, stage="writing"))
-        facts = {
-            "data": job.settings.data,
-            "cases": len(job.cases),
-            "iterations": state.iteration,
-            "minutes": round(state.seconds / 60, 1),
-            "command": job.command,
-        }
+        facts = TrainingFacts(
+            job.settings.data, len(job.cases), state.iteration, job.command,
+            round(state.seconds / 60, 1),
+        )  # fmt: skip
         label_maps = [partial(store.label_map, case) for case in job.cases]
-        write_bundle(job.output, job.manifest, label_maps, facts, state.ema)
+        trained = Model(job.manifest, state.ema, state.model.representation)
+        write_trained(job.output, trained, label_maps, facts)
         store.remove_voxels()
     return outcome
 
@@ -169,14 +164,14 @@ def check_folder(output: Path, resume: bool) -> None:
 def initial_state(job: TrainingJob) -> RunState:
     """A run before its first iteration; its weights are those of the seed."""
     torch.manual_seed(job.seed)
-    denoiser = job.execution.prepare(build_denoiser(job.plan["manifest"]))
+    model = job.execution.prepare(build_model(job.manifest))
     settings = job.settings
     optimizer = torch.optim.AdamW(
-        denoiser.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        model.denoiser.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
     return RunState(
-        denoiser,
-        copy.deepcopy(denoiser).requires_grad_(False),
+        model,
+        copy.deepcopy(model.denoiser).requires_grad_(False),
         optimizer,
         settings.micro_batch or settings.batch,
         settings.recompute,

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...bundles.bundle import Bundle
+from ...bundles.model import Model
 from ...diffusion.denoiser import Denoiser
-from ...synthesis.synthesizer import Settings, Synthesizer
+from ...diffusion.representations import Representation
+from ...synthesis.settings import Settings
+from ...synthesis.synthesizer import Synthesizer
 from ..data.samples import Augmentation, TrainingSamples
 from ..data.store import CaseStore
 from ..objectives.denoising import Denoising, stack
 from .chart import write_png
 from .job import TrainingJob
+from .names import MONTAGE_NAME
 
-MONTAGE_NAME = "montage.png"
 _CASES = 16
 """Cases that the loss is taken over."""
 _PICTURED = 3
@@ -28,7 +31,13 @@ _PANEL = 160
 class Validation:
     """Judges a run's averaged weights on the same cases, noise and times each time."""
 
-    def __init__(self, job: TrainingJob, store: CaseStore, objective: Denoising) -> None:
+    def __init__(
+        self,
+        job: TrainingJob,
+        store: CaseStore,
+        objective: Denoising,
+        representation: Representation,
+    ) -> None:
         files = job.validation[:_CASES]
         manifest, still = job.manifest, Augmentation(shift=0, far_shift=0.0, affine=0.0)
         cases = [store.prepared(case, manifest) for case in files]
@@ -37,10 +46,13 @@ class Validation:
             len(cases), job.seed, job.settings.outside_weight,
         )  # fmt: skip
         self._samples = objective.samples(samples, len(cases))
-        self._pictured = list(zip(files, cases, strict=True))[:_PICTURED]
+        # A model without label dropout makes nothing of a label map that lacks one of its labels.
+        whole = [case.annotated.all() or manifest.label_dropout > 0 for case in cases]
+        self._pictured = list(compress(zip(files, cases, strict=True), whole))[:_PICTURED]
         self._manifest = manifest
         self._store = store
         self._objective = objective
+        self._representation = representation
         self._execution = job.execution
 
     @torch.inference_mode()
@@ -61,13 +73,15 @@ class Validation:
         The three planes are those of the model's grid, through its middle; [-1, 1] is black to
         white. The synthetic volume comes from the case's label map by the model's sampler.
         """
+        if not self._pictured:
+            return
         manifest = self._manifest
-        bundle = Bundle(folder, manifest, ema, self._objective.representation)
-        synthesizer = Synthesizer(bundle, self._execution)
+        model = Model(manifest, ema, self._representation)
+        synthesizer = Synthesizer(model, self._execution)
         rows = []
         for files, case in self._pictured:
             labels = self._store.label_map(files)
-            (made,) = synthesizer.synthesize(labels, Settings(guidance=1.0, native=True))
+            (made,) = synthesizer.samples(labels, Settings(guidance=1.0, native=True))
             real = case.open().images_on(made.volumes[0].grid)
             for channel, shown, volume in zip(manifest.channels, real, made.volumes, strict=True):
                 low, high = channel.range

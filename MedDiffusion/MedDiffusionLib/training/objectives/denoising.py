@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ...bundles.bundle import build_representation
-from ...bundles.manifest import Manifest
+from ...bundles.model import Model
 from ...diffusion.denoiser import Denoiser, total_weight
 from ...diffusion.representations import coarsen_mask
 from ..data.samples import TrainingSamples
@@ -66,24 +65,22 @@ def stack(samples: Sequence[Batch]) -> Batch:
 class Denoising:
     """The loss of a denoiser: the error of its predictions at the batch's times and noise."""
 
-    def __init__(self, manifest: Manifest) -> None:
-        self.representation = build_representation(manifest.content)
-        self._channels = len(manifest.channels) * self.representation.channels
-        size = (n // self.representation.factor for n in manifest.grid.size)
-        self._latent_shape = (self._channels, *size)
+    def __init__(self, model: Model) -> None:
+        self._representation = model.representation
+        self._latent_shape = model.latent_shape
 
     def samples(self, samples: TrainingSamples, batch: int) -> DenoisingSamples:
         """Samples with their times and noise, for batches of ``batch``."""
-        return DenoisingSamples(samples, self._latent_shape, self.representation.factor, batch)
+        return DenoisingSamples(samples, self._latent_shape, self._representation.factor, batch)
 
     def weight(self, batch: Batch) -> float:
         """What a batch counts: the sum of losses over this is the mean loss."""
-        return total_weight(batch.weight, self._channels)
+        return total_weight(batch.weight, self._latent_shape[0])
 
     def loss_sum(self, denoiser: Denoiser, batch: Batch) -> Tensor:
         """The loss, weighted and summed over the batch (scalar)."""
-        return denoiser.squared_error(
-            self.representation.encode(batch.images), batch.labels.long(), batch.annotated,
+        return denoiser.loss_sum(
+            self._representation.encode(batch.images), batch.labels.long(), batch.annotated,
             batch.weight, batch.time, batch.noise,
         )  # fmt: skip
 

@@ -38,8 +38,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...bundles.manifest import parse_plan_manifest
+from ...compute.devices import choose_device
 from ...compute.errors import UserError
-from ...compute.execution import choose_device
 from ..data.cases import DataSet
 from ..data.findings import DataReport, Intensities
 from .estimates import Estimate, estimate, footprint
@@ -179,7 +180,7 @@ def _fit(manifest: dict[str, Any], report: DataReport, device: str, memory: int)
                 "size": list(layout.size),
             }
             manifest["architecture"] = _architecture(layout, width)
-            needs = footprint(manifest)
+            needs = footprint(parse_plan_manifest(manifest))
             needed = needs.fixed + needs.sample
             if needed <= memory:
                 fitting = (memory - needs.fixed) // needs.sample
@@ -206,7 +207,7 @@ def _architecture(layout: Layout, width: int) -> dict[str, Any]:
         },
         "representation": representation,
         "parameterization": "v",
-        "schedule": "cosine",
+        "schedule": {"name": "cosine"},
     }
 
 

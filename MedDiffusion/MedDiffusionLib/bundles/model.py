@@ -1,0 +1,134 @@
+"""A model as one object: manifest, denoiser, representation, shape model."""
+
+from __future__ import annotations
+
+import json
+import time
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..compute.errors import UserError
+from ..compute.execution import Execution, choose_execution
+from ..compute.registry import build
+from ..diffusion.denoiser import Denoiser
+from ..diffusion.networks import NETWORKS
+from ..diffusion.parameterizations import PARAMETERIZATIONS
+from ..diffusion.representations import REPRESENTATIONS, Representation
+from ..diffusion.schedules import SCHEDULES
+from .manifest import Channel, Label, Manifest
+from .shape_model import ShapeModel, load_shape_model
+
+_PROBE_SIZE = 16
+"""Latent voxels along each axis of the timing probe; fits networks of up to five levels."""
+
+
+class Model(nn.Module):
+    """A model with all its weights, float32; ``folder`` is its bundle's, None for a new one."""
+
+    denoiser: Denoiser
+    representation: Representation
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        denoiser: Denoiser,
+        representation: Representation,
+        folder: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.manifest = manifest
+        self.denoiser = denoiser
+        self.representation = representation
+        self.folder = folder
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        return self.manifest.labels
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        return self.manifest.channels
+
+    @property
+    def latent_size(self) -> tuple[int, int, int]:
+        """Latent voxels of the field of view along x, y and z."""
+        x, y, z = (n // self.representation.factor for n in self.manifest.grid.size)
+        return x, y, z
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int, int]:
+        """``(C, x, y, z)`` of a field of view's latent."""
+        return self.representation.latent_channels, *self.latent_size
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights' file; empty for a new model."""
+        return self.manifest.weights.sha256 if self.manifest.weights else ""
+
+    @cached_property
+    def shape_model(self) -> ShapeModel:
+        """Read when first needed; raises UserError where the bundle has none."""
+        if self.folder is None:
+            raise UserError(
+                f"The model {self.manifest.name} has no shape model", "give a label map instead"
+            )
+        return load_shape_model(self.folder, self.manifest)
+
+    def fastest_execution(self, device: torch.device) -> Execution:
+        """The fastest way to run this model's network on a device; see ``choose_execution``."""
+        what = json.dumps(self.manifest.architecture.to_json(), sort_keys=True)
+        return choose_execution(device, what, self._seconds)
+
+    @torch.inference_mode()
+    def _seconds(self, execution: Execution) -> float:
+        """The best of three forward passes on a small latent."""
+        denoiser = execution.prepare(self.denoiser)
+        size, factor = [_PROBE_SIZE] * 3, self.representation.factor
+        device = execution.device
+        x = torch.zeros(1, self.representation.latent_channels, *size, device=device)
+        full_size = [n * factor for n in size]
+        labels = torch.zeros(1, *full_size, dtype=torch.long, device=device)
+        annotated = torch.ones(1, len(self.labels), device=device)
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            with execution.autocast():
+                estimate: Tensor = denoiser(x, torch.ones(1, device=device), labels, annotated)
+                # Reading a value back waits for the device to finish.
+                float(estimate.sum())
+            times.append(time.perf_counter() - start)
+        return min(times[1:])
+
+
+def build_model(manifest: Manifest, folder: Path | None = None) -> Model:
+    """The model that a manifest describes, its weights untrained, on torch's default device.
+
+    Within ``torch.device("meta")`` it has shapes alone. Raises ValueError with a clause where a
+    part of the architecture is unknown, its options are wrong, or the grid does not fit.
+    """
+    architecture = manifest.architecture
+    if architecture.parameterization not in PARAMETERIZATIONS:
+        raise ValueError(f"unknown parameterization {architecture.parameterization!r}")
+    representation: Representation = build(
+        REPRESENTATIONS,
+        architecture.representation,
+        "representation",
+        image_channels=len(manifest.channels),
+    )
+    network = build(
+        NETWORKS,
+        architecture.network,
+        "network",
+        latent_channels=representation.latent_channels,
+        label_count=len(manifest.labels),
+        factor=representation.factor,
+    )
+    multiple = representation.factor * network.multiple
+    if any(n % multiple for n in manifest.grid.size):
+        raise ValueError(f"its grid size is no multiple of {multiple} along every axis")
+    schedule = build(SCHEDULES, architecture.schedule, "schedule")
+    denoiser = Denoiser(network, schedule, PARAMETERIZATIONS[architecture.parameterization])
+    return Model(manifest, denoiser, representation, folder)

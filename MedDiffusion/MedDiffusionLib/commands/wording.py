@@ -1,0 +1,29 @@
+"""What to do about an error, in the words of each front end; by the error's code.
+
+A code that is not here has the engine's own remedy, which suits every front end.
+"""
+
+COMMAND = {
+    "data-unusable": "--check lists all problems, --skip-bad leaves bad cases out",
+    "device-missing": "use --device auto or --device cpu",
+    "holds-run": "use --resume to go on, or another output",
+    "label-override": "correct --label",
+    "label-unknown": "say which is which with --label VALUE=NAME (NAME may be background)",
+    "no-checkpoint": "start the run without --resume",
+    "out-of-memory": "crop the label map to the region of interest or give it a coarser spacing, "
+    "use --native, close other programs, or use --device cpu if this was a GPU",
+    "output-exists": "use --overwrite to replace it, or choose another name",
+    "resume": "see to it, then go on with --resume",
+}
+"""Of the ``meddiffusion`` command."""
+
+MODULE = {
+    "data-unusable": "the output of Check lists all problems, Skip bad cases leaves them out",
+    "holds-run": "switch on Resume to go on, or choose another output folder",
+    "label-override": "correct the Label table",
+    "label-unknown": "say which is which in the Label table, as in 3=anterior,9=background",
+    "no-checkpoint": "start the run without Resume",
+    "output-exists": "switch on Overwrite to replace it, or choose another folder",
+    "resume": "see to it, then go on with Resume",
+}
+"""Of the CLI modules, whose parameters have the labels of their XML."""

@@ -1,0 +1,69 @@
+"""What may be chosen for a synthesis, as asked for and as resolved. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..bundles.manifest import Manifest
+from ..compute.errors import UserError
+from ..diffusion.samplers import SAMPLERS
+
+MAX_SEED = 2**31 - 1
+MAX_SAMPLES = 1000
+MAX_STEPS = 1000
+MAX_GUIDANCE = 20.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked for; None takes the model's own default."""
+
+    samples: int = 1
+    seed: int = 0
+    steps: int | None = None
+    sampler: str | None = None
+    guidance: float | None = None
+    native: bool = False
+    """Leave the result on the model's own grid."""
+
+    def resolve(self, manifest: Manifest) -> ResolvedSettings:
+        """The settings with the model's defaults filled in; raises UserError when out of range."""
+        default = manifest.sampling
+        steps = default.steps if self.steps is None else self.steps
+        sampler = self.sampler or default.sampler
+        guidance = default.guidance if self.guidance is None else self.guidance
+        _check_range("samples", self.samples, 1, MAX_SAMPLES)
+        check_seed(self.seed)
+        _check_range("steps", steps, 1, MAX_STEPS)
+        _check_range("guidance", guidance, 0, MAX_GUIDANCE)
+        if sampler not in SAMPLERS:
+            raise UserError(f"There is no sampler {sampler}", f"use one of {', '.join(SAMPLERS)}")
+        if guidance != 1 and not manifest.label_dropout:
+            raise UserError(
+                f"{manifest.name} was trained without label dropout, so guidance has no meaning "
+                "for it",
+                "leave guidance at 1",
+            )
+        return ResolvedSettings(self.samples, self.seed, steps, sampler, guidance, self.native)
+
+
+@dataclass(frozen=True)
+class ResolvedSettings:
+    """What a synthesis is made with, nothing left open."""
+
+    samples: int
+    seed: int
+    steps: int
+    sampler: str
+    guidance: float
+    native: bool
+
+
+def check_seed(seed: int) -> None:
+    """Raises UserError for a seed below 0 or above ``MAX_SEED``."""
+    _check_range("seed", seed, 0, MAX_SEED)
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UserError(f"{name} is {value:g}", f"it must lie between {low:g} and {high:g}")
