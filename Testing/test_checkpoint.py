@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from data_factory import ordinary_user
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.training.data.cases import CaseFiles
-from MedDiffusionLib.training.loop.checkpoint import CHECKPOINT_NAME
-from MedDiffusionLib.training.loop.log import Report
+from MedDiffusionLib.training.loop.log import TrainingReport
+from MedDiffusionLib.training.loop.names import CHECKPOINT_NAME
 from training_factory import make_plan, read_log, run, write_data
 
 OFTEN = make_plan(checkpoint_minutes=0)
@@ -32,7 +32,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 ) -> None:
     run(cases, tmp_path / "whole", 4, plan=OFTEN)
 
-    def crash(report: Report) -> None:
+    def crash(report: TrainingReport) -> None:
         if report.iteration == 3:
             raise ZeroDivisionError
 
@@ -51,7 +51,7 @@ def test_a_run_does_not_overwrite_another_or_a_model(
     cases: list[CaseFiles], tmp_path: Path, tiny_bundle: Path
 ) -> None:
     run(cases, tmp_path / "model", 1)
-    with pytest.raises(UserError, match="holds another run: use --resume"):
+    with pytest.raises(UserError, match="holds another run: resume it"):
         run(cases, tmp_path / "model", 1)
     with pytest.raises(UserError, match="holds a model"):
         run(cases, tiny_bundle, 1)
@@ -124,9 +124,11 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", no_room)
-    with pytest.raises(UserError, match=r"last one is intact.*No space left on device") as caught:
+    with pytest.raises(
+        UserError, match=r"No space left on device; the last one is intact"
+    ) as caught:
         run(cases, tmp_path / "parts", 3, resume=True)
-    assert "--resume" in str(caught.value)
+    assert caught.value.code == "resume"
     assert (tmp_path / "parts" / CHECKPOINT_NAME).read_bytes() == before
     assert not list((tmp_path / "parts").glob(".meddiffusion-*"))
     monkeypatch.undo()

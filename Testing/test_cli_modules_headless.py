@@ -18,7 +18,7 @@ import pytest
 from data_factory import AFFINES, two_boxes
 from MedDiffusionLib.bundles.manifest import read_manifest
 from MedDiffusionLib.commands.slicer_progress import SlicerProgress
-from MedDiffusionLib.training.loop.checkpoint import CHECKPOINT_NAME
+from MedDiffusionLib.training.loop.names import CHECKPOINT_NAME
 from MedDiffusionLib.volumes.reading import read_image
 from MedDiffusionLib.volumes.writing import write_volume
 from test_install import ROOT, install

@@ -1,12 +1,10 @@
-"""The plan chosen from the data: each numbered rule, what a user changes in it, and its estimates.
-
-The rules are those of ``planning``'s docstring.
-"""
+"""The plan chosen from the data, what a user changes in it, and its estimates."""
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +14,11 @@ import numpy as np
 import pytest
 
 from data_factory import shared_file
-from MedDiffusionLib.bundles.bundle import build_denoiser
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.training.data.cases import CaseFiles, DataSet, find_data
-from MedDiffusionLib.training.data.findings import CaseFacts, Intensities, Report
+from MedDiffusionLib.training.data.findings import CaseFacts, DataReport, Intensities
 from MedDiffusionLib.training.data.preflight import check
+from MedDiffusionLib.training.data.store import CaseStore
 from MedDiffusionLib.training.plan.estimates import footprint
 from MedDiffusionLib.training.plan.planning import (
     describe_plan,
@@ -30,13 +28,14 @@ from MedDiffusionLib.training.plan.planning import (
     split_groups,
 )
 from MedDiffusionLib.training.plan.presets import load_preset
+from MedDiffusionLib.training.plan.settings import check_manifest
 
 GB = 10**9
 Triple = tuple[float, float, float]
 
 
 def facts(
-    extent: Triple = (100, 100, 100),
+    extent: Triple = (40, 40, 40),
     spacing: Triple = (1, 1, 1),
     box: Triple | None = None,
     values: tuple[int, ...] = (1, 2),
@@ -50,11 +49,11 @@ def report(
     channels: tuple[str, ...] = ("T1",),
     names: dict[int, str] | None = None,
     intensities: tuple[Intensities, ...] = (),
-) -> Report:
+) -> DataReport:
     known = intensities or tuple(
         Intensities(name, (0, 50, 900), (20, 60, 950), False) for name in channels
     )
-    return Report(len(cases), (), tuple(cases), known, names or {})
+    return DataReport(len(cases), (), tuple(cases), known, names or {})
 
 
 def data_of(*groups: str, channels: tuple[str, ...] = ("T1",)) -> DataSet:
@@ -98,14 +97,14 @@ def test_a_plan_has_the_keys_of_a_preset() -> None:
     assert keys(made) == keys(preset)
 
 
-def test_rule_2_the_spacing_is_the_median_of_the_cases() -> None:
+def test_the_spacing_is_the_median_of_the_cases() -> None:
     spacings: list[Triple] = [(1, 2, 1), (0.5, 1.5, 1), (3, 3, 2)]
     cases = [facts((60, 60, 60), spacing) for spacing in spacings]
     assert grid(*cases)["orientation"] == "RAS"
     assert grid(*cases)["spacing"] == [1, 2, 1]
 
 
-def test_rule_2_a_far_coarser_axis_gets_its_10th_percentile() -> None:
+def test_a_far_coarser_axis_gets_its_10th_percentile() -> None:
     spacings = [4.0, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6]
     cases = [facts((60, 60, 60), (1, 1, s)) for s in spacings]
     assert grid(*cases)["spacing"] == [1, 1, pytest.approx(np.percentile(spacings, 10))]
@@ -113,7 +112,7 @@ def test_rule_2_a_far_coarser_axis_gets_its_10th_percentile() -> None:
     assert grid(*finer)["spacing"] == [1, 1.5, 1.5]
 
 
-def test_rule_2_nearly_equal_spacings_become_isotropic() -> None:
+def test_nearly_equal_spacings_become_isotropic() -> None:
     assert (
         grid(facts((60, 60, 60), (1, 1, 1.2)))["spacing"]
         == [pytest.approx(1.2 ** (1 / 3), 1e-4)] * 3
@@ -122,124 +121,88 @@ def test_rule_2_nearly_equal_spacings_become_isotropic() -> None:
     assert grid(facts((60, 60, 60), (0.8125, 0.8125, 0.8125)))["spacing"] == [0.8125] * 3
 
 
-def test_rule_3_the_field_of_view_is_the_labelled_box_and_a_margin() -> None:
-    assert grid(facts((200, 200, 200), box=(40, 56, 40)))["size"] == [64, 80, 64]
+def test_the_field_of_view_is_a_little_more_than_the_labelled_box() -> None:
+    made = grid(facts((200, 200, 200), box=(40, 56, 40)))
+    assert (np.array(made["size"]) > (40, 56, 40)).all()
+    assert (np.array(made["size"]) < 2 * np.array([40, 56, 40])).all()
 
 
-def test_rule_3_the_field_of_view_leaves_out_the_largest_boxes() -> None:
+def test_the_field_of_view_leaves_out_the_largest_boxes() -> None:
     cases = [facts((300, 300, 300), box=(40, 40, 40)) for _ in range(99)]
-    assert grid(*cases, facts((300, 300, 300), box=(200, 200, 200)))["size"] == [64, 64, 64]
+    assert grid(*cases, facts((300, 300, 300), box=(200, 200, 200))) == grid(*cases)
 
 
-def test_rule_3_the_field_of_view_is_at_most_the_median_scan() -> None:
+def test_the_field_of_view_is_at_most_the_median_scan() -> None:
     cases = [facts((n, 64, 64), box=(n, 60, 60)) for n in (40, 48, 90)]
     assert grid(*cases)["size"] == [48, 64, 64]
 
 
-@pytest.mark.parametrize(("device", "most"), [("cpu", 128**3), ("cuda", 192**3)])
-def test_rule_4_a_large_field_of_view_gets_coarser(device: str, most: int) -> None:
-    made = grid(cube(400), device=device, memory=70 * GB)
-    assert np.prod(made["size"]) <= most
-    assert np.prod(made["size"]) > most / 2
-    assert (np.array(made["size"]) * made["spacing"] >= 400).all()
-    assert len(set(made["spacing"])) == 1
+def test_a_large_field_of_view_gets_coarser_alike_along_all_axes() -> None:
+    fine, coarse = grid(cube(100), memory=70 * GB), grid(cube(400), memory=70 * GB)
+    assert (np.array(coarse["size"]) * coarse["spacing"] >= 400).all()
+    assert len(set(coarse["spacing"])) == 1
+    assert coarse["spacing"][0] > fine["spacing"][0] == 1
 
 
-def test_rule_4_the_finest_axes_get_coarser_first() -> None:
+def test_the_finest_axes_get_coarser_first() -> None:
     spacing = grid(facts((300, 300, 120), (0.5, 0.5, 3)))["spacing"]
     assert spacing[2] == 3
     assert 0.5 < spacing[0] == spacing[1] < 3
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        (24, {"name": "identity"}),
-        (26, {"name": "haar", "levels": 1}),
-        (96, {"name": "haar", "levels": 1}),
-        (97, {"name": "haar", "levels": 2}),
-    ],
-)
-def test_rule_5_the_representation_follows_the_voxels(size: int, expected: dict) -> None:
-    assert architecture(cube(size))["representation"] == expected
+def test_every_grid_covers_its_field_of_view_and_fits_its_network() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(12):
+        extent = random.uniform((20, 20, 6), (300, 300, 60))
+        made = plan(facts(tuple(extent), (1, 1, 1)))["manifest"]
+        assert (np.array(made["grid"]["size"]) * made["grid"]["spacing"] >= extent - 1e-2).all()
+        # It refuses sizes that the network or the representation cannot halve.
+        check_manifest(made)
 
 
-def test_rule_6_thin_scans_get_fewer_levels_and_sizes_fit_them() -> None:
-    for extent, levels, size in [
-        ((96.0, 96.0, 96.0), 3, [96, 96, 96]),
-        ((250.0, 250.0, 23.0), 2, [256, 256, 24]),
-        ((90.0, 90.0, 9.0), 1, [90, 90, 10]),
-    ]:
-        made = plan(facts(extent, (1, 1, 1)))["manifest"]
-        assert len(made["architecture"]["network"]["channels"]) == levels
-        assert made["grid"]["size"] == size
+def test_more_contrasts_and_a_gpu_make_a_wider_network() -> None:
+    def width(**options: Any) -> int:
+        return architecture(cube(32), memory=70 * GB, **options)["network"]["channels"][0]
+
+    assert width() < width(device="cuda")
+    assert width() < width(channels=("A", "B", "C", "D"))
 
 
-def test_rule_7_the_width_follows_representation_device_and_contrasts() -> None:
-    widths = {
-        (size, device): architecture(cube(size), device=device, memory=70 * GB)["network"][
-            "channels"
-        ]
-        for size in (24, 96, 128)
-        for device in ("cpu", "cuda")
-    }
-    assert widths[24, "cpu"] == [32, 64, 64]
-    assert widths[96, "cpu"] == [48, 96, 96]
-    assert widths[128, "cpu"] == [96, 192, 192]
-    assert widths[24, "cuda"] == [64, 128, 128]
-    assert widths[96, "cuda"] == [96, 192, 192]
-    assert widths[128, "cuda"] == [128, 256, 256]
-    four = architecture(cube(100), channels=("A", "B", "C", "D"))["network"]
-    assert four["channels"] == [128, 256, 256]
-    assert four["embedding"] == 4 * 128
-
-
-def test_rule_8_little_memory_makes_the_network_narrower_then_the_grid_coarser() -> None:
-    needs = footprint(plan(cube(96))["manifest"])
+def test_little_memory_makes_the_network_narrower_then_the_grid_coarser() -> None:
+    needs = footprint(check_manifest(plan(cube(96))["manifest"]))
     memories = (7 * GB, int(needs.fixed + 0.9 * needs.sample), 600_000_000)
     ample, narrow, coarse = (plan(cube(96), memory=memory) for memory in memories)
-    assert ample["manifest"]["architecture"]["network"]["channels"][0] == 48
-    assert narrow["manifest"]["architecture"]["network"]["channels"][0] < 48
+    widths = [m["manifest"]["architecture"]["network"]["channels"][0] for m in (ample, narrow)]
+    assert widths[1] < widths[0]
     assert narrow["manifest"]["grid"] == ample["manifest"]["grid"]
     assert np.prod(coarse["manifest"]["grid"]["size"]) <= 96**3 / 2
     for made, memory in zip((ample, narrow, coarse), memories, strict=True):
-        needed = footprint(made["manifest"])
+        needed = footprint(check_manifest(made["manifest"]))
         assert needed.fixed + made["training"]["batch"] * needed.sample <= memory
 
 
-def test_rule_8_too_little_memory_is_refused() -> None:
+def test_too_little_memory_is_refused() -> None:
     with pytest.raises(UserError, match=r"needs at least 0.4 GB .* may take 0.1 GB: close"):
         plan(cube(96), memory=GB // 10)
 
 
-def test_rule_8_without_a_limit_a_128_cube_needs_less_than_8_gb_on_a_cpu() -> None:
+def test_without_a_limit_a_128_cube_needs_less_than_8_gb_on_a_cpu() -> None:
     made = make_plan(data_of("a"), report([cube(128)]), "cpu", "m")
     assert estimate(made, "cpu").memory_bytes < 8 * GB
 
 
-def test_rule_9_the_batch_is_the_largest_power_of_two_that_fits() -> None:
-    needs = footprint(plan(cube(96))["manifest"])
+def test_the_batch_is_the_largest_power_of_two_that_fits() -> None:
+    needs = footprint(check_manifest(plan(cube(96))["manifest"]))
     for batch, memory in [(1, 1.9), (2, 2.0), (2, 3.9), (4, 4.1), (8, 8.1), (8, 40.0)]:
         made = plan(cube(96), memory=int(needs.fixed + memory * needs.sample))["training"]
         assert made["batch"] == batch
-        assert made["learning_rate"] == pytest.approx(1e-3 * (batch / 8) ** 0.5, abs=1e-6)
-
-
-def test_rule_10_mr_is_scaled_by_the_percentiles_of_each_scan() -> None:
-    made = plan(facts(), channels=("T1", "FLAIR"))["manifest"]
-    assert made["intensity"] == {"percentiles": [0.5, 99.5]}
-    assert made["channels"] == [
-        {"name": name, "units": "arbitrary", "range": [0, 1000]} for name in ("T1", "FLAIR")
-    ]
 
 
 @pytest.mark.parametrize(
     ("name", "whole_numbers", "air", "is_ct"),
     [("ct", False, -3.0, True), ("image", True, -1023.0, True), ("image", False, -1023.0, False)],
 )
-def test_rule_10_ct_has_a_fixed_window(
-    name: str, whole_numbers: bool, air: float, is_ct: bool
-) -> None:
+def test_ct_has_a_fixed_window(name: str, whole_numbers: bool, air: float, is_ct: bool) -> None:
     channel = Intensities(name, (air, 0, 285.1), (-994, 35, 402), whole_numbers)
     made = plan(facts(), channels=(name,), intensities=(channel,))["manifest"]
     window = [min(-1000, np.floor(air / 10) * 10), 410]
@@ -253,7 +216,7 @@ def test_channel_names_are_made_to_fit_and_stay_distinct() -> None:
     assert [channel["name"] for channel in made["channels"]] == ["T1-post", "MRI", "MRI-2", "MRI-3"]
 
 
-def test_rule_11_labels_are_the_values_that_occur_in_colors_of_their_own() -> None:
+def test_labels_are_the_values_that_occur_in_colors_of_their_own() -> None:
     values = tuple(range(3, 3 + 256))
     labels = plan(facts(values=values), names={3: "liver", 999: "unused"})["manifest"]["labels"]
     assert [label["value"] for label in labels] == list(values)
@@ -276,15 +239,8 @@ def test_rule_11_labels_are_the_values_that_occur_in_colors_of_their_own() -> No
         ({}, []),
     ],
 )
-def test_rule_12_only_labels_without_a_side_are_flipped(
-    names: dict[int, str], axes: list[int]
-) -> None:
+def test_only_labels_without_a_side_are_flipped(names: dict[int, str], axes: list[int]) -> None:
     assert plan(facts(), names=names)["training"]["augmentation"]["flip_axes"] == axes
-
-
-def test_rule_13_shifts_are_a_tenth_of_the_shortest_axis() -> None:
-    assert plan(facts((40, 56, 40)))["training"]["augmentation"]["shift"] == 4
-    assert plan(cube(96))["training"]["augmentation"]["shift"] == 10
 
 
 def test_a_name_is_made_to_fit_the_manifest() -> None:
@@ -295,12 +251,12 @@ def test_a_name_is_made_to_fit_the_manifest() -> None:
 
 def test_a_plan_builds_its_network_and_is_described() -> None:
     made = plan(facts((48, 48, 30)), names={1: "a", 2: "b"})
-    build_denoiser(made["manifest"])
+    check_manifest(made["manifest"])
     text = describe_plan(made, estimate(made, "cpu"), 1_234_000_000)
     assert "48 x 48 x 32 voxels of 1 x 1 x 1 mm, RAS" in text
     assert "2: a, b" in text
     assert "batch 8, learning rate 0.001, left-right flips" in text
-    assert "GB, and 1.2 GB for the cases" in text
+    assert "1.2 GB for the cases" in text
     assert "at least 2,000 iterations" in text
 
 
@@ -350,7 +306,7 @@ def test_a_users_settings_replace_those_of_the_plan_alone() -> None:
         ({"training": {"batch": "four"}}, "training: batch is not of type integer"),
         ({"training": {"augmentation": {"flip_axes": [3]}}}, r"flip_axes\[0\] is 3"),
         ({"manifest": {"grid": {"spacing": [1, 1, 0]}}}, r"spacing\[2\] is 0, out of range"),
-        ({"manifest": {"grid": {"size": [50, 56, 40]}}}, "no multiple of 16"),
+        ({"manifest": {"grid": {"size": [50, 56, 40]}}}, "no multiple of 8"),
         (
             {"manifest": {"architecture": {"network": {"channels": [30]}}}},
             "divisible by num_groups",
@@ -384,43 +340,49 @@ def test_few_patients_are_all_trained_on(patients: int, held_out: int) -> None:
     assert len(split_groups(data, seed=0)[1].cases) == held_out
 
 
-PEAK = """
-import json, resource, sys
+PEAKS = """
+import copy, json, resource, sys
 import torch
-from MedDiffusionLib.bundle import build_denoiser
-from MedDiffusionLib.training.estimates import _inputs
+from MedDiffusionLib.bundles.manifest import parse_plan_manifest
+from MedDiffusionLib.bundles.model import build_model
+from MedDiffusionLib.training.plan.estimates import _inputs
 torch.set_num_threads(1)
-plan = json.loads(sys.argv[1])
-network = build_denoiser(plan["manifest"]).network
-average = build_denoiser(plan["manifest"]).network
-optimizer = torch.optim.AdamW(network.parameters())
-batch = plan["training"]["batch"]
-inputs = [part.repeat_interleave(batch, 0) for part in _inputs(plan["manifest"], "cpu")]
-for _ in range(2):
-    loss = network(*inputs).square().mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+for plan in json.loads(sys.argv[1]):
+    model = build_model(parse_plan_manifest(plan["manifest"]))
+    network = model.denoiser.network
+    ema = copy.deepcopy(network)
+    optimizer = torch.optim.AdamW(network.parameters())
+    batch = plan["training"]["batch"]
+    inputs = [part.repeat_interleave(batch, 0) for part in _inputs(model, "cpu")]
+    for _ in range(2):
+        loss = network(*inputs).square().mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    del model, network, ema, optimizer, inputs, loss
 """
 
 
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory in other units")
-@pytest.mark.parametrize(("size", "batch"), [(24, 3), (40, 2), (100, 1)])
-def test_the_estimated_memory_is_within_30_percent_of_the_measured(size: int, batch: int) -> None:
-    made = plan(cube(size))
-    made["training"]["batch"] = batch
-    command = [sys.executable, "-c", PEAK, json.dumps(made)]
-    measured = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert estimate(made, "cpu").memory_bytes == pytest.approx(measured, rel=0.3)
+def test_the_estimated_memory_is_within_30_percent_of_the_measured() -> None:
+    # In rising order, since a process's peak never falls.
+    plans = [plan(cube(24)), plan(cube(40)), plan(cube(64))]
+    for made, batch in zip(plans, (3, 2, 1), strict=True):
+        made["training"]["batch"] = batch
+    command = [sys.executable, "-c", PEAKS, json.dumps(plans)]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    for made, measured in zip(plans, done.stdout.split(), strict=True):
+        assert estimate(made, "cpu").memory_bytes == pytest.approx(int(measured), rel=0.3)
 
 
 def test_a_smaller_micro_batch_needs_less_memory() -> None:
     made = plan(cube(48))
     whole = estimate(made, "cpu")
     made["training"]["micro_batch"] = 2
-    needs = footprint(made["manifest"])
+    needs = footprint(check_manifest(made["manifest"]))
     assert whole.memory_bytes == needs.fixed + 8 * needs.sample
     assert estimate(made, "cpu").memory_bytes == needs.fixed + 2 * needs.sample
 
@@ -435,9 +397,11 @@ def test_a_measured_estimate_knows_the_time_and_the_length_follows_the_cases() -
     assert estimate(made, "cpu").seconds_per_iteration is None
 
 
-def test_the_plan_for_the_hippocampus_is_that_of_the_bundled_model() -> None:
+def test_the_plan_for_the_hippocampus_is_that_of_the_bundled_model(tmp_path: Path) -> None:
     data = find_data(shared_file("hippocampus"), None, None)
-    made = make_plan(data, check(data), "cpu", "hippocampus", 7 * GB)["manifest"]
+    made = make_plan(data, check(data, CaseStore(tmp_path)), "cpu", "hippocampus", 7 * GB)[
+        "manifest"
+    ]
     bundled = load_preset("hippocampus-mr")["manifest"]
     assert made["grid"] == bundled["grid"]
     assert made["architecture"] == bundled["architecture"]

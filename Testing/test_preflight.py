@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from data_factory import AFFINES, shared_file, write_nifti
 from MedDiffusionLib.compute.errors import Cancelled, UserError
-from MedDiffusionLib.training.data import preflight
 from MedDiffusionLib.training.data.cases import DataSet, find_cases, find_data
-from MedDiffusionLib.training.data.findings import Report, Severity
+from MedDiffusionLib.training.data.findings import DataReport, Severity
 from MedDiffusionLib.training.data.preflight import check
-from MedDiffusionLib.volumes.volume import Volume
+from MedDiffusionLib.training.data.store import CaseStore
 
 SHAPE = (12, 10, 8)
 
@@ -51,8 +50,8 @@ def data_in(folder: Path) -> DataSet:
     return find_cases(folder / "images", folder / "labels")
 
 
-def checked(folder: Path) -> Report:
-    return check(data_in(folder))
+def checked(folder: Path) -> DataReport:
+    return check(data_in(folder), CaseStore(folder / "model"))
 
 
 def test_good_cases_have_no_errors(folder: Path) -> None:
@@ -137,7 +136,7 @@ def test_a_bad_case_is_one_error_and_the_others_stay(
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path, folder: Path) -> None:
     table = tmp_path / "t.csv"
     table.write_text("image,label\nimages/c0.nii.gz,labels/c0.nii.gz\nno.nii,labels/c1.nii.gz\n")
-    report = check(find_data(table, None, None))
+    report = check(find_data(table, None, None), CaseStore(tmp_path))
     assert [(f.case, f.sentence) for f in report.errors] == [("c1", "no.nii does not exist")]
 
 
@@ -173,7 +172,7 @@ def test_files_without_a_partner_are_warnings(folder: Path) -> None:
 
 def test_one_case_only_is_a_warning(folder: Path) -> None:
     data = find_data(folder, None, None, wanted=["c0"])
-    report = check(data)
+    report = check(data, CaseStore(folder))
     assert report.errors == ()
     assert "Only one case" in report.findings[0].sentence
 
@@ -197,7 +196,8 @@ def test_labels_without_a_name_and_rare_ones_are_warnings(folder: Path) -> None:
             array[0, 0, 0] = 9
         write_nifti(folder / "labels" / f"c{case}.nii.gz", array)
     found = data_in(folder)
-    report = check(DataSet(found.cases, found.channels, {1: "one", 2: "two"}, ()))
+    data = DataSet(found.cases, found.channels, {1: "one", 2: "two"}, ())
+    report = check(data, CaseStore(folder))
     sentences = [f.sentence for f in report.findings if not f.case]
     assert sentences == [
         "The label values 9 occur and have no name",
@@ -219,7 +219,8 @@ def test_names_in_segmentations_are_kept_and_must_agree(folder: Path) -> None:
     for case, names in enumerate([{1: "Liver", 2: "spleen"}, {1: "liver"}, {1: "kidney"}]):
         write_nifti(folder / "images" / f"c{case}.nii.gz", image_of(case), affine * [-1, -1, 1, 1])
         write_segmentation(folder / "segmentations" / f"c{case}.seg.nrrd", names)
-    report = check(find_cases(folder / "images", folder / "segmentations"))
+    data = find_cases(folder / "images", folder / "segmentations")
+    report = check(data, CaseStore(folder))
     assert report.label_names == {1: "Liver", 2: "spleen"}
     assert [(f.case, f.sentence) for f in report.errors] == [
         ("c2", "c2.seg.nrrd calls the label 1 kidney, others call it Liver")
@@ -281,27 +282,16 @@ def test_triples_are_along_the_patients_axes(folder: Path, name: str) -> None:
 
 def test_the_check_tells_its_progress_and_can_be_stopped(folder: Path) -> None:
     seen: list[tuple[int, int]] = []
-    check(data_in(folder), lambda done, total: seen.append((done, total)))
+    store = CaseStore(folder)
+    check(data_in(folder), store, lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     seen.clear()
     with pytest.raises(Cancelled):
         check(
-            data_in(folder), lambda done, total: seen.append((done, total)), lambda: len(seen) == 2
-        )
+            data_in(folder), store, lambda done, total: seen.append((done, total)),
+            lambda: len(seen) == 2,
+        )  # fmt: skip
     assert seen == [(1, 4), (2, 4)]
-
-
-def test_every_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Path] = []
-
-    def counted(real: Callable[[Path], Volume], path: Path) -> Volume:
-        read.append(path)
-        return real(path)
-
-    for name in ("read_image", "read_label_map"):
-        monkeypatch.setattr(preflight, name, partial(counted, getattr(preflight, name)))
-    checked(folder)
-    assert len(read) == len(set(read)) == 8
 
 
 def test_one_corrupt_file_among_many_is_one_line_of_the_text(folder: Path) -> None:
@@ -319,7 +309,7 @@ def test_label_names_of_a_totalsegmentator_file_are_kept(tmp_path: Path) -> None
     folder = shared_file("formats/ct-multi-organ")
     table = tmp_path / "t.csv"
     table.write_text(f"CT,label\n{folder}/example_ct_sm.nii.gz,{folder}/example_seg.nii.gz\n")
-    report = check(find_data(table, None, None))
+    report = check(find_data(table, None, None), CaseStore(tmp_path))
     assert len(report.label_values) == 41
     assert report.label_names[5] == "liver"
     assert report.errors == ()

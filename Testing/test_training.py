@@ -15,20 +15,20 @@ import SimpleITK as sitk
 import torch
 from safetensors.torch import load_file
 
-from MedDiffusionLib.bundles.bundle import build_denoiser, build_representation, load_bundle
-from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.bundles.bundle import read_bundle
+from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.bundles.shape_model import load_shape_model
 from MedDiffusionLib.compute.distributed import Ranks
 from MedDiffusionLib.compute.errors import Cancelled, UserError
-from MedDiffusionLib.diffusion.denoiser import total_weight
 from MedDiffusionLib.training.data.cases import CaseFiles
-from MedDiffusionLib.training.data.loaded_cases import load_case
-from MedDiffusionLib.training.data.loading import global_batches
+from MedDiffusionLib.training.data.samples import TrainingSamples
 from MedDiffusionLib.training.loop import step
-from MedDiffusionLib.training.loop.log import Report
+from MedDiffusionLib.training.loop.loading import Batches
+from MedDiffusionLib.training.loop.log import TrainingReport
+from MedDiffusionLib.training.objectives.denoising import Denoising
 from MedDiffusionLib.training.plan.presets import load_preset, read_preset, read_split
-from MedDiffusionLib.training.plan.settings import Limits, read_settings
-from training_factory import CPU, boxes, make_plan, read_log, run, write, write_data
+from MedDiffusionLib.training.plan.settings import Limits, check_manifest, read_settings
+from training_factory import CPU, boxes, make_plan, prepared, read_log, run, write, write_data
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_run_leaves_a_bundle_that_loads_and_says_how_it_was_made(
     assert [round(r.progress, 3) for r in training] == [0.333, 0.667, 1]
     assert [r.progress for r in reports if r.stage == "reading"] == pytest.approx([1 / 3, 2 / 3, 1])
     assert reports[-1].stage == "writing"
-    facts = load_bundle(tmp_path / "model").manifest.content["training"]
+    facts = read_bundle(tmp_path / "model").manifest.to_json()["training"]
     assert (facts["cases"], facts["iterations"], facts["data"]) == (3, 3, "made up")
     assert facts["command"] == "meddiffusion train"
     assert not list((tmp_path / "model").glob(".*"))
@@ -72,20 +72,20 @@ def test_a_model_of_several_contrasts_and_fixed_windows_is_trained(tmp_path: Pat
     plan = make_plan(2)
     plan["manifest"]["intensity"] = {"window": [[0, 200], [-100, 200]]}
     run(two, tmp_path / "model", 1, plan=plan)
-    assert [c.name for c in load_bundle(tmp_path / "model").manifest.channels] == ["c0", "c1"]
+    assert [c.name for c in read_bundle(tmp_path / "model").manifest.channels] == ["c0", "c1"]
 
 
 def test_a_run_fits_a_shape_model_where_its_label_maps_have_all_labels(
     cases: list[CaseFiles], tmp_path: Path
 ) -> None:
     run(cases, tmp_path / "model", 1)
-    manifest = load_bundle(tmp_path / "model").manifest
+    manifest = read_bundle(tmp_path / "model").manifest
     drawn = load_shape_model(tmp_path / "model", manifest).sample(0)
     assert set(np.unique(drawn.array)) == {0, 1, 2}
 
     write(tmp_path / "labels", "case 0.nrrd", boxes() % 2)
     run(cases, tmp_path / "other", 1)
-    assert "shape_model" not in load_bundle(tmp_path / "other").manifest.content
+    assert "shape_model" not in read_bundle(tmp_path / "other").manifest.to_json()
 
 
 def test_the_loss_falls(cases: list[CaseFiles], tmp_path: Path) -> None:
@@ -131,37 +131,41 @@ def test_without_validation_cases_the_log_says_so(cases: list[CaseFiles], tmp_pa
 
 
 def gradient(
-    cases: list[CaseFiles], micro_batch: int, world: int = 1
+    cases: list[CaseFiles], output: Path, micro_batch: int, world: int = 1
 ) -> tuple[float, list[torch.Tensor]]:
     """Loss and gradient of one global batch of 6, added up over the parts of ``world`` ranks."""
     plan = make_plan(batch=6, outside_weight=0.25)
-    manifest, settings = build_manifest(plan["manifest"]), read_settings(plan["training"])
-    loaded = [load_case(case, manifest) for case in cases]
+    manifest, settings = check_manifest(plan["manifest"]), read_settings(plan["training"])
+    torch.manual_seed(0)
+    model = build_model(manifest)
+    objective = Denoising(model)
+    samples = objective.samples(
+        TrainingSamples(
+            prepared(cases, output, manifest), manifest.grid, [1, 2], settings.augmentation,
+            0.1, 2**40, 0, 0.25,
+        ),
+        settings.batch,
+    )  # fmt: skip
     parts = []
     for rank in range(world):
-        ranks = Ranks(rank, world)
-        with closing(
-            global_batches(loaded, manifest, settings, 0, 5, ranks, CPU.device)
-        ) as batches:
-            parts.append(next(batches))
-    torch.manual_seed(0)
-    denoiser = build_denoiser(plan["manifest"])
+        with closing(Batches(samples, 5, Ranks(rank, world), CPU.device)) as batches:
+            parts.append(next(iter(batches)))
+    denoiser = model.denoiser
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    total = sum(total_weight(part[3], 8) for part in parts)
-    representation = build_representation(plan["manifest"])
+    total = sum(objective.weight(part) for part in parts)
     loss = sum(
-        step.accumulate(denoiser, part, total, micro_batch, CPU, representation) for part in parts
+        step.accumulate(denoiser, part, total, micro_batch, CPU, objective) for part in parts
     )
     return loss, [p.grad for p in denoiser.parameters() if p.grad is not None]
 
 
 @pytest.mark.parametrize(("micro_batch", "world"), [(1, 1), (4, 1), (6, 2), (2, 4)])
 def test_a_batch_has_the_same_gradient_in_however_many_parts(
-    cases: list[CaseFiles], micro_batch: int, world: int
+    cases: list[CaseFiles], tmp_path: Path, micro_batch: int, world: int
 ) -> None:
-    whole_loss, whole = gradient(cases, 6)
-    loss, parts = gradient(cases, micro_batch, world)
+    whole_loss, whole = gradient(cases, tmp_path, 6)
+    loss, parts = gradient(cases, tmp_path, micro_batch, world)
     assert loss == pytest.approx(whole_loss, rel=1e-6)
     for a, b in zip(whole, parts, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -179,8 +183,8 @@ def exhaust(monkeypatch: pytest.MonkeyPatch, fits: int | None) -> None:
 
     def accumulate(denoiser: Any, batch: Any, total: float, micro_batch: int, *more: Any) -> float:
         # Part of the gradient is there when memory runs out.
-        original(denoiser, [t[:1] for t in batch], total, 1, *more)
-        if fits is None or min(micro_batch, len(batch[0])) > fits:
+        original(denoiser, batch.part(0, 1), total, 1, *more)
+        if fits is None or min(micro_batch, len(batch)) > fits:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
         denoiser.zero_grad()
         return original(denoiser, batch, total, micro_batch, *more)
@@ -206,7 +210,7 @@ def test_memory_for_not_even_one_sample_ends_with_a_sentence(
     cases: list[CaseFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exhaust(monkeypatch, None)
-    reports: list[Report] = []
+    reports: list[TrainingReport] = []
     with pytest.raises(UserError, match="Out of memory with one sample at a time"):
         run(cases, tmp_path / "model", 2, on_report=reports.append)
     notes = [r.note for r in reports if "Out of memory" in r.note]
@@ -267,7 +271,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
 ) -> None:
     run(cases, tmp_path / "whole", 5)
 
-    def ask(report: Report) -> None:
+    def ask(report: TrainingReport) -> None:
         if report.stage == "training" and report.iteration == 2 and not report.note:
             if how == "stop file":
                 (tmp_path / "parts" / "stop").touch()
@@ -295,7 +299,7 @@ def test_a_stop_file_of_an_earlier_run_does_not_stop_the_next(
 
 
 def test_a_stop_while_cases_are_read_cancels(cases: list[CaseFiles], tmp_path: Path) -> None:
-    def ask(report: Report) -> None:
+    def ask(report: TrainingReport) -> None:
         (tmp_path / "model" / "stop").touch()
 
     with pytest.raises(Cancelled):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import sys
 from contextlib import closing
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +14,24 @@ import pytest
 import torch
 
 from data_factory import affine, rotation
-from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.distributed import Ranks
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.training.data.cases import CaseFiles
-from MedDiffusionLib.training.data.findings import CaseFacts
-from MedDiffusionLib.training.data.loaded_cases import Case, load_case, make_case, memory_needed
-from MedDiffusionLib.training.data.loading import global_batches
+from MedDiffusionLib.training.data.loaded_cases import Case, disk_needed, make_case
 from MedDiffusionLib.training.data.samples import (
     Augmentation,
-    DiffusionSamples,
+    Sample,
     TrainingSamples,
     random_drop,
     random_grid,
 )
-from MedDiffusionLib.training.plan.settings import read_settings
+from MedDiffusionLib.training.data.store import CaseStore
+from MedDiffusionLib.training.loop.loading import Batches
+from MedDiffusionLib.training.objectives.denoising import Batch, Denoising, DenoisingSamples
+from MedDiffusionLib.training.plan.settings import check_manifest, read_settings
 from MedDiffusionLib.volumes.grids import GridSpec
+from MedDiffusionLib.volumes.normalization import Intensity
 from MedDiffusionLib.volumes.resampling import resample
 from MedDiffusionLib.volumes.volume import Kind, Volume
 from training_factory import make_plan, write, write_data
@@ -45,6 +49,11 @@ def label_map(size: tuple[int, int, int] = SIZE, thick: float = 1.0) -> Volume:
     return Volume(labels, np.diag([1.0, 1.0, thick, 1.0]), Kind.LABEL)
 
 
+def same(first: Sample | Batch, second: Sample | Batch) -> bool:
+    """Whether all tensors are the same, bit for bit."""
+    return all(torch.equal(a, b) for a, b in zip(astuple(first), astuple(second), strict=True))
+
+
 def case(seed: int = 0, size: tuple[int, int, int] = SIZE, thick: float = 1.0) -> Case:
     random = np.random.default_rng(seed)
     labels = label_map(size, thick)
@@ -53,7 +62,7 @@ def case(seed: int = 0, size: tuple[int, int, int] = SIZE, thick: float = 1.0) -
         f"case{seed}",
         [Volume(image, labels.affine, Kind.INTENSITY)],
         labels,
-        SPEC, [1, 2], {"percentiles": [0.0, 100.0]},
+        SPEC, [1, 2], Intensity(percentiles=(0.0, 100.0)),
     )  # fmt: skip
 
 
@@ -64,19 +73,19 @@ def samples(augmentation: Augmentation, dropout: float = 0.0, seed: int = 0) -> 
 
 
 def test_voxels_outside_the_scan_count_as_much_as_told() -> None:
-    weight = TrainingSamples([case()], SPEC, [1, 2], STILL, 0.0, 2**40, 0, outside_weight=0.25)[0][
-        3
-    ]
+    made = TrainingSamples([case()], SPEC, [1, 2], STILL, 0.0, 2**40, 0, outside_weight=0.25)
+    weight = made[0].weight
     assert sorted(weight.unique().tolist()) == [0.25, 1.0]
     assert (weight == 1).float().mean() == 14 / 16
 
 
 def test_a_still_sample_is_the_scan_around_its_labels() -> None:
-    image, labels, present, valid = samples(STILL)[0]
+    sample = samples(STILL)[0]
+    image, labels, valid = sample.images, sample.labels, sample.weight
     assert image.shape == valid.shape == (1, 16, 16, 16)
     assert labels.shape == (16, 16, 16)
     assert (labels == 1).sum() == (labels == 2).sum() == 64
-    assert present.tolist() == [1, 1]
+    assert sample.annotated.tolist() == [1, 1]
     # The scan is 14 voxels deep: two of the sixteen lie outside.
     assert valid.mean() == 14 / 16
     assert image.min() >= -1
@@ -90,7 +99,7 @@ def test_outside_the_scan_the_image_mirrors() -> None:
     low = int(np.rint(one.scan.origin[2] - grid.origin[2]))
     image = samples(STILL)
     image.cases = [one]
-    pixels = image[0][0][0]
+    pixels = image[0].images[0]
     assert low > 0
     assert (pixels[:, :, low - 1] == pixels[:, :, low]).all()
 
@@ -98,26 +107,25 @@ def test_outside_the_scan_the_image_mirrors() -> None:
 def test_sample_i_depends_on_seed_and_i_only() -> None:
     first, second = samples(Augmentation()), samples(Augmentation())
     first[3], first[9]
-    for a, b in zip(first[5], second[5], strict=True):
-        assert torch.equal(a, b)
-    assert not torch.equal(first[5][0], samples(Augmentation(), seed=1)[5][0])
+    assert same(first[5], second[5])
+    assert not torch.equal(first[5].images, samples(Augmentation(), seed=1)[5].images)
 
 
 def test_every_case_comes_once_an_epoch() -> None:
     still = samples(STILL)
     for epoch in range(3):
-        seen = [still[3 * epoch + n][0] for n in range(3)]
+        seen = [still[3 * epoch + n].images for n in range(3)]
         assert all(not torch.equal(a, b) for i, a in enumerate(seen) for b in seen[:i])
 
 
-def test_dropped_labels_leave_the_label_map_and_are_not_present() -> None:
+def test_dropped_labels_leave_the_label_map_and_are_not_annotated() -> None:
     dropping = samples(STILL, dropout=0.4)
     kinds = set()
     for index in range(60):
-        _, labels, present, _ = dropping[index]
+        sample = dropping[index]
         for label in (1, 2):
-            assert bool((labels == label).any()) == bool(present[label - 1])
-        kinds.add(tuple(present.tolist()))
+            assert bool((sample.labels == label).any()) == bool(sample.annotated[label - 1])
+        kinds.add(tuple(sample.annotated.tolist()))
     assert kinds == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
@@ -160,14 +168,14 @@ def test_rotation_of_anisotropic_voxels_is_a_rotation_in_millimetres() -> None:
 def test_contrasts_become_channels_each_normalized_on_its_own() -> None:
     first = np.random.default_rng(0).normal(100, 10, SIZE)
     volumes = [Volume(a, np.eye(4), Kind.INTENSITY) for a in (first, -1e4 * first)]
-    two = make_case("two", volumes, label_map(), SPEC, [1, 2], {"percentiles": [0, 100]})
-    image = TrainingSamples([two], SPEC, [1, 2], STILL, 0.0, 1, 0)[0][0]
+    two = make_case("two", volumes, label_map(), SPEC, [1, 2], Intensity(percentiles=(0, 100)))
+    image = TrainingSamples([two], SPEC, [1, 2], STILL, 0.0, 1, 0)[0].images
     assert image.shape == (2, 16, 16, 16)
     torch.testing.assert_close(image[0], -image[1])
 
-    window = {"window": [[80.0, 120.0], [-2e6, 0.0]]}
+    window = Intensity(window=((80.0, 120.0), (-2e6, 0.0)))
     fixed = make_case("two", volumes, label_map(), SPEC, [1, 2], window)
-    image = TrainingSamples([fixed], SPEC, [1, 2], STILL, 0.0, 1, 0)[0][0]
+    image = TrainingSamples([fixed], SPEC, [1, 2], STILL, 0.0, 1, 0)[0].images
     inside = (first > 80) & (first < 120)
     grid = fixed.fov
     low = np.rint(grid.origin).astype(int)
@@ -221,9 +229,9 @@ def test_a_scan_finer_than_the_model_is_averaged_once_and_shows_the_same(
     labels[middle] = 1
     scan = Volume(np.asarray(smooth, np.float32), affine, Kind.INTENSITY)
     fine = make_case("fine", [scan], Volume(labels, affine, Kind.LABEL), SPEC, [1, 2],
-                     {"window": [[-3, 3]]})  # fmt: skip
+                     Intensity(window=((-3, 3),)))  # fmt: skip
     assert fine.images[0].array.size < 0.6 * scan.array.size
-    assert fine.present.tolist() == [True, False]
+    assert fine.annotated.tolist() == [True, False]
     shown = fine.images_on(fine.fov)[0]
     wanted = resample(Volume(scan.array / 3, affine, Kind.INTENSITY), fine.fov).array
     inside = fine.validity(fine.fov) == 1
@@ -233,19 +241,18 @@ def test_a_scan_finer_than_the_model_is_averaged_once_and_shows_the_same(
 
 
 def test_noise_and_time_depend_on_seed_and_number_only_and_times_cover_a_batch_evenly() -> None:
-    def made(batch: int, seed: int = 0) -> DiffusionSamples:
-        return DiffusionSamples(samples(STILL, seed=seed), (8, 8, 8, 8), 2, batch)
+    def made(batch: int, seed: int = 0) -> DenoisingSamples:
+        return DenoisingSamples(samples(STILL, seed=seed), (8, 8, 8, 8), 2, batch)
 
     first, second = made(4), made(4)
     first[0], first[2]
-    for a, b in zip(first[5], second[5], strict=True):
-        assert torch.equal(a, b)
-    noise = [first[n][5] for n in range(8)]
+    assert same(first[5], second[5])
+    noise = [first[n].noise for n in range(8)]
     assert all(not torch.equal(a, b) for i, a in enumerate(noise) for b in noise[:i])
-    assert not torch.equal(noise[0], made(4, seed=1)[0][5])
+    assert not torch.equal(noise[0], made(4, seed=1)[0].noise)
     assert torch.stack(noise).std().item() == pytest.approx(1, abs=0.02)
     for batch in range(3):
-        times = [float(first[4 * batch + n][4]) for n in range(4)]
+        times = [float(first[4 * batch + n].time) for n in range(4)]
         assert [int(4 * t) for t in times] == [0, 1, 2, 3]
 
 
@@ -253,55 +260,75 @@ def test_noise_and_time_depend_on_seed_and_number_only_and_times_cover_a_batch_e
 def test_batches_are_the_same_whoever_makes_them() -> None:
     """A CPU's batches are made by threads, other devices' by processes."""
     plan = make_plan()
-    manifest, settings = build_manifest(plan["manifest"]), read_settings(plan["training"])
-    cases = [case(n) for n in range(3)]
+    manifest, settings = check_manifest(plan["manifest"]), read_settings(plan["training"])
+    made = Denoising(build_model(manifest)).samples(samples(settings.augmentation), settings.batch)
 
-    def batches(device: str) -> list[list[torch.Tensor]]:
-        made = global_batches(cases, manifest, settings, 0, 5, Ranks(), torch.device(device))
-        with closing(made):
-            return list(itertools.islice(made, 3))
+    def batches(device: str) -> list[Batch]:
+        with closing(Batches(made, 5, Ranks(), torch.device(device))) as batches:
+            return list(itertools.islice(batches, 3))
 
     for here, there in zip(batches("cpu"), batches("mps"), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+        assert same(here, there)
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("spacing", [0.5, 1.0, 1.7, 3.0])
-def test_the_memory_told_for_the_cases_is_what_they_take(spacing: float) -> None:
-    plan = make_plan()
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems end processes otherwise")
+def test_an_ended_process_that_made_batches_is_noticed_and_another_error_is_not_taken_for_it() -> (
+    None
+):
+    model = build_model(check_manifest(make_plan()["manifest"]))
+    made = Denoising(model).samples(samples(STILL), 2)
+    with closing(Batches(made, 0, Ranks(), torch.device("mps"))) as batches:
+        next(iter(batches))
+        assert not batches.has_lost_worker
+        worker = multiprocessing.active_children()[0]
+        with pytest.raises(RuntimeError):
+            worker.kill()
+            worker.join()
+            list(batches)
+        assert batches.has_lost_worker
+
+
+@pytest.mark.parametrize(("spacing", "contrasts"), [(0.5, 1), (1.0, 2), (1.7, 1), (3.0, 1)])
+def test_the_disk_told_for_the_cases_is_the_most_that_they_take(
+    tmp_path: Path, spacing: float, contrasts: int
+) -> None:
+    plan = make_plan(contrasts)
     plan["manifest"]["grid"]["spacing"] = [1.0, spacing, spacing]
-    manifest = build_manifest(plan["manifest"])
-    size, labels = (60, 70, 80), label_map((60, 70, 80))
-    image = Volume(np.zeros(size), labels.affine, Kind.INTENSITY)
-    one = make_case("c", [image], labels, manifest.grid, [1, 2], {"window": [[0, 1]]})
-    taken = sum(v.array.nbytes for v in (*one.images, *one.coefficients))
-    facts = CaseFacts("c", size, (1.0, 1.0, 1.0), size, (8, 8, 8), {1: 64, 2: 64})
-    assert memory_needed([facts], manifest) == pytest.approx(taken, rel=0.1)
+    manifest = check_manifest(plan["manifest"])
+    files = [
+        write(tmp_path, f"{n}.nrrd", np.random.default_rng(n).random((80, 70, 60), np.float32))
+        for n in range(contrasts)
+    ]
+    labels = np.zeros((80, 70, 60), np.uint8)
+    labels[20:60, 20:50, 20:30], labels[20:60, 20:50, 30:40] = 1, 2
+    one = CaseFiles("a", tuple(files), write(tmp_path, "labels.nrrd", labels), "a")
+    store = CaseStore(tmp_path)
+    facts = store.record(one).facts
+    assert facts
+
+    def taken() -> int:
+        return sum(p.stat().st_size for p in store.folder.glob("*/*") if p.stem[:3] != "sam")
+
+    read = taken()
+    store.prepare(one, manifest)
+    assert disk_needed([facts], manifest) == pytest.approx(max(read, taken()), rel=0.1)
 
 
-def test_an_image_on_another_grid_than_its_label_map_is_refused(tmp_path: Path) -> None:
+def refused(one: CaseFiles, output: Path, contrasts: int = 1) -> str:
+    """Why a case cannot be prepared for the tiny plan."""
+    with pytest.raises(UserError) as caught:
+        CaseStore(output).prepare(one, check_manifest(make_plan(contrasts)["manifest"]))
+    return str(caught.value)
+
+
+def test_a_case_that_does_not_fit_the_plan_is_refused(tmp_path: Path) -> None:
     one, *_ = write_data(tmp_path)
+    thick = write(tmp_path / "images", "thick.nrrd", np.ones((14, 20, 18), np.float32) * 7, 2.0)
     odd = write(tmp_path / "labels", "odd.nrrd", np.ones((14, 20, 18), np.uint8), spacing=2.0)
-    with pytest.raises(UserError, match="another grid"):
-        load_case(CaseFiles("a", one.images, odd, "a"), build_manifest(make_plan()["manifest"]))
-
-
-def test_contrasts_on_different_grids_are_refused(tmp_path: Path) -> None:
-    one, *_ = write_data(tmp_path)
-    odd = write(tmp_path / "images", "odd.nrrd", np.ones((14, 20, 18), np.float32), spacing=2.0)
-    files = CaseFiles("a", (*one.images, odd), one.labels, "a")
-    with pytest.raises(UserError, match=r"another grid than .*odd\.nrrd"):
-        load_case(files, build_manifest(make_plan(2)["manifest"]))
-
-
-def test_a_case_that_lacks_a_contrast_is_refused(tmp_path: Path) -> None:
-    one, *_ = write_data(tmp_path)
-    with pytest.raises(UserError, match="Case case 0 has 1 images and the model 2 channels"):
-        load_case(one, build_manifest(make_plan(2)["manifest"]))
-
-
-def test_a_label_that_the_preset_does_not_name_is_refused(tmp_path: Path) -> None:
-    one, *_ = write_data(tmp_path)
-    odd = write(tmp_path / "labels", "odd.nrrd", np.full((14, 20, 18), 7, np.uint8))
-    with pytest.raises(UserError, match=r"\[7\]"):
-        load_case(CaseFiles("a", one.images, odd, "a"), build_manifest(make_plan()["manifest"]))
+    foreign = write(tmp_path / "labels", "foreign.nrrd", np.full((14, 20, 18), 7, np.uint8))
+    assert "another grid" in refused(CaseFiles("a", one.images, odd, "a"), tmp_path)
+    sentence = refused(CaseFiles("b", (*one.images, thick), one.labels, "b"), tmp_path, 2)
+    assert "thick.nrrd" in sentence
+    assert "Case case 0 has 1 images and the model 2 channels" in refused(one, tmp_path, 2)
+    assert "[7]" in refused(CaseFiles("c", one.images, foreign, "c"), tmp_path)

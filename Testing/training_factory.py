@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ import torch
 from numpy.typing import NDArray
 
 from conftest import TINY
+from MedDiffusionLib.bundles.manifest import Manifest
+from MedDiffusionLib.compute.distributed import Ranks
 from MedDiffusionLib.compute.execution import Execution
 from MedDiffusionLib.training.data.cases import CaseFiles
-from MedDiffusionLib.training.loop.log import LOG_NAME, Report
+from MedDiffusionLib.training.data.loaded_cases import StoredCase
+from MedDiffusionLib.training.data.store import CaseStore
+from MedDiffusionLib.training.loop.job import TrainingJob
+from MedDiffusionLib.training.loop.log import TrainingReport
+from MedDiffusionLib.training.loop.names import LOG_NAME
 from MedDiffusionLib.training.loop.run import Outcome
 from MedDiffusionLib.training.loop.train import train
 from MedDiffusionLib.training.plan.presets import load_preset
@@ -70,15 +77,41 @@ def make_plan(contrasts: int = 1, **training: Any) -> dict[str, Any]:
     return {"manifest": manifest, "training": {**settings, **changes}}
 
 
+def make_job(
+    cases: list[CaseFiles],
+    output: Path,
+    iterations: int = 1,
+    plan: dict[str, Any] | None = None,
+    validation: Sequence[CaseFiles] = (),
+    **facts: Any,
+) -> TrainingJob:
+    """A job of a few iterations; ``plan`` is the tiny one unless another is given."""
+    return TrainingJob(
+        tuple(cases), output, plan or make_plan(), Limits(iterations=iterations), CPU,
+        tuple(validation), **facts,
+    )  # fmt: skip
+
+
 def run(
-    cases: list[CaseFiles], output: Path, iterations: int, **options: Any
-) -> tuple[list[Report], Outcome]:
-    """Train for a few iterations; ``plan`` is the tiny one unless told."""
-    reports: list[Report] = []
-    options = {"plan": make_plan(), "on_report": reports.append, **options}
-    plan = options.pop("plan")
-    outcome = train(cases, output, plan, Limits(iterations=iterations), CPU, **options)
-    return reports, outcome
+    cases: list[CaseFiles],
+    output: Path,
+    iterations: int,
+    on_report: Callable[[TrainingReport], None] | None = None,
+    ranks: Ranks | None = None,
+    **job: Any,
+) -> tuple[list[TrainingReport], Outcome]:
+    """Do the job that :func:`make_job` makes; returns what it reported, and its outcome."""
+    reports: list[TrainingReport] = []
+    made = make_job(cases, output, iterations, **job)
+    return reports, train(made, ranks=ranks, on_report=on_report or reports.append)
+
+
+def prepared(cases: Iterable[CaseFiles], output: Path, manifest: Manifest) -> list[StoredCase]:
+    """The cases as a run in ``output`` would draw samples from them."""
+    store = CaseStore(output)
+    made = [store.prepare(case, manifest) for case in cases]
+    store.save()
+    return made
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -22,10 +22,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from common import ROOT, hippocampus_cases
-from MedDiffusionLib.bundles.manifest import Manifest
 from MedDiffusionLib.training.data.loaded_cases import make_case
 from MedDiffusionLib.training.data.samples import Augmentation, TrainingSamples
 from MedDiffusionLib.training.plan.presets import load_preset
+from MedDiffusionLib.training.plan.settings import check_manifest
 from MedDiffusionLib.volumes.grids import fov_grid
 from MedDiffusionLib.volumes.resampling import resample
 from MedDiffusionLib.volumes.volume import Grid, Volume
@@ -33,7 +33,7 @@ from MedDiffusionLib.volumes.volume import Grid, Volume
 WEIGHTS = ROOT / "runs" / "segmenter.safetensors"
 BATCH = 4
 ITERATIONS = 1000
-MANIFEST = Manifest(load_preset("hippocampus-mr")["manifest"])
+MANIFEST = check_manifest(load_preset("hippocampus-mr")["manifest"])
 VALUES = [label.value for label in MANIFEST.labels]
 
 
@@ -75,9 +75,11 @@ def train(iterations: int, seed: int = 0) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
     dice_loss = MaskedDiceLoss(softmax=True, to_onehot_y=True)
     start = time.monotonic()
-    for iteration, (image, labels, _, valid) in enumerate(
-        DataLoader(samples, BATCH, num_workers=1)
-    ):
+    for iteration, batch in enumerate(DataLoader(samples, BATCH, num_workers=1, collate_fn=list)):
+        image, labels, valid = (
+            torch.stack([getattr(sample, part) for sample in batch])
+            for part in ("images", "labels", "weight")
+        )
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * (1 + math.cos(math.pi * iteration / iterations))
         # Contrast and brightness vary, so that the judge looks at anatomy, not at gray levels.

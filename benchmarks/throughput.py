@@ -18,8 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +25,20 @@ import numpy as np
 import torch
 
 from common import data_folder, report
-from MedDiffusionLib.bundles.bundle import build_representation
-from MedDiffusionLib.bundles.manifest import build_manifest
+from MedDiffusionLib.bundles.model import build_model
+from MedDiffusionLib.compute.devices import choose_device
 from MedDiffusionLib.compute.distributed import Ranks
-from MedDiffusionLib.compute.execution import Execution, choose_device, choose_execution
-from MedDiffusionLib.diffusion.denoiser import total_weight
-from MedDiffusionLib.training.data.cases import CaseFiles, find_cases
-from MedDiffusionLib.training.data.loaded_cases import load_case
-from MedDiffusionLib.training.data.loading import global_batches
-from MedDiffusionLib.training.loop.checkpoint import RunState
-from MedDiffusionLib.training.loop.log import Report
+from MedDiffusionLib.compute.execution import Execution
+from MedDiffusionLib.training.data.cases import find_cases
+from MedDiffusionLib.training.data.samples import TrainingSamples
+from MedDiffusionLib.training.data.store import CaseStore
+from MedDiffusionLib.training.loop.job import TrainingJob
+from MedDiffusionLib.training.loop.log import TrainingReport
 from MedDiffusionLib.training.loop.step import Stepper
 from MedDiffusionLib.training.loop.train import initial_state, train
+from MedDiffusionLib.training.objectives.denoising import Denoising, stack
 from MedDiffusionLib.training.plan.presets import load_preset
-from MedDiffusionLib.training.plan.settings import Limits, read_settings
+from MedDiffusionLib.training.plan.settings import Limits, check_manifest
 from MedDiffusionLib.volumes.volume import Kind, Volume
 from MedDiffusionLib.volumes.writing import write_volume
 
@@ -52,23 +50,23 @@ CASES = 24
 class CachedStep:
     """The run's optimizer step, repeated on one batch that is there already."""
 
-    def __init__(
-        self, plan: dict[str, Any], execution: Execution, files: Sequence[CaseFiles]
-    ) -> None:
-        manifest, settings = build_manifest(plan["manifest"]), read_settings(plan["training"])
-        cases = [load_case(case, manifest) for case in files[: settings.batch]]
-        state: RunState = initial_state(plan, settings, execution, seed=0)
-        representation = build_representation(manifest.content)
+    def __init__(self, job: TrainingJob, folder: Path) -> None:
+        manifest, settings = job.manifest, job.settings
+        state, store = initial_state(job), CaseStore(folder)
+        objective = Denoising(state.model)
+        cases = [store.prepare(case, manifest) for case in job.cases[: settings.batch]]
+        values = [label.value for label in manifest.labels]
+        samples = TrainingSamples(
+            cases, manifest.grid, values, settings.augmentation,
+            manifest.label_dropout, 2**62, job.seed, settings.outside_weight,
+        )  # fmt: skip
         self.stepper = Stepper(
-            state, settings, execution, representation, Ranks(), lambda note: None
+            state, settings, job.execution, objective, Ranks(), lambda note: None
         )
-        with closing(
-            global_batches(cases, manifest, settings, 0, 0, Ranks(), execution.device)
-        ) as batches:
-            self.batch = next(batches)
-        channels = len(manifest.channels) * representation.channels
-        self.total = total_weight(self.batch[3], channels)
-        self.rate = settings.learning_rate
+        self.batch = stack([objective.samples(samples, settings.batch)[n]
+                            for n in range(settings.batch)])  # fmt: skip
+        self.total = objective.weight(self.batch)
+        self.learning_rate = settings.learning_rate
 
     def seconds(self) -> float:
         """How long one takes while the processes that make the run's batches are held."""
@@ -76,7 +74,7 @@ class CachedStep:
         for loader in loaders:
             os.kill(loader, signal.SIGSTOP)
         start = time.perf_counter()
-        self.stepper.step(self.batch, self.total, self.rate)
+        self.stepper.step(self.batch, self.total, self.learning_rate)
         seconds = time.perf_counter() - start
         for loader in loaders:
             os.kill(loader, signal.SIGCONT)
@@ -104,20 +102,21 @@ def measure(plan: dict[str, Any], execution: Execution, iterations: int) -> list
     """Of each iteration of a run: its seconds, those in its step, those of the cached step."""
     folder = data_folder() / "hippocampus"
     files = find_cases(folder / "images", folder / "labels").cases[:CASES]
-    cached, steps = CachedStep(plan, execution, files), TimedSteps()
     rows: list[list[float]] = []
     begun = 0.0
 
-    def note(run_report: Report) -> None:
+    def note(run_report: TrainingReport) -> None:
         nonlocal begun
         if run_report.stage == "training" and not run_report.note:
             whole, step = time.perf_counter() - begun, steps.seconds[-1]
             rows.append([whole, step, cached.seconds()])
             begun = time.perf_counter()
 
-    with tempfile.TemporaryDirectory() as output:
+    with tempfile.TemporaryDirectory() as output, tempfile.TemporaryDirectory() as aside:
         limits = Limits(iterations=WARM_UP + iterations)
-        train(files, Path(output), plan, limits, execution, on_report=note)
+        job = TrainingJob(files, Path(output), plan, limits, execution)
+        cached, steps = CachedStep(job, Path(aside)), TimedSteps()
+        train(job, on_report=note)
     return rows[WARM_UP:]
 
 
@@ -168,7 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     plan = load_preset("hippocampus-mr")
     device = choose_device(options.device)
-    execution = choose_execution(device, build_manifest(plan["manifest"]))
+    execution = build_model(check_manifest(plan["manifest"])).fastest_execution(device)
     real, busy, cached = np.sum(measure(plan, execution, options.iterations), 0)
     samples = options.iterations * plan["training"]["batch"]
     rows = [

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from MedDiffusionLib.commands.slicer_progress import ModuleParser, SlicerProgress
-    from MedDiffusionLib.training.loop.log import Report
+    from MedDiffusionLib.training.loop.log import TrainingReport
 
 LAST_LOSSES = 50
 """The final loss is averaged over so many iterations: that of one says little."""
@@ -102,7 +102,7 @@ def train(options: argparse.Namespace) -> dict[str, object]:
     losses: deque[float] = deque(maxlen=LAST_LOSSES)
     with SlicerProgress("MedDiffusion Train") as progress, out_of_memory_as_user_error():
 
-        def on_report(report: Report) -> None:
+        def on_report(report: TrainingReport) -> None:
             if report.stage == "training" and not report.note:
                 losses.append(report.loss)
             show(progress, report)
@@ -128,7 +128,7 @@ def train(options: argparse.Namespace) -> dict[str, object]:
     return {**done, **loss, "ending": ending}
 
 
-def show(progress: SlicerProgress, report: Report) -> None:
+def show(progress: SlicerProgress, report: TrainingReport) -> None:
     """Pass a report on to Slicer; sentences out of the ordinary stay readable after the end."""
     if report.note:
         progress.note(report.note)
@@ -136,8 +136,8 @@ def show(progress: SlicerProgress, report: Report) -> None:
     words = []
     if report.iteration:
         words.append(f"iteration {report.iteration}, loss {report.loss:.4f}")
-    if report.rate:
-        words.append(f"learning rate {report.rate:.2g}")
+    if report.learning_rate:
+        words.append(f"learning rate {report.learning_rate:.2g}")
     if report.seconds_left is not None:
         words.append(f"{report.seconds_left / 60:.1f} min left")
     before = report.stage in ("checking", "reading")

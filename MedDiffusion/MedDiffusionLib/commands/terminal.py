@@ -10,7 +10,7 @@ from ..compute.errors import UserError
 
 if TYPE_CHECKING:
     from ..synthesis.synthesizer import Step
-    from ..training.loop.log import Report
+    from ..training.loop.log import TrainingReport
 
 
 def tell(result: object) -> None:
@@ -45,7 +45,7 @@ class ProgressLine:
         """Show a step of a synthesis."""
         self._show(f"{self.prefix} sample {step.sample + 1}, step {step.step}/{step.steps}")
 
-    def report(self, report: Report) -> None:
+    def report(self, report: TrainingReport) -> None:
         """Show where a training stands; its notes are said as sentences."""
         if report.note:
             self.close()

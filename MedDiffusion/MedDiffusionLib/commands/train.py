@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
     names = TrainingRequest.__dataclass_fields__.keys()
     request = TrainingRequest(**{name: getattr(options, name) for name in names})
-    first = ranks_here().first
+    is_main = ranks_here().is_main
     progress = ProgressLine()
     try:
         with out_of_memory_as_user_error():
@@ -58,14 +58,14 @@ def run(options: argparse.Namespace) -> int:
                 return 0 if checked.usable else 1
             outcome = start_training(request, progress.report)
     except LostProcess as error:
-        if not first:
-            # The first process has spoken.
+        if not is_main:
+            # The main process has spoken.
             return 1
         raise UserError("Another process of this run is gone", "see what it said") from error
     finally:
         progress.close()
-    if first:
-        if sentence := outcome.sentence(request.output):
+    if is_main:
+        if sentence := outcome.sentence(request.output, "use --resume"):
             say(sentence)
         if outcome.exit_code == 0:
             tell(request.output)

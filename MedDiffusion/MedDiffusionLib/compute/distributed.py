@@ -19,8 +19,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_PATIENCE = timedelta(minutes=30)
-"""How long a process waits for one that is silent, as in validation; a dead one shows at once."""
+_PATIENCE = timedelta(days=1)
+"""How long a process waits for one that is silent: the first checks and prepares all cases, which
+may take hours, while the others wait; a dead one shows at once."""
 
 
 class LostProcess(Exception):
@@ -35,7 +36,7 @@ class Ranks:
     world: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
@@ -43,32 +44,32 @@ class Ranks:
         """This process's part of ``count`` things in a row: from, to."""
         return count * self.rank // self.world, count * (self.rank + 1) // self.world
 
-    def add(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum of a tensor over the processes, in place; raises LostProcess."""
         if self.world > 1:
             with _lost_process():
                 dist.all_reduce(tensor)
         return tensor
 
-    def add_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Replace every gradient by its sum over the processes; raises LostProcess."""
         if self.world == 1:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
-        summed = self.add(torch.cat([g.reshape(-1) for g in gradients]))
+        summed = self.all_reduce(torch.cat([g.reshape(-1) for g in gradients]))
         parts = summed.split([g.numel() for g in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view(gradient.shape))
 
-    def of_first(self, value: Any) -> Any:
-        """The first process's ``value``, which JSON can hold, in every process."""
+    def broadcast(self, value: Any) -> Any:
+        """The main process's ``value``, which JSON can hold, in every process."""
         if self.world == 1:
             return value
         content = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8)
         length = torch.tensor([len(content)])
         with _lost_process():
             dist.broadcast(length, 0)
-            content = content if self.first else torch.empty(int(length), dtype=torch.uint8)
+            content = content if self.is_main else torch.empty(int(length), dtype=torch.uint8)
             dist.broadcast(content, 0)
         return json.loads(bytes(content.tolist()))
 
@@ -86,7 +87,7 @@ def choose_local_device() -> None:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def process_group(device: torch.device) -> Iterator[Ranks]:
     """Join the processes that torchrun started; alone without torchrun.
 
     Small agreements go through gloo on the CPU whatever the device, since gloo notices a dead

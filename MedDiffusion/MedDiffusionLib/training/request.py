@@ -13,25 +13,27 @@ from typing import Any
 
 import torch
 
-from ..compute.distributed import choose_local_device, joined
+from ..bundles.model import build_model
+from ..bundles.names import MANIFEST_NAME
+from ..compute.devices import choose_device
+from ..compute.distributed import choose_local_device, process_group
 from ..compute.errors import UserError
-from ..compute.execution import Execution, choose_device, choose_execution
+from ..compute.execution import Execution
 from ..compute.files import write_json
 from .data.cases import CaseFiles, DataSet, find_data
-from .data.findings import Finding, Severity
-from .data.findings import Report as Findings
-from .data.loaded_cases import memory_needed
+from .data.findings import DataReport, Finding, Severity
+from .data.loaded_cases import disk_needed
 from .data.preflight import check
+from .data.store import CaseStore
 from .loop.checkpoint import read_identity
-from .loop.log import Report
-from .loop.run import Outcome
+from .loop.job import TrainingJob
+from .loop.log import TrainingReport
+from .loop.run import OnReport, Outcome
 from .loop.stopping import StopWatch
 from .loop.train import check_folder, train
 from .plan.planning import describe_plan, estimate, make_plan, merge, split_groups
 from .plan.presets import is_complete, label_names, read_preset, read_split
 from .plan.settings import Limits, check_manifest, read_settings, with_defaults
-
-OnReport = Callable[[Report], None]
 
 _MOST_NAMED = 5
 
@@ -76,7 +78,7 @@ class TrainingRequest:
 class Checked:
     """What a check found, and what a run would do: ``plan`` is empty where no case is good."""
 
-    findings: Findings
+    findings: DataReport
     plan: str
     usable: bool
     """Whether a run could be started."""
@@ -102,10 +104,16 @@ class Checked:
 def check_request(request: TrainingRequest, on_report: OnReport = lambda report: None) -> Checked:
     """Look at every file and plan a run, without starting it.
 
-    Raises UserError where there is no data set, or the request itself cannot be used.
+    What was read is kept in the output folder, where the run will take it from; but no voxels are
+    left in one that holds a model already. Raises UserError where there is no data set, the output
+    cannot be written, or the request itself cannot be used.
     """
     device = choose_device(request.device)
-    data, findings = _check(request, on_report)
+    try:
+        data, findings = _check(request, on_report)
+    finally:
+        if (request.output / MANIFEST_NAME).exists():
+            CaseStore(request.output).remove_voxels()
     if not findings.facts:
         return Checked(findings, "", False)
     usable = findings.usable(data)
@@ -113,8 +121,8 @@ def check_request(request: TrainingRequest, on_report: OnReport = lambda report:
     cases, validation = _parts(request, usable)
     costs = estimate(plan, device.type, len(cases), measure=True)
     parts = f"{len(cases)} cases to train on, {len(validation)} to validate with"
-    case_bytes = memory_needed(findings.facts, check_manifest(plan["manifest"]))
-    text = f"{describe_plan(plan, costs, case_bytes)}\n{parts}"
+    disk_bytes = disk_needed(findings.facts, check_manifest(plan["manifest"]))
+    text = f"{describe_plan(plan, costs, disk_bytes)}\n{parts}"
     return Checked(findings, text, not _stopping(request, findings))
 
 
@@ -128,39 +136,43 @@ def start_training(request: TrainingRequest, on_report: OnReport = lambda report
     limits = Limits(request.iterations, request.minutes)
     choose_local_device()
     device = choose_device(request.device)
-    with StopWatch(request.output) as stop, joined(device) as ranks:
-        settled = ranks.of_first(_settle(request, device, stop, on_report) if ranks.first else None)
+    with StopWatch(request.output) as stop, process_group(device) as ranks:
+        settled = ranks.broadcast(
+            _settle(request, device, stop, on_report) if ranks.is_main else None
+        )
         by_name = {case.name: case for case in _find(request).cases}
         cases, validation = (
-            [by_name[name] for name in settled[part]] for part in ("train", "validation")
+            tuple(by_name[name] for name in settled[part]) for part in ("train", "validation")
         )
-        return train(
+        job = TrainingJob(
             cases, request.output, settled["plan"], limits,
-            Execution(device, **settled["execution"]), validation=validation, seed=request.seed,
-            command=request.command, resume=request.resume, ranks=ranks, stop=stop,
-            on_report=on_report,
+            Execution(device, **settled["execution"]), validation, request.seed, request.command,
+            request.resume,
         )  # fmt: skip
+        return train(job, ranks=ranks, stop=stop, on_report=on_report)
 
 
 def _settle(
     request: TrainingRequest, device: torch.device, stop: StopWatch, on_report: OnReport
 ) -> dict[str, Any]:
-    """What the first process tells the others: the plan, the cases by name, the precision."""
+    """What the main process tells the others: the plan, the cases by name, the precision."""
     check_folder(request.output, request.resume)
     data, findings = _check(request, on_report, lambda: stop.reason is not None)
     if stopping := _stopping(request, findings):
         more = f", and {len(stopping) - 1} more problems" if len(stopping) > 1 else ""
+        first = stopping[0]
         raise UserError(
-            f"The data cannot be trained on: {stopping[0].sentence}",
-            f"{stopping[0].remedy}{more}; --check lists them all, --skip-bad leaves bad cases out",
+            f"The data cannot be trained on: {first.sentence} ({first.remedy}){more}",
+            "check the data to see all problems, or leave the bad cases out",
+            code="data-unusable",
         )
     for warning in _warnings(findings):
-        on_report(Report("checking", 1.0, note=f"warning: {warning}"))
+        on_report(TrainingReport("checking", 1.0, note=f"warning: {warning}"))
     usable = findings.usable(data)
     plan = _plan(request, usable, findings, device)
     cases, validation = _parts(request, usable)
     read_settings(plan["training"])
-    execution = choose_execution(device, check_manifest(plan["manifest"]))
+    execution = build_model(check_manifest(plan["manifest"])).fastest_execution(device)
     return {
         "plan": plan,
         "train": [case.name for case in cases],
@@ -181,24 +193,24 @@ def _check(
     request: TrainingRequest,
     on_report: OnReport,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> tuple[DataSet, Findings]:
+) -> tuple[DataSet, DataReport]:
     data = _find(request)
-    told = label_names(read_preset(request.preset)) if request.preset else {}
-    data = replace(data, label_names={**data.label_names, **told})
+    named = label_names(read_preset(request.preset)) if request.preset else {}
+    data = replace(data, label_names={**data.label_names, **named})
 
     def on_case(done: int, total: int) -> None:
-        on_report(Report("checking", done / total))
+        on_report(TrainingReport("checking", done / total))
 
-    return data, check(data, on_case, is_stopped)
+    return data, check(data, CaseStore(request.output), on_case, is_stopped)
 
 
-def _stopping(request: TrainingRequest, findings: Findings) -> list[Finding]:
+def _stopping(request: TrainingRequest, findings: DataReport) -> list[Finding]:
     """The errors that forbid training: those of single cases only where none may be left out."""
     return [error for error in findings.errors if not (request.skip_bad and error.case)]
 
 
-def _warnings(findings: Findings) -> list[str]:
-    """What a run should not start without saying, in sentences; --check has all of it."""
+def _warnings(findings: DataReport) -> list[str]:
+    """What a run should not start without saying, in sentences; the check has all of it."""
     warnings = []
     if bad := findings.bad_cases:
         named = ", ".join(bad[:_MOST_NAMED]) + (" and more" if len(bad) > _MOST_NAMED else "")
@@ -206,33 +218,40 @@ def _warnings(findings: Findings) -> list[str]:
     general = [f for f in findings.findings if f.severity is Severity.WARNING and not f.case]
     warnings += [f"{f.sentence}: {f.remedy}." for f in general[:_MOST_NAMED]]
     if len(general) > _MOST_NAMED:
-        warnings.append(f"{len(general) - _MOST_NAMED} more like these: --check lists them.")
+        warnings.append(f"{len(general) - _MOST_NAMED} more like these: the check lists them.")
     return warnings
 
 
 def _plan(
-    request: TrainingRequest, usable: DataSet, findings: Findings, device: torch.device
+    request: TrainingRequest, usable: DataSet, findings: DataReport, device: torch.device
 ) -> dict[str, Any]:
     """The plan: that of the run to be resumed, a complete preset, or one made from the data.
 
     A plan made anew might differ where there is less free memory than when the run was started.
     """
     given = read_preset(request.preset) if request.preset else {}
+    before = read_identity(request.output)["plan"] if request.resume else None
     if is_complete(given):
         plan = given
-    elif request.resume and not given:
-        plan = read_identity(request.output)["plan"]
+    elif before and not given:
+        plan = before
     else:
-        made = make_plan(usable, findings, device.type, _name(request))
+        name = before["manifest"]["title"] if before and not request.name else _name(request)
+        made = make_plan(usable, findings, device.type, name)
         made["training"] = with_defaults(made["training"])
         plan = merge(made, given, request.preset or "")
-    told = {"name": request.name, "license": request.license, "attribution": request.attribution}
-    manifest = {**plan["manifest"], **{k: v for k, v in told.items() if v is not None}}
+    # The folder's name may have changed since a run was started; the run's own has not.
+    card = {
+        "name": request.name or (before["manifest"]["name"] if before else None),
+        "license": request.license,
+        "attribution": request.attribution,
+    }
+    manifest = {**plan["manifest"], **{k: v for k, v in card.items() if v is not None}}
     return {"manifest": manifest, "training": plan["training"]}
 
 
 def _name(request: TrainingRequest) -> str:
-    """The model's name: as told, else the output folder's as far as a name may be like it."""
+    """The model's name: as given, else the output folder's as far as a name may be like it."""
     folder = re.sub(r"[^a-z0-9._-]+", "-", request.output.resolve().name.lower()).strip("-._")
     return request.name or folder or "model"
 

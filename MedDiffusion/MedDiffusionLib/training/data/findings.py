@@ -71,7 +71,7 @@ class Intensities:
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """The result of a preflight check; statistics are those of the usable cases alone.
 
     ``label_names`` are those of the data set and those that the label maps themselves hold.

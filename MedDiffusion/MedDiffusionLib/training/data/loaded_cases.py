@@ -1,27 +1,29 @@
-"""Cases in memory: normalized, no finer than the model's grid, ready to be laid on any grid."""
+"""Cases as samples are drawn from them: normalized, no finer than the model's grid.
+
+Their voxels lie in memory, or on disk (:class:`StoredCase`) and are mapped while a sample is made.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...bundles.manifest import Manifest
-from ...compute.errors import UserError
 from ...volumes.grids import GridSpec, fov_grid
-from ...volumes.normalization import MODEL_RANGE, intensity_limits, to_model_range
-from ...volumes.reading import read_image, read_label_map
+from ...volumes.normalization import MODEL_RANGE, Intensity, to_model_range
 from ...volumes.resampling import resample, resample_spline, share_lattice, spline_coefficients
 from ...volumes.volume import Grid, Kind, Volume
-from .cases import CaseFiles
 from .findings import CaseFacts
 
 _MUCH_FINER = 1.25
-"""Scans whose voxels are smaller than the model's by more than this are averaged once, on loading:
-each sample would otherwise average them anew, which starves the device, and they fill memory."""
+"""Scans whose voxels are smaller than the model's by more than this are averaged once, on being
+prepared: each sample would otherwise average them anew, which starves the device."""
 _SUPPORT = 8
 """Voxels beyond which the others do not tell in a spline's coefficient, or in where a label ends
 between thick slices."""
@@ -36,19 +38,23 @@ class Case:
     """One case: normalized images; the labelled part of the label map, as indices (uint8 or int16).
 
     ``coefficients``: the B-spline's of each image, found once because each sample that is turned
-    needs them; ``present``: ``[L]``, which labels occur; ``fov``: the field of view around them.
+    needs them; ``annotated``: ``[L]``, which labels occur; ``fov``: the field of view around them.
     """
 
     name: str
     images: tuple[Volume, ...]
     coefficients: tuple[Volume, ...]
     labels: Volume
-    present: NDArray[np.bool_]
+    annotated: NDArray[np.bool_]
     fov: Grid
 
     @property
     def scan(self) -> Grid:
         return self.images[0].grid
+
+    def open(self) -> Case:
+        """Itself: its voxels are at hand."""
+        return self
 
     def images_on(self, grid: Grid) -> NDArray[np.float32]:
         """The images ``[C, X, Y, Z]`` on a grid.
@@ -87,35 +93,41 @@ class Case:
         return inside
 
 
-def load_case(files: CaseFiles, manifest: Manifest) -> Case:
-    """Read a case's files; see :func:`make_case`.
+@dataclass(frozen=True)
+class StoredCase:
+    """A case whose voxels lie in ``.npy`` files of a folder; small, whatever their number.
 
-    Raises UserError where there are more or fewer images than channels, they do not share the
-    label map's grid, or the label map has labels that the manifest does not name.
+    Affines 4 x 4: ``scan`` of the images, ``labels`` of the labelled part; else as :class:`Case`.
     """
-    if len(files.images) != len(manifest.channels):
-        raise UserError(
-            f"Case {files.name} has {len(files.images)} images and the model "
-            f"{len(manifest.channels)} channels",
-            "add or remove contrasts, or leave the case out",
+
+    name: str
+    folder: Path
+    channels: int
+    scan: NDArray[np.float64]
+    labels: NDArray[np.float64]
+    annotated: NDArray[np.bool_]
+    fov: Grid
+
+    def open(self) -> Case:
+        """The case with its files mapped into memory, for as long as it is held."""
+        numbers = range(self.channels)
+        return Case(
+            self.name,
+            tuple(self._mapped(f"scan{n}", self.scan, Kind.INTENSITY) for n in numbers),
+            tuple(self._mapped(f"spline{n}", self.scan, Kind.INTENSITY) for n in numbers),
+            self._mapped("indices", self.labels, Kind.LABEL),
+            self.annotated,
+            self.fov,
         )
-    images, labels = [read_image(path) for path in files.images], read_label_map(files.labels)
-    for path, image in zip(files.images, images, strict=True):
-        if not image.grid.equals(labels.grid):
-            raise UserError(
-                f"lies on another grid than {path}",
-                "resample one onto the other",
-                path=files.labels,
-            )
-    values = [label.value for label in manifest.labels]
-    unknown = set(np.unique(labels.array).tolist()) - {0, *values}
-    if unknown:
-        raise UserError(
-            f"has the values {sorted(unknown)} that the preset does not name",
-            "add them to the preset's labels, or set them to 0",
-            path=files.labels,
-        )
-    return make_case(files.name, images, labels, manifest.grid, values, manifest.intensity)
+
+    def _mapped(self, name: str, affine: NDArray[np.float64], kind: Kind) -> Volume:
+        return Volume(np.load(self.folder / f"{name}.npy", mmap_mode="r"), affine, kind)
+
+
+class CaseSource(Protocol):
+    """Where samples come from: a case in memory or on disk."""
+
+    def open(self) -> Case: ...
 
 
 def make_case(
@@ -124,7 +136,7 @@ def make_case(
     labels: Volume,
     spec: GridSpec,
     label_values: list[int],
-    intensity: dict[str, Any],
+    intensity: Intensity,
 ) -> Case:
     """Normalize a case; its labels become indices 1, 2, ... in the order of the model.
 
@@ -137,27 +149,32 @@ def make_case(
     for index, value in enumerate(label_values, start=1):
         indices[labels.array == value] = index
     index_map = Volume(indices, labels.affine, Kind.LABEL)
-    present = np.isin(np.arange(1, len(label_values) + 1), indices)
+    annotated = np.isin(np.arange(1, len(label_values) + 1), indices)
     normalized = []
     for channel, image in enumerate(images):
-        scaled = to_model_range(image.array, intensity_limits(image.array, intensity, channel))
+        scaled = to_model_range(image.array, intensity.limits(image.array, channel))
         normalized.append(Volume(scaled, image.affine, Kind.INTENSITY))
     if coarser := _coarser_grid(images[0].grid, fov):
         normalized = [resample(image, coarser, background=-1.0) for image in normalized]
         index_map = resample(index_map, coarser)
     coefficients = tuple(_mirrored_coefficients(image) for image in normalized)
-    return Case(name, tuple(normalized), coefficients, _labelled_part(index_map), present, fov)
+    return Case(name, tuple(normalized), coefficients, _labelled_part(index_map), annotated, fov)
 
 
-def memory_needed(facts: Iterable[CaseFacts], manifest: Manifest) -> int:
-    """The bytes of images and coefficients that cases of such facts take once they are loaded."""
+def disk_needed(facts: Iterable[CaseFacts], manifest: Manifest) -> int:
+    """The most bytes that cases of such facts take on disk, as read or once they are prepared."""
     wanted = np.abs(manifest.grid.axes) @ manifest.grid.spacing
-    voxels = 0.0
+    channels, total = len(manifest.channels), 0.0
     for case in facts:
-        own = np.array(case.spacing)
+        own, read = np.array(case.spacing), math.prod(case.size)
         spacing = own if _is_fine_enough(own, wanted) else np.maximum(own, wanted)
-        voxels += np.prod(np.floor(case.extent / spacing + 1e-3))
-    return int(voxels) * len(manifest.channels) * 2 * np.dtype(np.float32).itemsize
+        prepared = float(np.prod(np.floor(case.extent / spacing + 1e-3)))
+        labelled = float(np.prod(case.box / spacing))
+        label_map = read * np.min_scalar_type(max(case.voxels)).itemsize
+        # Each voxel's intensity; once prepared, beside it its spline's coefficient.
+        images = max(4 * channels * read, 8 * channels * prepared + labelled)
+        total += label_map + images
+    return int(total)
 
 
 def _is_fine_enough(spacing: NDArray[np.float64], wanted: NDArray[np.float64]) -> bool:

@@ -1,12 +1,10 @@
-"""The check before training: every case read once, every problem found before any hour is spent.
+"""The check before training: every problem found before any hour is spent.
 
-Cases are read one at a time and let go, so that memory holds one of them, however many there are.
+It judges the cases' records (:mod:`.fingerprint`), which the store makes by one read of each file.
 """
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,109 +12,92 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ...compute.errors import Cancelled, UserError
-from ...volumes.grids import GridSpec, labelled_box
-from ...volumes.reading import read_image, read_label_map
-from ...volumes.volume import Grid, Volume
+from ...compute.errors import Cancelled
+from ...volumes.volume import Grid
 from .cases import CaseFiles, DataSet
-from .findings import PERCENTILES, CaseFacts, Finding, Intensities, Report, Severity
-from .label_tables import read_label_table
+from .findings import PERCENTILES, DataReport, Finding, Intensities, Severity
+from .fingerprint import CaseRecord, Contents, thinned, triple
+from .store import CaseStore
 
-_VOXELS_A_CASE = 10_000
-"""Of each case, contrast and region, for the intensity percentiles; as many as nnU-Net takes."""
+_MOST_VOXELS = 2_000_000
+"""Of all cases together, for a contrast's intensity percentiles in a region."""
 _RARE_SHARE, _RARE_CASES = 0.1, 3
 """A label value in a smaller share of the cases, and in fewer cases, is too rare to learn."""
-_RAS = GridSpec("RAS", (1.0, 1.0, 1.0), (1, 1, 1))
 
 
 def check(
     data: DataSet,
+    store: CaseStore,
     on_case: Callable[[int, int], None] = lambda done, total: None,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> Report:
-    """Read every case and report what is wrong with each and what they are like together.
+) -> DataReport:
+    """Look at every case and report what is wrong with each and what they are like together.
 
     ``on_case`` receives how many cases are done, of how many. Raises Cancelled soon after
-    ``is_stopped`` says so; problems of the data are findings and raise nothing.
+    ``is_stopped`` says so, and UserError where ``store`` cannot be written; problems of the data
+    are findings and raise nothing. What was read is kept, however the check ends.
     """
-    inspection = _Inspection(data)
-    for done, case in enumerate(data.cases, start=1):
-        if is_stopped():
-            raise Cancelled
-        inspection.add(case)
-        on_case(done, len(data.cases))
+    inspection = _Inspection(data, store)
+    try:
+        for done, case in enumerate(data.cases, start=1):
+            if is_stopped():
+                raise Cancelled
+            inspection.add(case, store.record(case))
+            on_case(done, len(data.cases))
+    finally:
+        store.save()
     return inspection.report()
 
 
 class _Inspection:
     """Gathers findings and statistics case by case."""
 
-    def __init__(self, data: DataSet) -> None:
+    def __init__(self, data: DataSet, store: CaseStore) -> None:
         self.data = data
+        self.store = store
         self.findings: list[Finding] = []
-        self.facts: list[CaseFacts] = []
+        self.good: list[CaseRecord] = []
         self.names: dict[int, str] = dict(data.label_names)
-        self.samples: list[list[tuple[NDArray, NDArray]]] = []
-        """Of each case and contrast: intensities of any voxels, and of labelled ones."""
         self.whole_numbers = [True] * len(data.channels)
-        self.seen: dict[str, Path] = {}
-        """Content hash of voxels -> the first file that held them."""
+        self.seen: dict[tuple[str, str], Path] = {}
+        """Kind of file and digest of its voxels -> the first file that held them."""
 
-    def add(self, case: CaseFiles) -> None:
-        """Read a case; its statistics count only where nothing is wrong with it."""
+    def add(self, case: CaseFiles, record: CaseRecord) -> None:
+        """Judge a case; its statistics count only where nothing is wrong with it."""
         before = len(self.findings)
         self._check_contrasts(case)
-        labels = self._read(case, case.labels, read_label_map)
-        samples: list[tuple[NDArray, NDArray]] = []
-        for number, path in enumerate(case.images):
-            image = self._read(case, path, read_image)
-            if image is None:
+        self._check_contents(case, case.labels, record.labels)
+        for number, (path, image) in enumerate(zip(case.images, record.images, strict=True)):
+            self._check_contents(case, path, image)
+            if not image.problem:
+                self._check_duplicate(case, path, image, "image")
+            if image.grid is None or record.labels.grid is None:
                 continue
-            self._check_image(case, path, image)
-            if labels is None:
-                continue
-            if problem := _difference(image.grid, labels.grid):
+            if problem := _difference(image.grid, record.labels.grid):
                 self._error(
                     case, case.labels,
                     f"{case.labels.name} and its image {path.name} differ in {problem}",
                     "resample the label map onto the image's grid, with 3D Slicer for example",
                 )  # fmt: skip
-                continue
-            samples.append(_samples(image.array, labels.array))
-            if not (image.array == np.rint(image.array)).all():
+            elif not image.whole_numbers:
                 self.whole_numbers[number] = False
-        if labels is not None:
-            self._check_duplicate(case, case.labels, labels, "label map")
-            self._check_names(case, labels)
-        found = self.findings[before:]
-        if labels is not None and not any(f.severity is Severity.ERROR for f in found):
-            self.facts.append(_facts(case.name, labels))
-            self.samples.append(samples)
+        if record.labels.grid is not None:
+            self._check_duplicate(case, case.labels, record.labels, "label map")
+            self._check_names(case, record)
+        if not any(found.severity is Severity.ERROR for found in self.findings[before:]):
+            self.good.append(record)
 
-    def report(self) -> Report:
+    def report(self) -> DataReport:
         """What was gathered, with the findings on the data set as a whole in front."""
-        names = {value: self.names[value] for value in sorted(self.names)}
-        intensities = tuple(
-            _intensities(channel, [case[number] for case in self.samples], whole_numbers)
-            for number, (channel, whole_numbers) in enumerate(
-                zip(self.data.channels, self.whole_numbers, strict=True)
-            )
-            if self.samples
-        )
-        report = Report(
-            len(self.data.cases), tuple(self.findings), tuple(self.facts), intensities, names
+        report = DataReport(
+            len(self.data.cases),
+            tuple(self.findings),
+            tuple(record.facts for record in self.good if record.facts),
+            tuple(self._intensities(n) for n in range(len(self.data.channels)) if self.good),
+            {value: self.names[value] for value in sorted(self.names)},
         )
         findings = (*_data_set_findings(self.data, report), *report.findings)
         return replace(report, findings=findings)
-
-    def _read(self, case: CaseFiles, path: Path, read: Callable[[Path], Volume]) -> Volume | None:
-        try:
-            return read(path)
-        except UserError as error:
-            # The readers' sentences are "FILE what is wrong: what to do."
-            problem, _, remedy = str(error).removeprefix(str(path)).partition(": ")
-            self._error(case, path, f"{path.name}{problem}", remedy.rstrip("."))
-        return None
 
     def _check_contrasts(self, case: CaseFiles) -> None:
         wanted = self.data.channels
@@ -129,21 +110,12 @@ class _Inspection:
                 "add the missing images, or leave the case or the contrast out",
             )  # fmt: skip
 
-    def _check_image(self, case: CaseFiles, path: Path, image: Volume) -> None:
-        if image.array.min() == image.array.max():
-            self._error(
-                case, path,
-                f"{path.name} has the value {image.array.flat[0]:g} everywhere",
-                "replace it with the scan",
-            )  # fmt: skip
-            return
-        self._check_duplicate(case, path, image, "image")
+    def _check_contents(self, case: CaseFiles, path: Path, contents: Contents) -> None:
+        if contents.problem:
+            self._error(case, path, f"{path.name} {contents.problem}", contents.remedy)
 
-    def _check_duplicate(self, case: CaseFiles, path: Path, volume: Volume, kind: str) -> None:
-        content = np.ascontiguousarray(volume.array)
-        digest = hashlib.sha256(f"{kind} {content.shape}".encode())
-        digest.update(content.data)
-        first = self.seen.setdefault(digest.hexdigest(), path)
+    def _check_duplicate(self, case: CaseFiles, path: Path, contents: Contents, kind: str) -> None:
+        first = self.seen.setdefault((kind, contents.voxels), path)
         if first != path:
             shown = first.name if first.name != path.name else str(first)
             self.findings.append(Finding(
@@ -152,10 +124,9 @@ class _Inspection:
                 "leave one of the two out: a case that comes twice makes validation look too good",
             ))  # fmt: skip
 
-    def _check_names(self, case: CaseFiles, labels: Volume) -> None:
+    def _check_names(self, case: CaseFiles, record: CaseRecord) -> None:
         """Names in the label maps themselves add to the data set's and must agree."""
-        named = {segment.value: segment.name for segment in labels.segments}
-        named = named or read_label_table(case.labels)
+        named = record.label_names
         for value in sorted(named.keys() - self.data.label_names.keys()):
             known = self.names.setdefault(value, named[value])
             if known.lower() != named[value].lower():
@@ -168,6 +139,21 @@ class _Inspection:
 
     def _error(self, case: CaseFiles, path: Path, sentence: str, remedy: str) -> None:
         self.findings.append(Finding(Severity.ERROR, case.name, str(path), sentence, remedy))
+
+    def _intensities(self, channel: int) -> Intensities:
+        """Percentiles over the good cases, of equally many voxels each, of a bounded number."""
+        most = max(1, _MOST_VOXELS // len(self.good))
+        every, labelled = [], []
+        for record in self.good:
+            parts = self.store.samples(record, channel)
+            every.append(thinned(parts[0], most))
+            labelled.append(thinned(parts[1], most))
+        return Intensities(
+            self.data.channels[channel],
+            triple(np.percentile(np.concatenate(every), PERCENTILES)),
+            triple(np.percentile(np.concatenate(labelled), PERCENTILES)),
+            self.whole_numbers[channel],
+        )
 
 
 def _difference(image: Grid, labels: Grid) -> str | None:
@@ -187,59 +173,7 @@ def _triple(values: NDArray | tuple[int, int, int]) -> str:
     return " x ".join(f"{value:.4g}" for value in values)
 
 
-def _facts(name: str, labels: Volume) -> CaseFacts:
-    grid = labels.grid
-    order = _ras_order(grid.direction)
-    size, spacing = np.array(grid.size)[order], grid.spacing[order]
-    low, high = labelled_box(labels, _RAS)
-    values, counts = np.unique(labels.array, return_counts=True)
-    return CaseFacts(
-        name,
-        (int(size[0]), int(size[1]), int(size[2])),
-        _floats(spacing),
-        _floats(size * spacing),
-        _floats(high - low),
-        {int(v): int(n) for v, n in zip(values, counts, strict=True) if v != 0},
-    )
-
-
-def _ras_order(direction: NDArray[np.float64]) -> list[int]:
-    """Which voxel axis runs most nearly along x, y and z (RAS), each used once."""
-    best = max(
-        itertools.permutations(range(3)),
-        key=lambda axes: sum(abs(direction[row, axis]) for row, axis in enumerate(axes)),
-    )
-    return list(best)
-
-
-def _floats(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])
-
-
-def _samples(image: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
-    """Evenly chosen intensities, at most so many: of all voxels, and of the labelled ones."""
-    return _thinned(image.ravel()), _thinned(image[labels != 0])
-
-
-def _thinned(values: NDArray) -> NDArray:
-    count = min(values.size, _VOXELS_A_CASE)
-    # Copied, or the few values would keep the whole volume in memory.
-    return values[np.arange(count) * values.size // count].copy()
-
-
-def _intensities(
-    channel: str, samples: list[tuple[NDArray, NDArray]], whole_numbers: bool
-) -> Intensities:
-    whole, labelled = (np.concatenate(parts) for parts in zip(*samples, strict=True))
-    return Intensities(
-        channel,
-        _floats(np.percentile(whole, PERCENTILES)),
-        _floats(np.percentile(labelled, PERCENTILES)),
-        whole_numbers,
-    )
-
-
-def _data_set_findings(data: DataSet, report: Report) -> list[Finding]:
+def _data_set_findings(data: DataSet, report: DataReport) -> list[Finding]:
     """Warnings on the data set as a whole."""
     findings: list[Finding] = []
 

@@ -1,4 +1,4 @@
-"""Training samples: cases in memory, each sample a random grid laid over one of them.
+"""Training samples: each one a random grid laid over one of the cases.
 
 Augmentation is nothing but the choice of that grid (shift, rotation, scale, flip): images, label
 map and validity are resampled onto it together, each by its kind.
@@ -6,6 +6,7 @@ map and validity are resampled onto it together, each by its kind.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ...diffusion.representations import coarsen_mask
 from ...volumes.grids import GridSpec
 from ...volumes.volume import Grid
-from .loaded_cases import Case
+from .loaded_cases import CaseSource
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,18 @@ class Augmentation:
     """Share of samples rotated and scaled; the others keep the scan's voxels as they are."""
 
 
-Sample = tuple[Tensor, Tensor, Tensor, Tensor]
-"""images ``[C, X, Y, Z]``, label indices ``[X, Y, Z]``, present ``[L]``,
-weight ``[1, X, Y, Z]``."""
+@dataclass(frozen=True)
+class Sample:
+    """What a grid laid over a case shows."""
+
+    images: Tensor
+    """``[C, X, Y, Z]``, float32 in [-1, 1]."""
+    labels: Tensor
+    """Label indices ``[X, Y, Z]``, int64; 0 is background."""
+    annotated: Tensor
+    """``[L]``, 1 where a label was annotated and 0 where it is unknown."""
+    weight: Tensor
+    """``[1, X, Y, Z]``: how much each voxel counts in the loss."""
 
 
 class TrainingSamples(Dataset[Sample]):
@@ -48,7 +57,7 @@ class TrainingSamples(Dataset[Sample]):
 
     def __init__(
         self,
-        cases: list[Case],
+        cases: Sequence[CaseSource],
         spec: GridSpec,
         label_values: list[int],
         augmentation: Augmentation,
@@ -73,50 +82,21 @@ class TrainingSamples(Dataset[Sample]):
         epoch, position = divmod(index, len(self.cases))
         order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.cases))
         random = np.random.default_rng((self.seed, 1, index))
-        case = self.cases[order[position]]
+        # Closed again with the last name for it: neither memory nor open files add up.
+        case = self.cases[order[position]].open()
         grid = random_grid(case.fov, self.augmentation, random)
         images = case.images_on(grid)
         labels = case.labels_on(grid)
         weight = np.maximum(case.validity(grid), np.float32(self.outside_weight))
         dropped = random_drop(len(self.label_values), self.label_dropout, random)
-        present = case.present & ~dropped
-        labels = np.where(np.append(True, present)[labels], labels, 0)
-        return (
+        annotated = case.annotated & ~dropped
+        labels = np.where(np.append(True, annotated)[labels], labels, 0)
+        return Sample(
             torch.from_numpy(images),
             torch.from_numpy(labels.astype(np.int64)),
-            torch.from_numpy(present.astype(np.float32)),
+            torch.from_numpy(annotated.astype(np.float32)),
             torch.from_numpy(np.ascontiguousarray(weight))[None],
         )
-
-
-class DiffusionSamples(Dataset[tuple[Tensor, ...]]):
-    """Training samples as the denoiser's loss takes them: with noise, and a time.
-
-    Sample i: images ``[C, X, Y, Z]``, label indices ``[X, Y, Z]`` (int16), present ``[L]``, weight
-    of latent voxels ``[1, x, y, z]``, time in [0, 1] (scalar), noise of ``latent_shape``. All are
-    functions of the seed and of i; and the times of ``batch`` samples in a row cover [0, 1] evenly,
-    which lowers the variance of the loss, however these samples are spread over devices.
-    """
-
-    def __init__(
-        self, samples: TrainingSamples, latent_shape: tuple[int, ...], factor: int, batch: int
-    ) -> None:
-        self.samples = samples
-        self.latent_shape = latent_shape
-        self.factor = factor
-        self.batch = batch
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        images, labels, present, weight = self.samples[index]
-        state = np.random.SeedSequence((self.samples.seed, 2, index)).generate_state(1, np.uint64)
-        random = torch.Generator().manual_seed(int(state[0]))
-        time = (index % self.batch + torch.rand((), generator=random)) / self.batch
-        noise = torch.randn(self.latent_shape, generator=random)
-        coarse = coarsen_mask(weight[None], self.factor)[0]
-        return images, labels.to(torch.int16), present, coarse, time, noise
 
 
 def random_drop(count: int, share: float, random: np.random.Generator) -> NDArray[np.bool_]:

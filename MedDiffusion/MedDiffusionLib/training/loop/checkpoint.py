@@ -6,7 +6,6 @@ sample's number, so the number of iterations says where all of them stand.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,11 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ...bundles import version_1
+from ...bundles.model import Model
 from ...compute.errors import UserError
 from ...compute.files import atomic
 from ...diffusion.denoiser import Denoiser
-from ..data.cases import CaseFiles
-from .names import CHECKPOINT_NAME as CHECKPOINT_NAME
+from ..data.fingerprint import CaseRecord
+from .names import CHECKPOINT_NAME
 
 _FACTS = ("iteration", "seconds", "rate_scale", "rollbacks", "micro_batch", "recompute")
 
@@ -31,8 +32,8 @@ _FACTS = ("iteration", "seconds", "rate_scale", "rollbacks", "micro_batch", "rec
 class RunState:
     """A run between two iterations."""
 
-    denoiser: Denoiser
-    average: Denoiser
+    model: Model
+    ema: Denoiser
     """The moving average of the denoiser's weights."""
     optimizer: torch.optim.Optimizer
     micro_batch: int
@@ -43,6 +44,11 @@ class RunState:
     """What the learning rate was lowered to, after the loss had become NaN."""
     rollbacks: int = 0
 
+    @property
+    def denoiser(self) -> Denoiser:
+        """What is trained."""
+        return self.model.denoiser
+
 
 Identity = dict[str, Any]
 """What must not change when a run is resumed: plan, seed, and a digest per case."""
@@ -51,22 +57,22 @@ Identity = dict[str, Any]
 def identify(
     plan: dict[str, Any],
     seed: int,
-    cases: Iterable[CaseFiles],
-    validation: Iterable[CaseFiles],
+    cases: Iterable[CaseRecord],
+    validation: Iterable[CaseRecord],
 ) -> Identity:
-    """The identity of a run; reads all of its files."""
+    """The identity of a run; cases count by name and by their files' contents, not by place."""
     return {
-        "plan": plan,
+        "plan": _upgraded(plan),
         "seed": seed,
-        "cases": {case.name: _digest(case) for case in cases},
-        "validation": {case.name: _digest(case) for case in validation},
+        "cases": {case.name: case.digest for case in cases},
+        "validation": {case.name: case.digest for case in validation},
     }
 
 
 def save_checkpoint(folder: Path, state: RunState, identity: Identity) -> None:
     """Write the checkpoint; raises UserError where there is no room, the last one then intact."""
     tensors: dict[str, Tensor] = {}
-    for prefix, module in (("model.", state.denoiser), ("average.", state.average)):
+    for prefix, module in (("model.", state.denoiser), ("average.", state.ema)):
         tensors |= {prefix + k: v.contiguous() for k, v in module.state_dict().items()}
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in values.items()}
@@ -77,11 +83,12 @@ def save_checkpoint(folder: Path, state: RunState, identity: Identity) -> None:
         with atomic(path) as temporary:
             temporary.write_bytes(save(tensors, metadata))
     except OSError as error:
-        kept = " (the last one is intact)" if path.exists() else ""
+        kept = "; the last one is intact" if path.exists() else ""
         raise UserError(
-            f"cannot be written{kept}",
-            f"{_reason(error)}; make room or give write permission, then go on with --resume",
+            f"cannot be written ({_reason(error)}{kept})",
+            "make room or give write permission, then resume the run",
             path=path,
+            code="resume",
         ) from error
 
 
@@ -93,8 +100,8 @@ def load_checkpoint(folder: Path, state: RunState) -> None:
         facts = json.loads(metadata["run"])
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        state.denoiser.load_state_dict(_under(tensors, "model."))
-        state.average.load_state_dict(_under(tensors, "average."))
+        state.denoiser.load_state_dict(_weights(tensors, "model."))
+        state.ema.load_state_dict(_weights(tensors, "average."))
         slots: dict[int, dict[str, Tensor]] = {}
         for key, tensor in _under(tensors, "optimizer.").items():
             index, name = key.split(".", 1)
@@ -113,7 +120,8 @@ def read_identity(folder: Path) -> Identity:
     metadata = _metadata(path)
     try:
         identity: Identity = json.loads(metadata["identity"])
-        return {name: identity[name] for name in ("plan", "seed", "cases", "validation")}
+        known = {name: identity[name] for name in ("seed", "cases", "validation")}
+        return {"plan": _upgraded(identity["plan"]), **known}
     except (KeyError, ValueError, TypeError) as error:
         raise _unreadable(path, error) from error
 
@@ -164,19 +172,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _digest(case: CaseFiles) -> str:
-    """SHA-256 over the contents of a case's files, in their order, as hexadecimal."""
-    digest = hashlib.sha256()
-    for path in (*case.images, case.labels):
-        files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+def no_checkpoint(folder: Path) -> UserError:
+    """What is wrong with a folder that holds no run to be resumed."""
+    return UserError(
+        f"has no {CHECKPOINT_NAME}", "start a new run", path=folder, code="no-checkpoint"
+    )
 
 
 def _metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise UserError(f"has no {path.name}", "start the run without --resume", path=path.parent)
+        raise no_checkpoint(path.parent)
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
@@ -197,6 +202,17 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split())[:200]
+
+
+def _upgraded(plan: dict[str, Any]) -> dict[str, Any]:
+    """A plan as this version writes it."""
+    return {**plan, "manifest": version_1.upgrade(plan["manifest"])}
+
+
+def _weights(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """A denoiser's weights, from a run of version 0.1 as well."""
+    under = _under(tensors, prefix).items()
+    return {version_1.weight_name(k).removeprefix("denoiser."): v for k, v in under}
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

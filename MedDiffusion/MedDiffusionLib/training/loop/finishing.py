@@ -3,57 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ...bundles.bundle import save_bundle
-from ...bundles.manifest import Manifest
+from ...bundles.bundle import write_bundle
+from ...bundles.manifest import Manifest, TrainingFacts
+from ...bundles.model import Model
 from ...bundles.shape_model import fit_shape_model, save_shape_model
 from ...compute.errors import UserError
-from ...diffusion.denoiser import Denoiser
-from ...volumes.reading import read_label_map
+from ...volumes.volume import Volume
 
 _MAX_SHAPE_VALUES = 2**28
 """Distances of all training label maps together that a shape model may be fitted to: 1 GiB."""
 
+ReadLabelMap = Callable[[], Volume]
 
-def write_bundle(
-    folder: Path,
-    planned: Manifest,
-    label_maps: Sequence[Path],
-    training: dict[str, Any],
-    denoiser: Denoiser,
+
+def write_trained(
+    folder: Path, model: Model, label_maps: Sequence[ReadLabelMap], facts: TrainingFacts
 ) -> None:
-    """Write the shape model, the weights, then the manifest with its ``training`` facts.
+    """Write the shape model, then the bundle with its training facts.
 
-    Raises UserError where the folder has no room.
+    ``label_maps`` are read one after the other, where they are needed at all. Raises UserError
+    where the folder has no room.
     """
     try:
-        shape = _write_shape_model(folder, planned, label_maps)
-        content = {**planned.content, **shape, "training": training, "figures": []}
-        save_bundle(folder, content, denoiser)
+        manifest = replace(
+            model.manifest,
+            training=facts,
+            shape_model_sha256=_write_shape_model(folder, model.manifest, label_maps),
+        )
+        write_bundle(folder, Model(manifest, model.denoiser, model.representation))
     except OSError as error:
         raise UserError(
-            f"The model cannot be written to {folder} ({error.strerror})",
-            "make room, then use --resume with the same end; the training is done and saved",
+            f"The model cannot be written to {folder} ({error.strerror}); its training is done "
+            "and saved",
+            "make room, then resume the run with the same end",
+            code="resume",
         ) from error
 
 
 def _write_shape_model(
-    folder: Path, planned: Manifest, label_maps: Sequence[Path]
-) -> dict[str, Any]:
-    """Write the shape model; returns its manifest entry.
+    folder: Path, planned: Manifest, label_maps: Sequence[ReadLabelMap]
+) -> str | None:
+    """Write the shape model; returns its SHA-256.
 
     No shape model where it would not fit into memory, or where the label maps have not all labels.
     """
     fields = (1 + len(planned.labels)) * math.prod(planned.grid.size) // 8
     if fields * len(label_maps) > _MAX_SHAPE_VALUES:
-        return {}
+        return None
+    values = [label.value for label in planned.labels]
     try:
-        model = fit_shape_model(
-            map(read_label_map, label_maps), planned.grid, [v.value for v in planned.labels]
-        )
+        model = fit_shape_model((read() for read in label_maps), planned.grid, values)
     except UserError:
-        return {}
-    return {"shape_model": {"sha256": save_shape_model(model, folder)}}
+        return None
+    return save_shape_model(model, folder)

@@ -10,12 +10,11 @@ from typing import Any
 
 from ...compute.files import atomic
 from .chart import Curve, write_chart
-from .names import CURVE_NAME
-from .names import LOG_NAME as LOG_NAME
+from .names import CURVE_NAME, LOG_NAME
 
 
 @dataclass(frozen=True)
-class Report:
+class TrainingReport:
     """What the progress callback receives.
 
     ``stage`` is "checking", "reading", "training", "validating" or "writing"; ``progress`` runs
@@ -28,8 +27,7 @@ class Report:
     images: int = 0
     """Training samples seen so far."""
     loss: float = math.nan
-    rate: float = 0.0
-    """The learning rate."""
+    learning_rate: float = 0.0
     seconds: float = 0.0
     seconds_left: float | None = None
     note: str = ""
@@ -48,7 +46,7 @@ class TrainingLog:
         self._interval = interval
         self._written = -math.inf
         self._losses: list[float] = []
-        self._last: Report | None = None
+        self._last: TrainingReport | None = None
 
     def cut(self, iteration: int) -> None:
         """Drop the lines after an iteration, which will come again, and a last half line."""
@@ -59,7 +57,7 @@ class TrainingLog:
         with atomic(self._path) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
 
-    def add(self, report: Report) -> None:
+    def add(self, report: TrainingReport) -> None:
         """Take in a training step."""
         self._losses.append(report.loss)
         self._last = report
@@ -76,7 +74,7 @@ class TrainingLog:
             line["loss"] = sum(self._losses) / len(self._losses)
         elif not more:
             return
-        line |= {"learning_rate": report.rate, "seconds": round(report.seconds, 2)}
+        line |= {"learning_rate": report.learning_rate, "seconds": round(report.seconds, 2)}
         if report.seconds_left is not None:
             line["seconds_left"] = round(report.seconds_left, 1)
         self._append({**line, **more})

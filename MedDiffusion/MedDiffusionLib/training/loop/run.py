@@ -5,25 +5,23 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from ...bundles.bundle import build_representation
-from ...bundles.manifest import Manifest
 from ...compute.distributed import LostProcess, Ranks
 from ...compute.errors import UserError
-from ...compute.execution import Execution
 from ...compute.memory import is_out_of_memory
-from ...diffusion.denoiser import total_weight
-from ..data.loaded_cases import Case
-from ..data.loading import global_batches
-from ..plan.settings import Limits, TrainingSettings
+from ..data.loaded_cases import CaseSource
+from ..data.samples import TrainingSamples
+from ..objectives.denoising import Batch, Denoising, DenoisingSamples
 from .checkpoint import Identity, RunState, load_checkpoint, save_checkpoint
-from .log import Report, TrainingLog
+from .job import TrainingJob
+from .loading import Batches, LostWorker
+from .log import TrainingLog, TrainingReport
 from .names import STOP_NAME
 from .step import Diverged, Stepper
 from .stopping import StopWatch
@@ -31,10 +29,12 @@ from .validation import Validation
 
 MOST_ROLLBACKS = 3
 _REASONS = ("stop file", "SIGTERM", "SIGINT")
+_ENDLESS = 2**62
+"""More samples than any run draws."""
 _VALIDATION_SHARE = 20
 """Validation takes no more than one part in so many of a run's time."""
 
-OnReport = Callable[[Report], None]
+OnReport = Callable[[TrainingReport], None]
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,15 @@ class Outcome:
         written = self.reason in (None, "stop file")
         return 0 if written else 128 + signal.Signals[str(self.reason)]
 
-    def sentence(self, output: Path) -> str:
-        """What stopped the run in ``output`` before its end, and how to go on; else nothing."""
+    def sentence(self, output: Path, how: str = "resume the run") -> str:
+        """What stopped the run in ``output`` before its end, and ``how`` to go on; else nothing."""
         if self.reason is None:
             return ""
-        start = f"stopped at iteration {self.iteration} by"
         if self.exit_code == 0:
-            file = output / STOP_NAME
-            return f"{start} the file {file}; the model so far is written, --resume goes on."
-        return f"{start} {self.reason}; the checkpoint is in {output}, go on with --resume."
+            by, left = f"the file {output / STOP_NAME}", "the model so far is written"
+        else:
+            by, left = self.reason, f"the checkpoint is in {output}"
+        return f"stopped at iteration {self.iteration} by {by}; {left}, {how} to go on."
 
 
 class Run:
@@ -70,35 +70,27 @@ class Run:
 
     def __init__(
         self,
-        output: Path,
-        manifest: Manifest,
-        settings: TrainingSettings,
-        limits: Limits,
-        execution: Execution,
-        ranks: Ranks,
-        identity: Identity,
+        job: TrainingJob,
+        objective: Denoising,
         state: RunState,
+        identity: Identity,
+        ranks: Ranks,
         stop: StopWatch,
         report: OnReport,
     ) -> None:
-        self.output = output
-        self.manifest = manifest
-        self.settings = settings
-        self.limits = limits
-        self.execution = execution
-        self.ranks = ranks
-        self.identity = identity
+        self.job = job
+        self.objective = objective
         self.state = state
+        self.identity = identity
+        self.ranks = ranks
         self.stop = stop
         self.report = report
         self.validation: Validation | None = None
-        self.last = Report("training", 0.0)
-        self.log = TrainingLog(output, settings.log_seconds)
-        representation = build_representation(manifest.content)
-        self.stepper = Stepper(state, settings, execution, representation, ranks, self._note)
-        self.latent_channels = len(manifest.channels) * representation.channels
+        self.last = TrainingReport("training", 0.0)
+        self.log = TrainingLog(job.output, job.settings.log_seconds)
+        self.stepper = Stepper(state, job.settings, job.execution, objective, ranks, self._note)
 
-    def to_the_end(self, cases: list[Case], seed: int) -> Outcome:
+    def to_the_end(self, cases: Sequence[CaseSource]) -> Outcome:
         """Iterate until the end or a request to stop; leaves a checkpoint either way."""
         state = self.state
         self._start = time.monotonic() - state.seconds
@@ -106,29 +98,28 @@ class Run:
         self._saved = state.seconds
         self._validated = state.seconds
         self._validation_seconds = 0.0
-        if self.ranks.first:
+        if self.ranks.is_main:
             self.log.cut(state.iteration)
             if self.validation is None:
                 self._note("There are no validation cases: no validation loss, no montage.")
+        samples = self._samples(cases)
         while True:
             try:
-                reason = self._iterate(cases, seed)
+                reason = self._iterate(samples)
                 break
             except Diverged:
                 self._roll_back()
             except LostProcess as error:
-                if not self.ranks.first:
+                if not self.ranks.is_main:
                     raise
                 raise self._cut_short("Another process of this run is gone") from error
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
+            except LostWorker as error:
                 if reason := self.stop.reason:
                     # A signal to all processes of a job ended the workers too.
                     break
                 words = "A process that makes batches was ended, perhaps for want of memory"
                 raise self._cut_short(words) from error
-        if self.ranks.first:
+        if self.ranks.is_main:
             self._save()
             if reason in (None, "stop file"):
                 self._validate()
@@ -138,59 +129,74 @@ class Run:
         """Save; the weights are still those of the last finished iteration."""
         self._save()
         return UserError(
-            f"{words}",
-            f"iteration {self.state.iteration} is saved in {self.output}, go on with --resume",
+            f"{words}; iteration {self.state.iteration} is saved in {self.job.output}",
+            "resume the run to go on",
+            code="resume",
         )
 
-    def _iterate(self, cases: list[Case], seed: int) -> str | None:
-        state, settings = self.state, self.settings
-        batches = global_batches(
-            cases, self.manifest, settings, seed, state.iteration, self.ranks,
-            self.execution.device,
+    def _samples(self, cases: Sequence[CaseSource]) -> DenoisingSamples:
+        job, manifest = self.job, self.job.manifest
+        samples = TrainingSamples(
+            cases, manifest.grid, [label.value for label in manifest.labels],
+            job.settings.augmentation, manifest.label_dropout, _ENDLESS, job.seed,
+            job.settings.outside_weight,
         )  # fmt: skip
-        with closing(batches):
-            for batch in batches:
-                weight = total_weight(batch[3], self.latent_channels)
-                total, seconds, reason = self._agree(weight)
-                progress = self.limits.progress(state.iteration, seconds)
-                if progress >= 1 or reason:
-                    return None if progress >= 1 else reason
-                rate = self._rate(progress)
-                loss = self.stepper.step(batch, total, rate)
-                state.seconds = self._now()
-                if self.ranks.first:
-                    self.last = self._report("training", loss, rate)
-                    self.log.add(self.last)
-                    self.report(self.last)
-                    self._come_around()
+        return self.objective.samples(samples, job.settings.batch)
+
+    def _iterate(self, samples: DenoisingSamples) -> str | None:
+        """Steps until the end or a request to stop, whose reason is returned."""
+        device = self.job.execution.device
+        with closing(Batches(samples, self.state.iteration, self.ranks, device)) as batches:
+            try:
+                for batch in batches:
+                    total, seconds, reason = self._agree(self.objective.weight(batch))
+                    progress = self.job.limits.progress(self.state.iteration, seconds)
+                    if progress >= 1 or reason:
+                        return None if progress >= 1 else reason
+                    self._step(batch, total, progress)
+            except RuntimeError as error:
+                if batches.has_lost_worker:
+                    raise LostWorker from error
+                raise
         raise AssertionError("The samples have no end.")
+
+    def _step(self, batch: Batch, total: float, progress: float) -> None:
+        learning_rate = self._learning_rate(progress)
+        loss = self.stepper.step(batch, total, learning_rate)
+        self.state.seconds = self._now()
+        if self.ranks.is_main:
+            self.last = self._report("training", loss, learning_rate)
+            self.log.add(self.last)
+            self.report(self.last)
+            self._come_around()
 
     def _agree(self, weight: float) -> tuple[float, float, str | None]:
         """Over all processes: the batch's weight, the first one's clock, and why to stop."""
         reason = self.stop.reason
-        if reason == "stop file" and not self.ranks.first:
+        if reason == "stop file" and not self.ranks.is_main:
             reason = None
-        facts = [weight, self._now() if self.ranks.first else 0.0]
+        facts = [weight, self._now() if self.ranks.is_main else 0.0]
         facts += [float(reason == known) for known in _REASONS]
-        total, seconds, *asked = self.ranks.add(torch.tensor(facts, dtype=torch.float64)).tolist()
+        summed = self.ranks.all_reduce(torch.tensor(facts, dtype=torch.float64))
+        total, seconds, *asked = summed.tolist()
         agreed = [known for known, count in zip(_REASONS, asked, strict=True) if count]
         return max(total, 1.0), seconds, agreed[-1] if agreed else None
 
-    def _rate(self, progress: float) -> float:
+    def _learning_rate(self, progress: float) -> float:
         """The learning rate: a linear start, then half a cosine."""
-        start = min(1.0, (self.state.iteration + 1) / self.settings.warmup)
+        start = min(1.0, (self.state.iteration + 1) / self.job.settings.warmup)
         decay = 0.5 * (1 + math.cos(math.pi * progress))
-        return self.settings.learning_rate * self.state.rate_scale * start * decay
+        return self.job.settings.learning_rate * self.state.rate_scale * start * decay
 
     def _come_around(self) -> None:
         """Validate and save where it is time to."""
         seconds = self.state.seconds
         pause = max(
-            60 * self.settings.validation_minutes, _VALIDATION_SHARE * self._validation_seconds
+            60 * self.job.settings.validation_minutes, _VALIDATION_SHARE * self._validation_seconds
         )
         if self.validation and seconds - self._validated > pause:
             self._validate()
-        if self.state.seconds - self._saved > 60 * self.settings.checkpoint_minutes:
+        if self.state.seconds - self._saved > 60 * self.job.settings.checkpoint_minutes:
             self._save()
 
     def _validate(self) -> None:
@@ -199,10 +205,10 @@ class Run:
         if self.validation is not None:
             self.report(replace(self.last, stage="validating"))
             try:
-                self.log.flush(validation_loss=self.validation.loss(self.state.average))
-                self.validation.write_montage(self.output, self.state.average)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
+                self.log.flush(validation_loss=self.validation.loss(self.state.ema))
+                self.validation.write_montage(self.job.output, self.state.ema)
+            except (MemoryError, RuntimeError, UserError) as error:
+                if not is_out_of_memory(error) and getattr(error, "code", "") != "out-of-memory":
                     raise
                 self._note("Out of memory in validation: it was left out this time.")
         self.log.draw()
@@ -210,9 +216,9 @@ class Run:
         self._validation_seconds = self._validated - start
 
     def _save(self) -> None:
-        if self.ranks.first:
+        if self.ranks.is_main:
             self.log.flush()
-            save_checkpoint(self.output, self.state, self.identity)
+            save_checkpoint(self.job.output, self.state, self.identity)
             self.log.draw()
             self._saved = self.state.seconds
 
@@ -227,17 +233,17 @@ class Run:
                 f"{MOST_ROLLBACKS} returns to the last checkpoint with half the learning rate",
                 "give the plan a lower learning_rate, and look at the images' intensities",
             )
-        load_checkpoint(self.output, state)
+        load_checkpoint(self.job.output, state)
         state.rate_scale, state.rollbacks, state.seconds = scale, rollbacks, seconds
         state.micro_batch, state.recompute = micro_batch, recompute
-        if self.ranks.first:
+        if self.ranks.is_main:
             self.log.cut(state.iteration)
             self._note(
                 f"The loss became NaN or infinite at iteration {failed}: back to iteration "
                 f"{state.iteration} with {scale:g} times the learning rate."
             )
         # All have read the checkpoint before the first replaces it.
-        self.ranks.of_first(None)
+        self.ranks.broadcast(None)
         self._save()
 
     def _now(self) -> float:
@@ -245,18 +251,20 @@ class Run:
 
     def _note(self, sentence: str) -> None:
         """Report and log a sentence about something out of the ordinary."""
-        if self.ranks.first:
+        if self.ranks.is_main:
             self.report(replace(self.last, note=sentence))
             self.log.note(self.state.iteration, sentence)
 
-    def _report(self, stage: str, loss: float, rate: float) -> Report:
+    def _report(self, stage: str, loss: float, learning_rate: float) -> TrainingReport:
         state = self.state
-        progress = self.limits.progress(state.iteration, state.seconds)
-        if self.limits.minutes is not None:
-            left = max(0.0, 60 * self.limits.minutes - state.seconds)
+        progress = self.job.limits.progress(state.iteration, state.seconds)
+        if self.job.limits.minutes is not None:
+            left = max(0.0, 60 * self.job.limits.minutes - state.seconds)
         else:
             before, then = self._started_at
             pace = (state.seconds - then) / max(1, state.iteration - before)
-            left = max(0, (self.limits.iterations or 0) - state.iteration) * pace
-        images = state.iteration * self.settings.batch
-        return Report(stage, progress, state.iteration, images, loss, rate, state.seconds, left)
+            left = max(0, (self.job.limits.iterations or 0) - state.iteration) * pace
+        images = state.iteration * self.job.settings.batch
+        return TrainingReport(
+            stage, progress, state.iteration, images, loss, learning_rate, state.seconds, left
+        )

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ...compute.distributed import Ranks
 from ...compute.errors import UserError
 from ...compute.execution import Execution
 from ...compute.memory import is_out_of_memory
 from ...diffusion.denoiser import Denoiser
-from ...diffusion.representations import Representation
+from ..objectives.denoising import Batch, Denoising
 from ..plan.settings import TrainingSettings
 from .checkpoint import RunState
 
@@ -35,38 +34,38 @@ class Stepper:
         state: RunState,
         settings: TrainingSettings,
         execution: Execution,
-        representation: Representation,
+        objective: Denoising,
         ranks: Ranks,
         note: Callable[[str], None],
     ) -> None:
         self.state = state
         self.settings = settings
         self.execution = execution
-        self.representation = representation
+        self.objective = objective
         self.ranks = ranks
         self.note = note
 
-    def step(self, batch: list[Tensor], total: float, rate: float) -> float:
+    def step(self, batch: Batch, total: float, learning_rate: float) -> float:
         """Take one step on this process's part of the global batch; returns the global loss.
 
-        ``total``: the global batch's ``denoiser.total_weight``. Raises Diverged, and LostProcess.
+        ``total``: the global batch's weight. Raises Diverged, and LostProcess.
         """
         state, parameters = self.state, list(self.state.denoiser.parameters())
         loss = torch.tensor(self._gradient(batch, total), dtype=torch.float64)
-        self.ranks.add(loss)
-        self.ranks.add_gradients(parameters)
+        self.ranks.all_reduce(loss)
+        self.ranks.all_reduce_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
         if not (math.isfinite(float(loss)) and math.isfinite(float(norm))):
             raise Diverged
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate
         state.optimizer.step()
         state.iteration += 1
         decay = min(self.settings.ema, (1 + state.iteration) / (10 + state.iteration))
-        update_average(state.average, state.denoiser, decay)
+        update_ema(state.ema, state.denoiser, decay)
         return float(loss)
 
-    def _gradient(self, batch: list[Tensor], total: float) -> float:
+    def _gradient(self, batch: Batch, total: float) -> float:
         """Gradients of this process's part of the batch; returns its part of the loss."""
         while True:
             network: Any = self.state.denoiser.network
@@ -75,14 +74,14 @@ class Stepper:
             try:
                 return accumulate(
                     self.state.denoiser, batch, total, self.state.micro_batch,
-                    self.execution, self.representation,
+                    self.execution, self.objective,
                 )  # fmt: skip
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 # The traceback holds the activations; they must go before the next attempt.
                 error.__traceback__ = None
-            self._need_less_memory(len(batch[0]))
+            self._need_less_memory(len(batch))
 
     def _need_less_memory(self, count: int) -> None:
         state = self.state
@@ -112,35 +111,30 @@ class Stepper:
 
 def accumulate(
     denoiser: Denoiser,
-    batch: list[Tensor],
+    batch: Batch,
     total: float,
     micro_batch: int,
     execution: Execution,
-    representation: Representation,
+    objective: Denoising,
 ) -> float:
     """Add the batch's gradient to the parameters' in parts; returns its part of the loss.
 
-    ``batch`` is a batch of ``dataset.DiffusionSamples``, ``total`` the weight of the global batch:
-    parts of any sizes, on any number of processes, add up to the same loss and gradient.
+    ``total``: the weight of the global batch: parts of any sizes, on any number of processes, add
+    up to the same loss and gradient.
     """
     losses = []
-    for start in range(0, len(batch[0]), micro_batch):
-        images, labels, present, weight, time, noise = (
-            tensor[start : start + micro_batch].to(execution.device, non_blocking=True)
-            for tensor in batch
-        )
+    for start in range(0, len(batch), micro_batch):
+        part = batch.part(start, start + micro_batch).to(execution.device)
         with execution.autocast():
-            error = denoiser.squared_error(
-                representation.encode(images), labels.long(), present, weight, time, noise
-            )
-        loss = error / total
+            loss_sum = objective.loss_sum(denoiser, part)
+        loss = loss_sum / total
         loss.backward()
         losses.append(loss.detach())
     return float(torch.stack(losses).double().sum())
 
 
 @torch.no_grad()
-def update_average(average: Denoiser, denoiser: Denoiser, decay: float) -> None:
+def update_ema(ema: Denoiser, denoiser: Denoiser, decay: float) -> None:
     """Move the average of the weights towards the current ones."""
-    for kept, current in zip(average.parameters(), denoiser.parameters(), strict=True):
+    for kept, current in zip(ema.parameters(), denoiser.parameters(), strict=True):
         kept.lerp_(current, 1 - decay)

@@ -9,34 +9,34 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ...bundles.bundle import build_denoiser, build_representation
-from ...bundles.manifest import MANIFEST_NAME, Manifest
+from ...bundles.manifest import TrainingFacts
+from ...bundles.model import Model, build_model
+from ...bundles.names import MANIFEST_NAME
 from ...compute.distributed import Ranks
 from ...compute.errors import Cancelled, UserError
-from ...compute.execution import Execution
 from ...compute.files import write_json
-from ..data.cases import CaseFiles
-from ..data.loaded_cases import Case, load_case
-from ..plan.settings import Limits, TrainingSettings, check_manifest, read_settings
+from ..data.store import CaseStore
+from ..objectives.denoising import Denoising
 from .checkpoint import (
-    CHECKPOINT_NAME,
     Identity,
     RunState,
     check_same_run,
     identify,
     load_checkpoint,
+    no_checkpoint,
     save_checkpoint,
 )
-from .finishing import write_bundle
-from .log import Report
+from .finishing import write_trained
+from .job import TrainingJob
+from .log import TrainingReport
+from .names import CHECKPOINT_NAME
 from .run import OnReport, Outcome, Run
 from .stopping import StopWatch
 from .validation import Validation
@@ -45,103 +45,93 @@ PLAN_NAME = "plan.json"
 
 
 def train(
-    cases: Sequence[CaseFiles],
-    output: Path,
-    plan: dict[str, Any],
-    limits: Limits,
-    execution: Execution,
+    job: TrainingJob,
     *,
-    validation: Sequence[CaseFiles] = (),
-    seed: int = 0,
-    command: str = "",
-    resume: bool = False,
     ranks: Ranks | None = None,
     stop: StopWatch | None = None,
     on_report: OnReport = lambda report: None,
 ) -> Outcome:
-    """Train on cases and write a bundle to ``output``.
+    """Train as a job says and write a bundle to its output.
 
-    ``plan`` has a ``manifest`` (a model.json without weights and training facts) and ``training``
-    settings (:class:`.settings.TrainingSettings`). Checkpoints, ``log.jsonl``, ``loss.png``,
-    ``montage.png`` and ``plan.json`` lie in ``output`` too; with ``resume`` the run goes on from
-    its checkpoint. Only the first of ``ranks`` writes and reports. Raises UserError for input
-    that cannot be used, and for a run that cannot go on; its checkpoint then says where it was;
+    Checkpoints, ``log.jsonl``, ``loss.png``, ``montage.png``, ``plan.json`` and, while it runs, the
+    cases (:mod:`..data.store`) lie in the output too; a job that resumes goes on from its
+    checkpoint. Only the main one of ``ranks`` writes and reports. Raises UserError for input that
+    cannot be used, and for a run that cannot go on; its checkpoint then says where it was;
     Cancelled where it is stopped before it began. ``stop``: the watch that is already kept.
     """
     ranks = ranks or Ranks()
-    report = on_report if ranks.first else lambda report: None
-    settings, manifest = read_settings(plan["training"]), check_manifest(plan["manifest"])
+    report = on_report if ranks.is_main else lambda report: None
+    if job.settings.batch < ranks.world:
+        raise UserError(
+            f"The batch is {job.settings.batch} and there are {ranks.world} processes",
+            "start fewer, or give the plan a larger batch",
+        )
+    # Whether the manifest can be used is seen here, before anything is written.
+    assert job.manifest
     try:
-        return _train(
-            cases, validation, output, plan, settings, manifest, limits, execution,
-            seed, command, resume, ranks, stop, report,
-        )  # fmt: skip
+        with nullcontext(stop) if stop else StopWatch(job.output) as watch:
+            identity = _prepare(job, watch, report) if ranks.is_main else {}
+            # The others wait here until all cases are prepared.
+            ranks.broadcast(None)
+            return _run(job, identity, ranks, watch, report)
     except OSError as error:
         raise UserError(
-            f"{error.filename or output} cannot be read or written ({error.strerror})",
-            "see to it, then go on with --resume where a checkpoint was written",
+            f"{error.filename or job.output} cannot be read or written ({error.strerror})",
+            "see to it, then resume the run where a checkpoint was written",
+            code="resume",
         ) from error
 
 
-def _train(
-    cases: Sequence[CaseFiles],
-    validation: Sequence[CaseFiles],
-    output: Path,
-    plan: dict[str, Any],
-    settings: TrainingSettings,
-    manifest: Manifest,
-    limits: Limits,
-    execution: Execution,
-    seed: int,
-    command: str,
-    resume: bool,
-    ranks: Ranks,
-    watch: StopWatch | None,
-    report: OnReport,
+def _prepare(job: TrainingJob, stop: StopWatch, report: OnReport) -> Identity:
+    """Make sure that the folder can hold this run, and prepare its cases; returns its identity."""
+    check_folder(job.output, job.resume)
+    store = CaseStore(job.output)
+    store.clear_half_written()
+    for rest in job.output.glob(".meddiffusion-*"):
+        rest.unlink()
+    cases, validation = (
+        [store.record(case) for case in part] for part in (job.cases, job.validation)
+    )
+    identity = identify(job.plan, job.seed, cases, validation)
+    if job.resume:
+        check_same_run(job.output, identity)
+    files = [*job.cases, *job.validation]
+    for number, case in enumerate(files, start=1):
+        if stop.reason:
+            raise Cancelled
+        store.prepare(case, job.manifest)
+        report(TrainingReport("reading", number / len(files)))
+    store.save()
+    return identity
+
+
+def _run(
+    job: TrainingJob, identity: Identity, ranks: Ranks, stop: StopWatch, report: OnReport
 ) -> Outcome:
-    identity: Identity = {}
-    if ranks.first:
-        if settings.batch < ranks.world:
-            raise UserError(
-                f"The batch is {settings.batch} and there are {ranks.world} processes",
-                "start fewer, or give the plan a larger batch",
-            )
-        check_folder(output, resume)
-        for rest in output.glob(".meddiffusion-*"):
-            rest.unlink()
-        identity = identify(plan, seed, cases, validation)
-        if resume:
-            check_same_run(output, identity)
-    # The others wait here until the first has found no fault with the folder.
-    ranks.of_first(None)
-    with nullcontext(watch) if watch else StopWatch(output) as stop:
-        judging = validation if ranks.first else ()
-        loaded = _load_cases([*cases, *judging], manifest, stop, report)
-        state = initial_state(plan, settings, execution, seed)
-        run = Run(
-            output, manifest, settings, limits, execution, ranks, identity, state, stop, report
-        )
-        if judging:
-            run.validation = Validation(
-                judging, loaded[len(cases) :], manifest, settings,
-                build_representation(manifest.content), execution, seed,
-            )  # fmt: skip
-        if resume:
-            load_checkpoint(output, state)
-        elif ranks.first:
-            save_checkpoint(output, state, identity)
-            write_json(output / PLAN_NAME, plan)
-        outcome = run.to_the_end(loaded[: len(cases)], seed)
-        if ranks.first and outcome.reason in (None, "stop file"):
-            report(replace(run.last, stage="writing"))
-            facts = {
-                "data": settings.data,
-                "cases": len(cases),
-                "iterations": state.iteration,
-                "minutes": round(state.seconds / 60, 1),
-                "command": command,
-            }
-            write_bundle(output, manifest, [c.labels for c in cases], facts, state.average)
+    """Train on the cases that were prepared, and write the bundle where the run's end says so."""
+    store = CaseStore(job.output)
+    cases = [store.prepared(case, job.manifest) for case in job.cases]
+    state = initial_state(job)
+    objective = Denoising(state.model)
+    run = Run(job, objective, state, identity, ranks, stop, report)
+    if job.validation and ranks.is_main:
+        run.validation = Validation(job, store, objective, state.model.representation)
+    if job.resume:
+        load_checkpoint(job.output, state)
+    elif ranks.is_main:
+        save_checkpoint(job.output, state, identity)
+        write_json(job.output / PLAN_NAME, job.plan)
+    outcome = run.to_the_end(cases)
+    if ranks.is_main and outcome.reason in (None, "stop file"):
+        report(replace(run.last, stage="writing"))
+        facts = TrainingFacts(
+            job.settings.data, len(job.cases), state.iteration, job.command,
+            round(state.seconds / 60, 1),
+        )  # fmt: skip
+        label_maps = [partial(store.label_map, case) for case in job.cases]
+        trained = Model(job.manifest, state.ema, state.model.representation)
+        write_trained(job.output, trained, label_maps, facts)
+        store.remove_voxels()
     return outcome
 
 
@@ -149,15 +139,16 @@ def check_folder(output: Path, resume: bool) -> None:
     """Make the output folder; raises UserError where it cannot hold this run."""
     if resume:
         if not (output / CHECKPOINT_NAME).exists():
-            raise UserError(
-                f"has no {CHECKPOINT_NAME}", "start the run without --resume", path=output
-            )
+            raise no_checkpoint(output)
     elif (output / CHECKPOINT_NAME).exists():
         raise UserError(
-            "holds another run", "use --resume to go on, or another output", path=output
+            "holds another run",
+            "resume it, or choose another output",
+            path=output,
+            code="holds-run",
         )
     elif (output / MANIFEST_NAME).exists():
-        raise UserError("holds a model", "give another output", path=output)
+        raise UserError("holds a model", "choose another output", path=output)
     try:
         output.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=output):
@@ -170,30 +161,17 @@ def check_folder(output: Path, resume: bool) -> None:
         ) from error
 
 
-def _load_cases(
-    files: Sequence[CaseFiles], manifest: Manifest, stop: StopWatch, report: OnReport
-) -> list[Case]:
-    cases = []
-    for number, case in enumerate(files, start=1):
-        if stop.reason:
-            raise Cancelled
-        cases.append(load_case(case, manifest))
-        report(Report("reading", number / len(files)))
-    return cases
-
-
-def initial_state(
-    plan: dict[str, Any], settings: TrainingSettings, execution: Execution, seed: int
-) -> RunState:
+def initial_state(job: TrainingJob) -> RunState:
     """A run before its first iteration; its weights are those of the seed."""
-    torch.manual_seed(seed)
-    denoiser = execution.prepare(build_denoiser(plan["manifest"]))
+    torch.manual_seed(job.seed)
+    model = job.execution.prepare(build_model(job.manifest))
+    settings = job.settings
     optimizer = torch.optim.AdamW(
-        denoiser.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        model.denoiser.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
     return RunState(
-        denoiser,
-        copy.deepcopy(denoiser).requires_grad_(False),
+        model,
+        copy.deepcopy(model.denoiser).requires_grad_(False),
         optimizer,
         settings.micro_batch or settings.batch,
         settings.recompute,

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...bundles.bundle import Bundle
-from ...bundles.manifest import Manifest
-from ...compute.execution import Execution
-from ...diffusion.denoiser import Denoiser, total_weight
+from ...bundles.model import Model
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.representations import Representation
-from ...synthesis.synthesizer import Settings, Synthesizer
-from ...volumes.reading import read_label_map
-from ..data.cases import CaseFiles
-from ..data.loaded_cases import Case
-from ..data.samples import Augmentation, DiffusionSamples, TrainingSamples
-from ..plan.settings import TrainingSettings
+from ...synthesis.settings import Settings
+from ...synthesis.synthesizer import Synthesizer
+from ..data.samples import Augmentation, TrainingSamples
+from ..data.store import CaseStore
+from ..objectives.denoising import Denoising, stack
 from .chart import write_png
+from .job import TrainingJob
 from .names import MONTAGE_NAME
 
 _CASES = 16
@@ -35,56 +33,56 @@ class Validation:
 
     def __init__(
         self,
-        files: Sequence[CaseFiles],
-        cases: Sequence[Case],
-        manifest: Manifest,
-        settings: TrainingSettings,
+        job: TrainingJob,
+        store: CaseStore,
+        objective: Denoising,
         representation: Representation,
-        execution: Execution,
-        seed: int,
     ) -> None:
-        cases = list(cases)[:_CASES]
-        still = Augmentation(shift=0, far_shift=0.0, affine=0.0)
-        values = [label.value for label in manifest.labels]
+        files = job.validation[:_CASES]
+        manifest, still = job.manifest, Augmentation(shift=0, far_shift=0.0, affine=0.0)
+        cases = [store.prepared(case, manifest) for case in files]
         samples = TrainingSamples(
-            cases, manifest.grid, values, still, 0.0, len(cases), seed, settings.outside_weight
-        )
-        shape = latent_shape(manifest, representation)
-        self._samples = DiffusionSamples(samples, shape, representation.factor, len(cases))
-        self._pictured = list(zip(files, cases, strict=False))[:_PICTURED]
+            cases, manifest.grid, [label.value for label in manifest.labels], still, 0.0,
+            len(cases), job.seed, job.settings.outside_weight,
+        )  # fmt: skip
+        self._samples = objective.samples(samples, len(cases))
+        # A model without label dropout makes nothing of a label map that lacks one of its labels.
+        whole = [case.annotated.all() or manifest.label_dropout > 0 for case in cases]
+        self._pictured = list(compress(zip(files, cases, strict=True), whole))[:_PICTURED]
         self._manifest = manifest
+        self._store = store
+        self._objective = objective
         self._representation = representation
-        self._execution = execution
+        self._execution = job.execution
 
     @torch.inference_mode()
-    def loss(self, average: Denoiser) -> float:
+    def loss(self, ema: Denoiser) -> float:
         """The loss of the averaged weights; one sample at a time, so it needs little memory."""
         error, total = 0.0, 0.0
         for index in range(len(self._samples)):
-            sample = [tensor[None].to(self._execution.device) for tensor in self._samples[index]]
-            images, labels, present, weight, time, noise = sample
-            latent = self._representation.encode(images)
+            batch = stack([self._samples[index]])
+            total += self._objective.weight(batch)
             with self._execution.autocast():
-                error += float(
-                    average.squared_error(latent, labels.long(), present, weight, time, noise)
-                )
-            total += total_weight(weight, latent.shape[1])
+                moved = batch.to(self._execution.device)
+                error += float(self._objective.loss_sum(ema, moved))
         return error / max(total, 1.0)
 
-    def write_montage(self, folder: Path, average: Denoiser) -> None:
+    def write_montage(self, folder: Path, ema: Denoiser) -> None:
         """Write ``montage.png``: a row per case and channel, planes of the real volume on the left.
 
         The three planes are those of the model's grid, through its middle; [-1, 1] is black to
         white. The synthetic volume comes from the case's label map by the model's sampler.
         """
+        if not self._pictured:
+            return
         manifest = self._manifest
-        bundle = Bundle(folder, manifest, average, self._representation)
-        synthesizer = Synthesizer(bundle, self._execution)
+        model = Model(manifest, ema, self._representation)
+        synthesizer = Synthesizer(model, self._execution)
         rows = []
         for files, case in self._pictured:
-            labels = read_label_map(files.labels)
-            (made,) = synthesizer.synthesize(labels, Settings(guidance=1.0, native=True))
-            real = case.images_on(made.volumes[0].grid)
+            labels = self._store.label_map(files)
+            (made,) = synthesizer.samples(labels, Settings(guidance=1.0, native=True))
+            real = case.open().images_on(made.volumes[0].grid)
             for channel, shown, volume in zip(manifest.channels, real, made.volumes, strict=True):
                 low, high = channel.range
                 same_range = (volume.array - low) / max(high - low, 1e-12)
@@ -92,12 +90,6 @@ class Validation:
         width = max(row.shape[1] for row in rows)
         padded = [np.pad(row, ((0, 4), (0, width - row.shape[1]))) for row in rows]
         write_png(folder / MONTAGE_NAME, np.concatenate(padded))
-
-
-def latent_shape(manifest: Manifest, representation: Representation) -> tuple[int, ...]:
-    """``(C, x, y, z)`` of a sample's latent."""
-    channels = len(manifest.channels) * representation.channels
-    return channels, *(n // representation.factor for n in manifest.grid.size)
 
 
 def _planes(array: NDArray) -> NDArray[np.uint8]:

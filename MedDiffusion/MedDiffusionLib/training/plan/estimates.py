@@ -8,7 +8,7 @@ on a CPU, for five networks of 4 to 57 M parameters with and without wavelets, i
     + 1.6 (bf16: 0.85) x samples computed at once x what the forward pass of one of them keeps
 
 What a sample keeps is not estimated but counted: the forward pass runs on PyTorch's meta device,
-which has shapes and no data. The cases themselves, which training holds beside this, are not in it.
+which has shapes and no data. The cases lie on disk, and take none of it however many they are.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...bundles.bundle import build_denoiser, build_representation
-from ...bundles.manifest import build_manifest
-from ...compute.execution import choose_device, choose_execution
+from ...bundles.manifest import Manifest, parse_plan_manifest
+from ...bundles.model import Model, build_model
+from ...compute.devices import choose_device
 
 _LIBRARIES = 400_000_000
 _WEIGHTS_FACTOR, _ACTIVATIONS_FACTOR = 5.0, 1.6
@@ -36,7 +36,7 @@ _IMAGES_A_CASE, _LEAST_IMAGES, _MOST_IMAGES = 100, 16_000, 200_000
 class Estimate:
     """What a training needs; the seconds of an iteration and the minutes only where measured.
 
-    ``memory_bytes`` is the peak of one process, without the cases that it holds.
+    ``memory_bytes`` is the peak of one process.
     """
 
     memory_bytes: int
@@ -62,20 +62,21 @@ def estimate(
     ``measure`` two steps are run on the device, which takes seconds and the memory of one sample,
     and its precision counts; otherwise float32 does.
     """
-    content, batch = plan["manifest"], plan["training"]["batch"]
+    manifest, batch = parse_plan_manifest(plan["manifest"]), plan["training"]["batch"]
     at_once = plan["training"].get("micro_batch") or batch
     execution = None
     if measure:
-        execution = choose_execution(choose_device(device), build_manifest(content))
-    needed = footprint(content, bf16=execution is not None and execution.bf16)
+        model = build_model(manifest)
+        execution = model.fastest_execution(choose_device(device))
+    needed = footprint(manifest, bf16=execution is not None and execution.bf16)
     memory = needed.fixed + at_once * needed.sample
     images = min(max(_IMAGES_A_CASE * cases, _LEAST_IMAGES), _MOST_IMAGES)
     iterations = math.ceil(images / batch)
     if execution is None:
         return Estimate(memory, None, iterations, None)
-    network = execution.prepare(build_denoiser(content)).network
+    network = execution.prepare(model.denoiser).network
     optimizer = torch.optim.AdamW(network.parameters())
-    inputs = _inputs(content, execution.device)
+    inputs = _inputs(model, execution.device)
     seconds = 0.0
     for _ in range(2):
         # The first step warms up, the second counts.
@@ -92,11 +93,12 @@ def estimate(
     return Estimate(memory, seconds, iterations, iterations * seconds / 60)
 
 
-def footprint(content: dict[str, Any], *, bf16: bool = False) -> Footprint:
-    """The memory of training the model of a manifest, by the rule above."""
+def footprint(manifest: Manifest, *, bf16: bool = False) -> Footprint:
+    """The memory of training a manifest's model, by the rule above."""
     meta = torch.device("meta")
     with meta:
-        network = build_denoiser(content).network
+        model = build_model(manifest)
+    network = model.denoiser.network
     weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
     kept: dict[int, Tensor] = {}
 
@@ -108,7 +110,7 @@ def footprint(content: dict[str, Any], *, bf16: bool = False) -> Footprint:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(*_inputs(content, meta)).square().sum()
+        network(*_inputs(model, meta)).square().sum()
     activations = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
     parameters = sum(4 * parameter.numel() for parameter in network.parameters())
     return Footprint(
@@ -117,15 +119,11 @@ def footprint(content: dict[str, Any], *, bf16: bool = False) -> Footprint:
     )
 
 
-def _inputs(content: dict[str, Any], device: torch.device) -> tuple[Tensor, ...]:
-    """A sample as the network takes it: latent, time, label indices, present labels."""
-    representation = build_representation(content)
-    size = content["grid"]["size"]
-    channels = len(content["channels"]) * representation.channels
-    latent = [n // representation.factor for n in size]
+def _inputs(model: Model, device: torch.device) -> tuple[Tensor, ...]:
+    """A sample as the network takes it: latent, time, label indices, annotated labels."""
     return (
-        torch.ones(1, channels, *latent, device=device),
+        torch.ones(1, *model.latent_shape, device=device),
         torch.full((1,), 0.5, device=device),
-        torch.zeros(1, *size, dtype=torch.long, device=device),
-        torch.ones(1, len(content["labels"]), device=device),
+        torch.zeros(1, *model.manifest.grid.size, dtype=torch.long, device=device),
+        torch.ones(1, len(model.labels), device=device),
     )

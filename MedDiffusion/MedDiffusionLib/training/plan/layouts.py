@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.findings import Report
+from ..data.findings import DataReport
 
 _ANISOTROPIC, _NEARLY_ISOTROPIC = 3.0, 1.25
 _MARGIN = 12.0
@@ -29,7 +29,7 @@ class Layout:
     levels: int
 
 
-def choose_spacing(report: Report) -> NDArray[np.float64]:
+def choose_spacing(report: DataReport) -> NDArray[np.float64]:
     """In mm, along the RAS axes (rule 2)."""
     every = np.array([facts.spacing for facts in report.facts])
     spacing: NDArray[np.float64] = np.median(every, axis=0)
@@ -42,7 +42,7 @@ def choose_spacing(report: Report) -> NDArray[np.float64]:
     return np.round(spacing, 4)
 
 
-def field_of_view(report: Report) -> NDArray[np.float64]:
+def field_of_view(report: DataReport) -> NDArray[np.float64]:
     """In mm, along the RAS axes (rule 3)."""
     boxes = np.percentile([facts.box for facts in report.facts], 95, axis=0)
     scan = np.median([facts.extent for facts in report.facts], axis=0)

@@ -9,7 +9,11 @@ from typing import Any
 from ...compute.errors import UserError
 from .settings import check_manifest, read_settings
 
-_WHOLE = {"manifest.intensity", "manifest.architecture.representation"}
+_WHOLE = {
+    "manifest.intensity",
+    "manifest.architecture.representation",
+    "manifest.architecture.schedule",
+}
 """Settings with alternatives: what is given replaces them instead of adding to them."""
 _LABELS = "manifest.labels"
 

@@ -38,10 +38,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...bundles.manifest import parse_plan_manifest
+from ...compute.devices import choose_device
 from ...compute.errors import UserError
-from ...compute.execution import choose_device
 from ..data.cases import DataSet
-from ..data.findings import Intensities, Report
+from ..data.findings import DataReport, Intensities
 from .estimates import Estimate, estimate, footprint
 from .layouts import Layout, choose_layout, choose_spacing, field_of_view
 from .overrides import merge
@@ -59,7 +60,7 @@ _SIDES = {"left", "right", "l", "r", "lh", "rh"}
 
 
 def make_plan(
-    data: DataSet, report: Report, device: str, name: str, memory_bytes: int | None = None
+    data: DataSet, report: DataReport, device: str, name: str, memory_bytes: int | None = None
 ) -> dict[str, Any]:
     """The plan for a data set that was checked, with the keys of a preset file.
 
@@ -114,8 +115,8 @@ def make_plan(
     return {"manifest": manifest, "training": training}
 
 
-def describe_plan(plan: dict[str, Any], estimate: Estimate, case_bytes: int) -> str:
-    """The plan and what it needs as text; ``case_bytes`` of memory are for the cases alone."""
+def describe_plan(plan: dict[str, Any], estimate: Estimate, disk_bytes: int) -> str:
+    """The plan and what it needs as text; ``disk_bytes`` are what the cases take on disk."""
     manifest, training = plan["manifest"], plan["training"]
     grid, network = manifest["grid"], manifest["architecture"]["network"]
     representation = manifest["architecture"]["representation"]
@@ -133,8 +134,8 @@ def describe_plan(plan: dict[str, Any], estimate: Estimate, case_bytes: int) -> 
         f"Network         {network['name']}, widths {', '.join(map(str, network['channels']))}",
         f"Training        batch {training['batch']}, learning rate {training['learning_rate']:g}, "
         f"{flips}",
-        f"Memory          {estimate.memory_bytes / 1e9:.1f} GB, and {case_bytes / 1e9:.1f} GB for "
-        "the cases",
+        f"Memory          {estimate.memory_bytes / 1e9:.1f} GB",
+        f"Disk            {disk_bytes / 1e9:.1f} GB for the cases, until the training is done",
     ]
     time = f"at least {estimate.iterations_recommended:,} iterations"
     if estimate.seconds_per_iteration is not None and estimate.minutes_recommended is not None:
@@ -162,7 +163,7 @@ def split_groups(data: DataSet, seed: int, share: float = 0.1) -> tuple[DataSet,
     return parts[0], parts[1]
 
 
-def _fit(manifest: dict[str, Any], report: Report, device: str, memory: int) -> int:
+def _fit(manifest: dict[str, Any], report: DataReport, device: str, memory: int) -> int:
     """Fill in grid and architecture so that they fit into memory; returns the batch (rules 4-9)."""
     spacing, extent = choose_spacing(report), field_of_view(report)
     widths = _WIDTHS_CPU if device == "cpu" else _WIDTHS
@@ -179,7 +180,7 @@ def _fit(manifest: dict[str, Any], report: Report, device: str, memory: int) -> 
                 "size": list(layout.size),
             }
             manifest["architecture"] = _architecture(layout, width)
-            needs = footprint(manifest)
+            needs = footprint(parse_plan_manifest(manifest))
             needed = needs.fixed + needs.sample
             if needed <= memory:
                 fitting = (memory - needs.fixed) // needs.sample
@@ -206,7 +207,7 @@ def _architecture(layout: Layout, width: int) -> dict[str, Any]:
         },
         "representation": representation,
         "parameterization": "v",
-        "schedule": "cosine",
+        "schedule": {"name": "cosine"},
     }
 
 
@@ -255,7 +256,7 @@ def _window(channel: Intensities) -> list[int]:
     return [math.floor(low / 10) * 10, math.ceil(high / 10) * 10]
 
 
-def _labels(report: Report) -> list[dict[str, Any]]:
+def _labels(report: DataReport) -> list[dict[str, Any]]:
     values = report.label_values
     if len(values) > _MOST_LABELS:
         raise UserError(
@@ -280,7 +281,7 @@ def _color(number: int) -> list[int]:
     return [round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value)]
 
 
-def _may_flip(report: Report) -> bool:
+def _may_flip(report: DataReport) -> bool:
     names = [report.label_names.get(value, "") for value in report.label_values]
     words = {word.lower() for name in names for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
     return all(names) and not words & _SIDES

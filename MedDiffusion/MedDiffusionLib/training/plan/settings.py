@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
-from ...bundles.bundle import build_denoiser, build_representation, unknown_part
-from ...bundles.manifest import SCHEMA_PATH, Manifest, build_manifest, intensity_problem
+import torch
+
+from ...bundles.manifest import Manifest, parse_plan_manifest
+from ...bundles.model import build_model
 from ...compute.errors import UserError
 from ...compute.schema import validate
 from ..data.samples import Augmentation
@@ -122,24 +123,13 @@ def check_manifest(content: dict[str, Any]) -> Manifest:
 
     Raises UserError where it could not: better now than after hours of training.
     """
-    made = {
-        "training": {"data": "", "cases": 1, "iterations": 0, "command": ""},
-        "figures": [],
-        "weights": {"sha256": "0" * 64, "parameters": 1, "dtype": "float16"},
-    }
-    manifest = build_manifest(content)
-    whole = {**manifest.content, **made}
-    problem = validate(whole, json.loads(SCHEMA_PATH.read_text("utf-8")), "manifest")
-    problem = problem or intensity_problem(content) or unknown_part(content["architecture"])
-    if problem is None:
-        try:
-            build_denoiser(content)
-            depth = len(content["architecture"]["network"]["channels"]) - 1
-            step = build_representation(content).factor * 2**depth
-            if any(n % step for n in manifest.grid.size):
-                problem = f"its grid size is no multiple of {step} along every axis"
-        except (TypeError, ValueError) as error:
-            problem = str(error)
-    if problem:
-        raise UserError(f"The plan's manifest cannot be used ({problem})", "correct the preset")
+    try:
+        manifest = parse_plan_manifest(content)
+        # For its shapes alone: no weight is made.
+        with torch.device("meta"):
+            build_model(manifest)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"The plan's manifest cannot be used ({error})", "correct the preset"
+        ) from error
     return manifest
