@@ -15,7 +15,6 @@ from data_factory import AFFINES, two_boxes
 from host import missing
 from host.fixtures import booted_mrml, scene
 from MedDiffusionLib.bundles.manifest import read_manifest
-from MedDiffusionLib.training.loop.checkpoint import CHECKPOINT_NAME
 from MedDiffusionLib.training.loop.names import CHECKPOINT_NAME
 from MedDiffusionLib.volumes.volume import Segment
 from training_factory import make_plan, read_log, write_data

@@ -39,6 +39,11 @@ def looked_up(array: NDArray, step: NDArray, start: NDArray, size: tuple[int, in
     return result
 
 
+def test_a_volume_on_its_own_grid_is_returned_as_it_is() -> None:
+    labels = Volume(np.ones((4, 5, 6), np.int32), AFFINES["oblique"], Kind.LABEL)
+    assert resample(labels, Grid((4, 5, 6), AFFINES["oblique"].copy())) is labels
+
+
 SIGNED_PERMUTATIONS = [
     np.eye(3, dtype=int)[list(order)] * np.array(signs)
     for order, signs in product(permutations(range(3)), product((1, -1), repeat=3))

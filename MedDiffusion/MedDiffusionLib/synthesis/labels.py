@@ -80,13 +80,13 @@ def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str
     for value, name in overrides.items():
         if value not in found:
             raise UserError(
-                f"No voxel has the value {value}, which was told to be {name} ({lists})",
+                f"No voxel has the value {value} that is to be {name} ({lists})",
                 "correct the value",
                 code="label-override",
             )
         if name.lower() not in names:
             raise UserError(
-                f"The model has no label {name}, which the value {value} was told to be ({lists})",
+                f"The model has no label {name} that the value {value} is to be ({lists})",
                 "correct the name",
                 code="label-override",
             )
