@@ -267,6 +267,20 @@ BAD: dict[str, tuple[str, Make]] = {
         "spacing",
         _bytes("a.nrrd", f"{_OLD_NRRD}spacings: 1 -1 1\n\n".encode() + LABELS.tobytes()),
     ),
+    **{
+        f"NRRD of spacings {spacings}": (
+            "spacing",
+            _bytes("a.nrrd", f"{_OLD_NRRD}spacings: {spacings}\n\n".encode() + LABELS.tobytes()),
+        )
+        for spacings in ("nan 1 1", "1 inf 1")
+    },
+    **{
+        f"NRRD of space directions {vectors}": (
+            "spacing",
+            _nrrd(f"space directions: {vectors}"),
+        )
+        for vectors in ("(nan,0,0) (0,1,0) (0,0,1)", "(1,0,0) (nan,nan,nan) (0,0,1)")
+    },
     "MetaImage of zero spacing": ("spacing", _mha("ElementSpacing = 1 0 1")),
     "MetaImage of negative spacing": ("spacing", _mha("ElementSpacing = 1 1 -1")),
     "MGH of zero spacing": ("spacing", _patched(_mgh(), 30, ">f", 0.0)),

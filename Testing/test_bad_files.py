@@ -21,7 +21,7 @@ from data_factory import (
     write_nrrd,
 )
 from MedDiffusionLib.compute.errors import UserError
-from MedDiffusionLib.volumes.formats import MAX_VOXELS
+from MedDiffusionLib.volumes.formats.content import MAX_VOXELS
 from MedDiffusionLib.volumes.reading import read_image, read_label_map
 
 

@@ -1,4 +1,4 @@
-"""Labels keep their meaning: by what was told, by name or code, by value, and never by order."""
+"""Labels keep their meaning: by an override, by name or code, by value, and never by order."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.testing import assert_array_equal
 
-from conftest import TINY
-from MedDiffusionLib.bundles.manifest import Manifest
+from conftest import tiny_manifest
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.synthesis.labels import match_labels
+from MedDiffusionLib.volumes.label_statistics import find_label_statistics
 from MedDiffusionLib.volumes.volume import Kind, Segment, Volume
 
 
@@ -21,9 +22,9 @@ def label_map(*values: int, segments: tuple[Segment, ...] = ()) -> Volume:
     return Volume(array, np.eye(4), Kind.LABEL, segments)
 
 
-def match(volume: Volume, told: dict[int, str] | None = None, **changes: Any) -> list[int]:
+def match(volume: Volume, overrides: dict[int, str] | None = None, **changes: Any) -> list[int]:
     """The model's label values in the first voxels of the volume's slices."""
-    matched = match_labels(volume, Manifest({**TINY, **changes}), told or {})
+    matched = match_labels(volume, tiny_manifest(**changes), overrides or {})
     return [int(v) for v in matched.array[:, 0, 0]]
 
 
@@ -31,10 +32,10 @@ def test_values_match_by_value() -> None:
     assert match(label_map(2, 1)) == [2, 1, 0, 0]
 
 
-def test_told_labels_win_over_values_and_names() -> None:
+def test_overrides_win_over_values_and_names() -> None:
     segments = (Segment(1, "anterior"),)
-    told = {3: "anterior", 7: "posterior", 1: "posterior"}
-    assert match(label_map(7, 3, 1, segments=segments), told) == [2, 1, 2, 0]
+    overrides = {3: "anterior", 7: "posterior", 1: "posterior"}
+    assert match(label_map(7, 3, 1, segments=segments), overrides) == [2, 1, 2, 0]
 
 
 def test_segment_names_win_over_values() -> None:
@@ -57,18 +58,22 @@ def test_an_unknown_value_lists_what_the_file_has_and_what_the_model_knows() -> 
         match(label_map(1, 9))
 
 
-def test_a_value_told_to_be_background_is_left_out() -> None:
+def test_a_value_overridden_as_background_is_left_out() -> None:
     assert match(label_map(1, 9), {9: "background"}) == [1, 0, 0, 0]
 
 
-def test_two_values_may_be_told_to_be_one_label() -> None:
+def test_two_values_may_be_overridden_as_one_label() -> None:
     assert match(label_map(4, 5), {4: "anterior", 5: "Anterior"}) == [1, 1, 0, 0]
 
 
-@pytest.mark.parametrize("told", [{5: "anterior"}, {1: "tail"}])
-def test_told_values_and_names_must_exist(told: dict[int, str]) -> None:
-    with pytest.raises(UserError, match="--label"):
-        match(label_map(1), told)
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [({5: "anterior"}, "No voxel has the value 5"), ({1: "tail"}, "no label tail")],
+)
+def test_values_and_names_of_overrides_must_exist(overrides: dict[int, str], problem: str) -> None:
+    with pytest.raises(UserError, match=problem) as caught:
+        match(label_map(1), overrides)
+    assert caught.value.code == "label-override"
 
 
 def test_nothing_left_is_an_error() -> None:
@@ -80,3 +85,19 @@ def test_missing_labels_need_a_model_trained_with_label_dropout() -> None:
     assert match(label_map(1)) == [1, 0, 0, 0]
     with pytest.raises(UserError, match="needs all its labels and lacks posterior"):
         match(label_map(1), label_dropout=0)
+
+
+@pytest.mark.parametrize("overrides", [{}, {4: "anterior", 9: "Anterior"}, {9: "background"}])
+def test_what_is_known_of_the_matched_labels_is_true_of_them(overrides: dict[int, str]) -> None:
+    values = (4, 9) if 4 in overrides else (1, 9) if overrides else (1, 2)
+    matched = match_labels(label_map(*values), tiny_manifest(), overrides)
+    known = matched.label_statistics
+    anew = find_label_statistics(matched.array)
+    assert known.counts == anew.counts
+    assert_array_equal(known.ends, anew.ends)
+    assert_array_equal(known.centroid, anew.centroid)
+
+
+def test_labels_that_keep_their_values_are_not_copied() -> None:
+    labels = label_map(2, 1)
+    assert np.shares_memory(match_labels(labels, tiny_manifest(), {}).array, labels.array)

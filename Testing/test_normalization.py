@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from MedDiffusionLib.volumes.normalization import from_model_range, intensity_limits, to_model_range
+from MedDiffusionLib.volumes.normalization import Intensity, from_model_range, to_model_range
 
 
 def test_the_percentiles_become_the_ends_and_the_rest_is_clipped() -> None:
     scan = np.arange(1001.0)
-    scaled = to_model_range(scan, intensity_limits(scan, {"percentiles": [10, 90]}))
+    scaled = to_model_range(scan, Intensity((10, 90)).limits(scan))
     assert scaled[100] == -1
     assert scaled[900] == 1
     assert scaled[500] == 0
@@ -20,8 +20,7 @@ def test_the_percentiles_become_the_ends_and_the_rest_is_clipped() -> None:
 def test_the_result_does_not_depend_on_the_scans_scale() -> None:
     scan = np.random.default_rng(0).normal(size=(5, 6, 7))
     first, second = (
-        to_model_range(s, intensity_limits(s, {"percentiles": [0.5, 99.5]}))
-        for s in (scan, scan * 1e6 + 5)
+        to_model_range(s, Intensity((0.5, 99.5)).limits(s)) for s in (scan, scan * 1e6 + 5)
     )
     np.testing.assert_allclose(first, second, atol=1e-5)
 
@@ -31,10 +30,10 @@ def test_a_constant_scan_stays_finite() -> None:
 
 
 def test_a_window_is_the_channels_own_whatever_the_scan_holds() -> None:
-    intensity = {"window": [[-1000, 1000], [0, 80]]}
+    intensity = Intensity(window=((-1000, 1000), (0, 80)))
     scan = np.array([-2000.0, -1000, 0, 40, 80, 3000])
-    bone = to_model_range(scan, intensity_limits(scan, intensity, 0))
-    brain = to_model_range(scan, intensity_limits(scan, intensity, 1))
+    bone = to_model_range(scan, intensity.limits(scan, 0))
+    brain = to_model_range(scan, intensity.limits(scan, 1))
     np.testing.assert_allclose(bone, [-1, -1, 0, 0.04, 0.08, 1], atol=1e-6)
     np.testing.assert_allclose(brain, [-1, -1, -1, 0, 1, 1], atol=1e-6)
 

@@ -48,13 +48,13 @@ def test_segments_of_a_seg_nrrd_are_read_with_value_name_and_code(tmp_path: Path
     )
 
 
-def layered(tmp_path: Path, layers: list[np.ndarray], fields: str) -> Path:
+def layered(tmp_path: Path, layers: list[np.ndarray], fields: str, direction: str = "none") -> Path:
     """A .seg.nrrd whose fastest axis is the layer, as Slicer writes overlapping segments."""
     return write_nrrd(
         tmp_path / "a.seg.nrrd",
         np.stack(layers),
         "kinds: list domain domain domain\n"
-        "space directions: none (1,0,0) (0,1,0) (0,0,1)\n" + fields,
+        f"space directions: {direction} (1,0,0) (0,1,0) (0,0,1)\n" + fields,
     )
 
 
@@ -64,6 +64,13 @@ def test_a_later_segment_covers_an_earlier_one_of_another_layer(tmp_path: Path) 
     labels = read_label_map(layered(tmp_path, [first, second], fields))
     assert_array_equal(labels.array, np.where(COUNT > 90, 7, 1))
     assert labels.segments == (Segment(1, "body"), Segment(7, "organ", "SCT:5"))
+
+
+def test_the_axis_of_layers_may_have_an_undefined_direction(tmp_path: Path) -> None:
+    first, second = (COUNT < 120).astype(np.uint8), (COUNT > 90).astype(np.uint8)
+    fields = segment_fields(("a", 1, 0, "^^"), ("b", 1, 1, "^^"))
+    path = layered(tmp_path, [first, second], fields, "(nan,nan,nan)")
+    assert_array_equal(read_label_map(path).array, np.where(COUNT > 90, 2, 1))
 
 
 def test_a_value_that_two_layers_share_is_renumbered_for_the_later(tmp_path: Path) -> None:

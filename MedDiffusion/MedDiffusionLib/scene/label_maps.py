@@ -13,7 +13,7 @@ import vtk.util.numpy_support
 from numpy.typing import NDArray
 
 from ..compute.errors import UserError
-from ..synthesis.labels import values_in
+from ..volumes.label_statistics import label_values
 from ..volumes.segments import terminology_code
 from ..volumes.volume import Kind, Segment, Volume
 from .geometry import node_affine, world_affine
@@ -70,7 +70,7 @@ def drawn_labels(node: slicer.vtkMRMLDisplayableNode) -> tuple[list[int], tuple[
     """
     if isinstance(node, slicer.vtkMRMLLabelMapVolumeNode):
         image = node.GetImageData()
-        return (values_in(_sparse(image)) if image is not None else []), ()
+        return (label_values(_sparse(image)) if image is not None else []), ()
     segmentation = node.GetSegmentation()
     ids = segmentation.GetSegmentIDs()
     drawn, segments, looked = [], [], dict[int, list[int]]()
@@ -86,7 +86,7 @@ def drawn_labels(node: slicer.vtkMRMLDisplayableNode) -> tuple[list[int], tuple[
         elif not image.IsEmpty():
             layer = hash(image)
             if layer not in looked:
-                looked[layer] = values_in(_sparse(image))
+                looked[layer] = label_values(_sparse(image))
             if segment.GetLabelValue() in looked[layer]:
                 drawn.append(value)
     return drawn, tuple(segments)

@@ -1,4 +1,4 @@
-"""Which label of a label map is which label of the model: by value, by name, or as told."""
+"""Which label of a label map is which label of the model: by value, by name, or by an override."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from ..compute.errors import UserError
 from ..volumes.volume import Segment, Volume
 
 BACKGROUND = "background"
-"""The name that ``--label 5=background`` uses to leave a label out."""
+"""The name that an override uses to leave a label out."""
 _TABLE_SIZE = 2**16
-"""Values from 0 to below this are found and replaced by table, others one by one."""
-_AT_ONCE = 2**18
-"""Voxels looked at together: few enough for the processor's cache."""
+"""Values from 0 to below this are replaced by table, others one by one."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Assignment:
     """What each value of a label map stands for."""
 
     labels: Mapping[int, Label | None]
-    """The label of the model, or None where it was told to be background or is unknown."""
+    """The label of the model, or None where it is overridden as background or unknown."""
     unknown: tuple[int, ...]
     """The values that match nothing."""
     missing: tuple[Label, ...]
@@ -36,11 +34,11 @@ def assign_labels(
     found: Sequence[int],
     segments: Sequence[Segment],
     manifest: Manifest,
-    told: Mapping[int, str],
+    overrides: Mapping[int, str],
 ) -> Assignment:
     """Match the values of a label map with the labels of the model; never by order.
 
-    A value is matched by ``told`` (value -> label name or background), else by the terminology
+    A value is matched by ``overrides`` (value -> label name or background), else by the terminology
     code or name of its segment where it has one, else by value.
     """
     by_name = {label.name.lower(): label for label in manifest.labels}
@@ -50,14 +48,14 @@ def assign_labels(
     labels: dict[int, Label | None] = {}
     unknown: list[int] = []
     for value in found:
-        if value in told:
-            label = by_name.get(told[value].lower())
+        if value in overrides:
+            label = by_name.get(overrides[value].lower())
         elif value in segment_of:
             segment = segment_of[value]
             label = by_code.get(segment.code) or by_name.get(segment.name.lower())
         else:
             label = by_value.get(value)
-        if label is None and told.get(value, "").lower() != BACKGROUND:
+        if label is None and overrides.get(value, "").lower() != BACKGROUND:
             unknown.append(value)
         labels[value] = label
     present = {label.value for label in labels.values() if label}
@@ -65,20 +63,21 @@ def assign_labels(
     return Assignment(labels, tuple(unknown), missing)
 
 
-def match_labels(labels: Volume, manifest: Manifest, told: Mapping[int, str]) -> Volume:
+def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str]) -> Volume:
     """The label map with the model's label values in place of its own, int32.
 
     Raises UserError, listing what the file has and what the model knows, where a value matches
-    nothing (see :func:`assign_labels`); also when ``told`` names a value or label that does not
+    nothing (see :func:`assign_labels`); also when ``overrides`` name a value or label that does not
     exist, when nothing labelled is left, and when labels are missing that the model needs.
     """
-    found = values_in(labels.array)
+    statistics = labels.label_statistics
+    found = statistics.values
     segments = {segment.value: segment for segment in labels.segments}
     lists = f"the label map has {_listed(found, segments)}; {manifest.name} knows " + ", ".join(
         f"{label.value} ({label.name})" for label in manifest.labels
     )
     names = {label.name.lower() for label in manifest.labels} | {BACKGROUND}
-    for value, name in told.items():
+    for value, name in overrides.items():
         if value not in found:
             raise UserError(
                 f"No voxel has the value {value}, which was told to be {name} ({lists})",
@@ -92,7 +91,7 @@ def match_labels(labels: Volume, manifest: Manifest, told: Mapping[int, str]) ->
                 code="label-override",
             )
 
-    assigned = assign_labels(found, labels.segments, manifest, told)
+    assigned = assign_labels(found, labels.segments, manifest, overrides)
     if assigned.unknown:
         raise UserError(
             f"No label of the model matches {_listed(assigned.unknown, segments)} ({lists})",
@@ -108,24 +107,16 @@ def match_labels(labels: Volume, manifest: Manifest, told: Mapping[int, str]) ->
         )
     targets = {value: label.value if label else 0 for value, label in assigned.labels.items()}
     kept = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
-    return Volume(_replaced(labels.array, targets), labels.affine, labels.kind, kept)
-
-
-def values_in(array: NDArray) -> list[int]:
-    """The values of an integer array other than 0, in order."""
-    if array.size and array.min() >= 0 and array.max() < _TABLE_SIZE:
-        seen = np.zeros(_TABLE_SIZE, bool)
-        flat = array.ravel(order="K")
-        for start in range(0, flat.size, _AT_ONCE):
-            seen[flat[start : start + _AT_ONCE]] = True
-        values = np.flatnonzero(seen)
-    else:
-        values = np.unique(array)
-    return [int(value) for value in values if value != 0]
+    matched = Volume(_replaced(labels.array, targets), labels.affine, labels.kind, kept)
+    if 0 not in targets.values():
+        matched.remember(statistics.replaced(targets))
+    return matched
 
 
 def _replaced(array: NDArray, targets: Mapping[int, int]) -> NDArray[np.int32]:
-    """The array with its values other than 0 replaced."""
+    """The array with its values other than 0 replaced; itself where nothing changes."""
+    if all(value == target for value, target in targets.items()):
+        return array.astype(np.int32, copy=False)
     if min(targets) >= 0 and max(targets) < _TABLE_SIZE:
         table = np.zeros(max(targets) + 1, np.int32)
         for value, target in targets.items():

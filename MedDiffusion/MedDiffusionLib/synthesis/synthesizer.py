@@ -194,7 +194,8 @@ class Synthesizer:
         indices = np.zeros(on_grid.shape, np.int64)
         for index, label in enumerate(known, start=1):
             indices[on_grid == label.value] = index
-        annotated = torch.tensor([[bool(np.any(labels.array == v.value)) for v in known]])
+        values = labels.label_statistics.values
+        annotated = torch.tensor([[label.value in values for label in known]])
         return _Region(grid, torch.from_numpy(indices)[None], annotated)
 
     @torch.inference_mode()
@@ -273,10 +274,10 @@ def region_grid(labels: Volume, spec: GridSpec, factor: int) -> Grid:
     An enlarged axis gets a margin of an eighth of the FOV on either side, and a length that is a
     multiple of the representation's ``factor``.
     """
-    low, high = labelled_box(labels, spec)
+    low, high = box = labelled_box(labels, spec)
     extent = np.ceil((high - low) / np.array(spec.spacing) - 1e-6).astype(int)
     size = []
     for needed, fov in zip(extent, spec.size, strict=True):
         enlarged = -(-(int(needed) + fov // 4) // factor) * factor
         size.append(fov if needed <= fov else enlarged)
-    return fov_grid(labels, spec, (size[0], size[1], size[2]))
+    return fov_grid(labels, spec, (size[0], size[1], size[2]), box)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compute.errors import UserError
 from .volume import Grid, Volume
+
+Box = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(low, high), each ``[3]``, in mm along three axes."""
 
 _RAS_AXES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 
@@ -43,29 +45,30 @@ class GridSpec:
         return self.at(self.axes @ first, self.size)
 
 
-def labelled_box(labels: Volume, spec: GridSpec) -> tuple[NDArray, NDArray]:
+def labelled_box(labels: Volume, spec: GridSpec) -> Box:
     """The box of the labelled voxels along the model's axes: (low, high) ``[3]`` in mm.
 
     The box reaches to the outer faces of the voxels' extents along those axes.
     Raises UserError when no voxel is labelled.
     """
-    indices = np.argwhere(labels.array != 0)
-    if indices.size == 0:
-        raise UserError("The label map is empty", "label at least one voxel")
-    along = labels.grid.positions(indices) @ spec.axes
-    half = np.abs(spec.axes.T @ labels.affine[:3, :3]).sum(1) / 2
-    return along.min(0) - half, along.max(0) + half
+    return labels.label_statistics.box(labels.grid, spec.axes)
 
 
-def fov_grid(labels: Volume, spec: GridSpec, size: tuple[int, int, int] | None = None) -> Grid:
+def fov_grid(
+    labels: Volume,
+    spec: GridSpec,
+    size: tuple[int, int, int] | None = None,
+    box: Box | None = None,
+) -> Grid:
     """The model's grid centred on the labelled region, ``size`` voxels (default: the FOV).
 
+    ``box`` is the region's :func:`labelled_box` where the caller has it; found otherwise.
     It is shifted by less than a voxel so that it falls on the label map's own lattice where the
     two are compatible: then nothing is interpolated on the way in or out.
     """
     size = size or spec.size
     spacing = np.array(spec.spacing)
-    low, high = labelled_box(labels, spec)
+    low, high = box or labelled_box(labels, spec)
     first = (low + high) / 2 - (np.array(size) - 1) / 2 * spacing
     anchor = spec.axes.T @ labels.grid.origin
     # A tie (an odd box on an even FOV) rounds down everywhere, whatever the float noise.

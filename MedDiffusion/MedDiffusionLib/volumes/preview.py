@@ -76,9 +76,9 @@ def write_preview(
 def _shown_box(labels: Volume) -> Grid:
     """The grid, square to the patient, of the labelled box and its margin inside the volume."""
     spec = GridSpec(_SCREEN, _spacing(labels.grid), (1, 1, 1))
-    low, high = labelled_box(labels, spec)
+    low, high = box = labelled_box(labels, spec)
     x, y, z = (int(n) for n in np.ceil((high - low + 2 * _MARGIN) / spec.spacing))
-    grid = fov_grid(labels, spec, (x, y, z))
+    grid = fov_grid(labels, spec, (x, y, z), box)
     ends = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in labels.grid.size])).reshape(3, -1).T
     inside = (labels.grid.positions(ends) - grid.origin) @ spec.axes / spec.spacing
     first = np.maximum(np.ceil(inside.min(0)), 0).astype(int)
@@ -98,10 +98,26 @@ def _spacing(grid: Grid) -> tuple[float, float, float]:
 
 def _middle(labels: Volume, box: Grid) -> NDArray[np.integer]:
     """Index in the box of the labelled voxel nearest to the centroid of all of them."""
-    positions = labels.grid.positions(np.argwhere(labels.array != 0).astype(float))
-    nearest = np.square(positions - positions.mean(0)).sum(1).argmin()
-    index = np.linalg.inv(box.affine) @ np.append(positions[nearest], 1)
+    position = labels.grid.positions(_most_central(labels)[None])[0]
+    index = np.linalg.inv(box.affine) @ np.append(position, 1)
     return np.rint(index[:3]).astype(int).clip(0, np.array(box.size) - 1)
+
+
+def _most_central(labels: Volume) -> NDArray[np.integer]:
+    """Index of the labelled voxel nearest to the centroid of all of them."""
+    center, last = labels.label_statistics.centroid, np.array(labels.array.shape) - 1
+    reach = float(labels.grid.spacing.max())
+    while True:
+        steps = reach / labels.grid.spacing
+        low = np.ceil(center - steps).astype(int).clip(0, last)
+        high = np.floor(center + steps).astype(int).clip(0, last)
+        near = labels.array[tuple(slice(a, b + 1) for a, b in zip(low, high, strict=True))]
+        indices = np.argwhere(near) + low
+        distances = np.linalg.norm((indices - center) @ labels.affine[:3, :3].T, axis=1)
+        # One further away than that may have a nearer one outside the part looked at.
+        if distances.min(initial=np.inf) <= reach:
+            return indices[distances.argmin()]
+        reach *= 2
 
 
 def _plane(box: Grid, middle: NDArray[np.integer], axis: int) -> Grid:

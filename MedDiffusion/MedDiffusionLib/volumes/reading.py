@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..compute.errors import UserError
 from .formats import image_suffix, read_file
+from .label_statistics import LabelStatistics, find_label_statistics
 from .segments import merge_layers
 from .volume import Kind, Volume
 
@@ -49,9 +50,14 @@ def read_label_map(path: Path) -> Volume:
         array, merged = merge_layers(array, segments)
     else:
         merged = [segment for _, segment in segments]
-    values = _label_values(array, path)
-    named = tuple(segment for segment in merged if segment.value in values)
-    return Volume(array.astype(np.int32), affine, Kind.LABEL, named)
+    _check_label_range(array, path)
+    array = array.astype(np.int32)
+    statistics = find_label_statistics(array)
+    _check_labels(statistics, path)
+    named = tuple(segment for segment in merged if segment.value in statistics.counts)
+    labels = Volume(array, affine, Kind.LABEL, named)
+    labels.remember(statistics)
+    return labels
 
 
 def has_image_suffix(path: Path) -> bool:
@@ -65,8 +71,8 @@ def stem(path: Path) -> str:
     return path.name[: -len(suffix)] if suffix else path.stem
 
 
-def _label_values(array: NDArray, path: Path) -> set[int]:
-    """The values of a label map's array, 0 included where it occurs; UserError if no labels."""
+def _check_label_range(array: NDArray, path: Path) -> None:
+    """Raise UserError for numbers that are no labels."""
     low, high = array.min(), array.max()
     if not np.isfinite([low, high]).all():
         raise UserError("has NaN or infinite values", "a label map holds whole numbers", path=path)
@@ -80,13 +86,15 @@ def _label_values(array: NDArray, path: Path) -> set[int]:
         raise UserError(f"has negative values ({low:g})", "labels are 0 and above", path=path)
     if high > _MAX_LABEL:
         raise UserError(f"has values up to {high:g}", f"labels are at most {_MAX_LABEL}", path=path)
-    values = np.unique(array.ravel("K"))
-    if values.size > MAX_LABEL_VALUES:
+
+
+def _check_labels(statistics: LabelStatistics, path: Path) -> None:
+    """Raise UserError for more labels than a label map has, or none."""
+    if len(statistics.counts) > MAX_LABEL_VALUES:
         raise UserError(
-            f"has {values.size:,} different values, so it looks like an intensity image",
+            f"has {len(statistics.counts):,} different values, so it looks like an intensity image",
             f"give a label map of at most {MAX_LABEL_VALUES} labels",
             path=path,
         )
-    if high == 0:
+    if not statistics.values:
         raise UserError("is empty", "label at least one voxel", path=path)
-    return {int(value) for value in values}

@@ -21,6 +21,7 @@ _ABOUT_EQUAL = 0.25
 def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
     """The volume on another grid; ``background`` where the grid leaves the volume.
 
+    On its own grid it is returned as it is, with all that is known of its labels.
     Where the grids share their lattice (any crop, padding, flip or permutation) voxels are copied,
     bit for bit. Elsewhere intensities are interpolated by cubic B-splines, averaged over the voxel
     where it is larger than theirs (as a scanner's thick slice is), and kept within their own range
@@ -30,6 +31,8 @@ def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
     signed distances are interpolated instead, which leaves no steps. A volume reaches to the outer
     faces of its voxels.
     """
+    if volume.grid.size == grid.size and np.array_equal(volume.affine, grid.affine):
+        return volume
     if share_lattice(volume.grid, grid):
         array = _copy_on_lattice(volume, grid, background)
     elif volume.kind is Kind.LABEL:
@@ -151,7 +154,7 @@ def _between_slices(volume: Volume, grid: Grid, background: float) -> NDArray:
     reach = 3 * float(volume.grid.spacing.max())
     deepest = np.full(grid.size, -np.inf, np.float32)
     result = np.full(grid.size, background, volume.array.dtype)
-    for value in np.unique(volume.array):
+    for value in volume.label_statistics.counts:
         distance = signed_distance(volume.array == value, volume.grid).clip(-reach, reach)
         field = Volume(distance, volume.affine, Kind.INTENSITY)
         depth = _resampled(to_sitk(field), grid, sitk.sitkLinear, -np.inf)

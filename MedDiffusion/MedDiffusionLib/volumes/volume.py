@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .label_statistics import LabelStatistics, find_label_statistics
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 """3 x 3; between RAS and the LPS of ITK, NRRD and DICOM, in either direction."""
@@ -72,7 +75,8 @@ class Grid:
 class Volume:
     """An array ``[i, j, k]`` with its affine and its kind, inseparable.
 
-    ``segments`` names the labels of a label map where its file did; empty otherwise.
+    ``segments`` names the labels of a label map where its file did; empty otherwise. The array is
+    not to be changed in place: what is known of it would no longer be true.
     """
 
     array: NDArray
@@ -84,3 +88,12 @@ class Volume:
     def grid(self) -> Grid:
         i, j, k = self.array.shape
         return Grid((i, j, k), self.affine)
+
+    @cached_property
+    def label_statistics(self) -> LabelStatistics:
+        """What is labelled in a label map, and where; found once, when first asked for."""
+        return find_label_statistics(self.array)
+
+    def remember(self, statistics: LabelStatistics) -> None:
+        """Keep what is already known of this label map, so that no voxel is looked at again."""
+        self.__dict__["label_statistics"] = statistics

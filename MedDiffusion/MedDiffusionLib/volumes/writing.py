@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from ..compute.errors import UserError
 from ..compute.files import atomic
@@ -36,7 +35,7 @@ def write_volume(path: Path, volume: Volume) -> None:
         )
     if suffix == ".seg.nrrd" and volume.kind is not Kind.LABEL:
         raise UserError("is named like a segmentation", "name an image .nrrd", path=path)
-    stored = Volume(_stored(volume), volume.affine, volume.kind, volume.segments)
+    stored = _stored(volume)
     with _sentences(path), atomic(path) as temporary:
         _WRITERS[suffix](temporary, stored)
 
@@ -104,11 +103,15 @@ _WRITERS: dict[str, Callable[[Path, Volume], None]] = {
 WRITABLE_SUFFIXES = tuple(_WRITERS)
 
 
-def _stored(volume: Volume) -> NDArray:
-    """The array in the type in which it is stored."""
+def _stored(volume: Volume) -> Volume:
+    """The volume with its numbers in the type in which they are stored."""
     if volume.kind is Kind.INTENSITY:
-        return volume.array.astype(np.float32)
-    low, high = int(volume.array.min()), int(volume.array.max())
+        return Volume(volume.array.astype(np.float32), volume.affine, volume.kind)
+    statistics = volume.label_statistics
+    low, high = min(statistics.counts), max(statistics.counts)
     if low < 0:
         raise ValueError(f"{low} is no label")
-    return volume.array.astype(np.min_scalar_type(high))
+    array = volume.array.astype(np.min_scalar_type(high))
+    stored = Volume(array, volume.affine, volume.kind, volume.segments)
+    stored.remember(statistics)
+    return stored
