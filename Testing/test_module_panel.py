@@ -165,19 +165,19 @@ def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
     host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from MedDiffusionLib.scene import label_maps
-    from MedDiffusionLib.synthesis.labels import values_in
     from MedDiffusionLib.widget.label_panel import drawn_in
 
     array = np.zeros((20, 20, 20), np.int16)
     array[10:15] = 2
     node = add_label_map("large", array)
     looked: list[int] = []
+    label_values = vars(label_maps)["label_values"]
 
     def count(voxels: Any) -> list[int]:
         looked.append(voxels.size)
-        return values_in(voxels)
+        return list(label_values(voxels))
 
-    monkeypatch.setattr(label_maps, "values_in", count)
+    monkeypatch.setattr(label_maps, "label_values", count)
     monkeypatch.setattr(label_maps, "LOOKED_AT", 1000)
     found = drawn_in(node)
     assert found is not None
