@@ -89,20 +89,15 @@ class ctkPathLineEdit(QtWidgets.QWidget, metaclass=StandIn):
 declare(
     "ctkCheckBox",
     "ctkCheckablePushButton",
-    "ctkCollapsibleGroupBox",
     "ctkColorPickerButton",
     "ctkComboBox",
     "ctkDirectoryButton",
     "ctkDoubleRangeSlider",
     "ctkDoubleSlider",
     "ctkDoubleSpinBox",
-    "ctkExpandableWidget",
-    "ctkFittedTextBrowser",
-    "ctkMenuButton",
     "ctkMessageBox",
     "ctkPushButton",
     "ctkRangeWidget",
-    "ctkSearchBox",
     "ctkSliderWidget",
 )
 globals().update({name: cls for name, cls in registry.items() if name.startswith("ctk")})

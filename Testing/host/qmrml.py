@@ -193,13 +193,8 @@ def _rename(widget: Any) -> None:
 
 
 NAMES = (
-    "qMRMLCheckableNodeComboBox",
     "qMRMLRangeWidget",
-    "qMRMLSegmentationShow3DButton",
-    "qMRMLSegmentSelectorWidget",
-    "qMRMLSegmentsTableView",
     "qMRMLSliderWidget",
     "qMRMLSpinBox",
-    "qMRMLSubjectHierarchyComboBox",
 )
 declare(*NAMES)
