@@ -14,7 +14,7 @@ from conftest import make_bundle
 from data_factory import AFFINES, two_boxes
 from host import missing
 from host.fixtures import booted_mrml, scene
-from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.bundles.manifest import read_manifest
 from MedDiffusionLib.training.loop.checkpoint import CHECKPOINT_NAME
 from MedDiffusionLib.volumes.volume import Segment
 from training_factory import make_plan, read_log, write_data
@@ -245,8 +245,9 @@ def test_a_cancelled_training_goes_on_from_its_checkpoint_to_a_model(
     assert read_log(output)[0] == before[0]
     assert (again.value("iterationsDone"), again.value("ending")) == (str(end), "finished")
     assert 0 < float(again.value("finalLoss")) < 10
-    manifest = load_bundle(Path(again.value("bundle"))).manifest
-    assert (manifest.name, manifest.content["training"]["iterations"]) == ("mine", end)
+    manifest = read_manifest(Path(again.value("bundle")))
+    assert manifest.training is not None
+    assert (manifest.name, manifest.training.iterations) == ("mine", end)
     assert files_left(booted_mrml) == []
 
 
@@ -258,9 +259,9 @@ def test_a_stop_file_ends_a_training_with_a_model(scene: Any, modules: Any, data
     (data / "model" / "stop").touch()
     run.wait()
     assert (run.status, run.errors, run.value("ending")) == ("Completed", "", "stopped")
-    assert load_bundle(data / "model").manifest.content["training"]["iterations"] == int(
-        run.value("iterationsDone")
-    )
+    trained = read_manifest(data / "model").training
+    assert trained is not None
+    assert trained.iterations == int(run.value("iterationsDone"))
 
 
 def test_a_failed_training_says_why(scene: Any, modules: Any, data: Path) -> None:

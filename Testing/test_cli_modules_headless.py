@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from data_factory import AFFINES, two_boxes
-from MedDiffusionLib.bundles.bundle import load_bundle
+from MedDiffusionLib.bundles.manifest import read_manifest
 from MedDiffusionLib.commands.slicer_progress import SlicerProgress
 from MedDiffusionLib.training.loop.checkpoint import CHECKPOINT_NAME
 from MedDiffusionLib.volumes.reading import read_image
@@ -152,9 +152,9 @@ def training(data: Path) -> list[object]:
 def test_a_model_is_trained_without_a_display(data: Path) -> None:
     done = run(TRAIN, *training(data), "--iterations", 3, "--name", "mine")
     assert (done.returncode, done.stderr) == (0, "")
-    content = load_bundle(data / "model").manifest.content
-    assert content["name"] == "mine"
-    assert content["training"]["iterations"] == 3
+    manifest = read_manifest(data / "model")
+    assert manifest.training is not None
+    assert (manifest.name, manifest.training.iterations) == ("mine", 3)
     values = returned(data / "values")
     assert math.isfinite(float(values.pop("finalLoss")))
     bundle = str(data / "model")

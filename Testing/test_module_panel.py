@@ -165,17 +165,17 @@ def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
     host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from MedDiffusionLib.scene import label_maps
+    from MedDiffusionLib.volumes.label_statistics import label_values
     from MedDiffusionLib.widget.label_panel import drawn_in
 
     array = np.zeros((20, 20, 20), np.int16)
     array[10:15] = 2
     node = add_label_map("large", array)
     looked: list[int] = []
-    label_values = vars(label_maps)["label_values"]
 
     def count(voxels: Any) -> list[int]:
         looked.append(voxels.size)
-        return list(label_values(voxels))
+        return label_values(voxels)
 
     monkeypatch.setattr(label_maps, "label_values", count)
     monkeypatch.setattr(label_maps, "LOOKED_AT", 1000)

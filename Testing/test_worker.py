@@ -15,16 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from data_factory import AFFINES, two_boxes
-from MedDiffusionLib.bundles.bundle import load_bundle
-from MedDiffusionLib.compute.execution import Execution
-from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
+from MedDiffusionLib import load
+from MedDiffusionLib.synthesis.synthesizer import Synthesizer
 from MedDiffusionLib.volumes.volume import Volume
 from MedDiffusionLib.worker.client import Event, Job, WorkerClient
+from MedDiffusionLib.worker.jobs import Worker
 from MedDiffusionLib.worker.protocol import put_volume, take_volume
-from MedDiffusionLib.worker.server import Worker
 
 PATIENCE = 120.0
 Start = Callable[..., WorkerClient]
@@ -61,13 +59,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def submit(
     client: WorkerClient, bundle: Path, events: list[Event], labels: Volume | None = None,
-    told: dict[str, str] | None = None, **settings: Any,
+    overrides: dict[str, str] | None = None, **settings: Any,
 ) -> Job:  # fmt: skip
     def request(folder: Path) -> Event:
         volume = put_volume(folder / "labels.npy", two_boxes() if labels is None else labels)
         return {
             "do": "synthesize", "model": str(bundle), "device": "cpu", "labels": volume,
-            "label_map": "drawn", "told": told or {}, "settings": settings,
+            "label_map": "drawn", "overrides": overrides or {}, "settings": settings,
         }  # fmt: skip
 
     return client.submit(request, events.append)
@@ -109,15 +107,15 @@ def test_a_job_makes_the_volumes_that_the_engine_makes(
     job = submit(warm, tiny_bundle, events, labels, samples=2, seed=5)
     job.on_event = take
     assert outcome(warm, job, events)["event"] == "finished"
-    execution = Execution(torch.device("cpu"))
-    engine = Synthesizer(load_bundle(tiny_bundle), execution)
-    expected = [s.volumes[0].array for s in engine.synthesize(labels, Settings(samples=2, seed=5))]
+    expected = [v.array for v in load(tiny_bundle, "cpu").synthesize(labels, samples=2, seed=5)]
     # bf16 may be what is faster here; the fields of two samples differ by far more.
     for found, wanted in zip(arrays, expected, strict=True):
         assert found.shape == wanted.shape
         assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.99
-    assert [e["event"] for e in events] == ["step", "step", "sample"] * 2 + ["finished"]
-    facts = events[2]["provenance"][0]
+    made = ["step", "step", "sample"] * 2
+    assert [e["event"] for e in events] == ["started", *made, "finished"]
+    assert [channel["name"] for channel in events[0]["channels"]] == ["T1w"]
+    facts = events[3]["provenance"][0]
     assert (facts["model"], facts["seed"], facts["label_map"]) == ("tiny", 5, "drawn")
 
 
@@ -135,7 +133,7 @@ def test_every_step_brings_the_estimate_on_the_models_own_grid(
     job = submit(warm, tiny_bundle, events, steps=3)
     job.on_event = take
     outcome(warm, job, events)
-    assert [(e["step"], e["steps"]) for e in events[:3]] == [(1, 3), (2, 3), (3, 3)]
+    assert [(e["step"], e["steps"]) for e in events[1:4]] == [(1, 3), (2, 3), (3, 3)]
     assert all(v.grid.equals(volumes[0].grid) for v in volumes)
     np.testing.assert_allclose(volumes[0].grid.spacing, 1)
     assert not (volumes[0].array == volumes[2].array).all()
@@ -170,7 +168,7 @@ def test_a_model_is_loaded_once_and_anew_where_it_has_changed(
     manifest = json.loads((tiny_bundle / "model.json").read_text())
     manifest["weights"]["sha256"] = "0" * 64
     (tiny_bundle / "model.json").write_text(json.dumps(manifest))
-    assert "SHA-256" in job()["message"]
+    assert "SHA-256" in job()["problem"]
 
 
 def test_a_random_label_map_is_drawn_by_the_worker(warm: WorkerClient) -> None:
@@ -233,7 +231,7 @@ def test_a_killed_worker_fails_its_job_and_the_next_job_starts_a_new_one(
     pid = warm.process_id
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    assert "lack of memory" in outcome(warm, job, events)["message"]
+    assert "lack of memory" in outcome(warm, job, events)["problem"]
     after: list[Event] = []
     assert outcome(warm, submit(warm, tiny_bundle, after), after)["event"] == "finished"
     assert warm.process_id != pid
@@ -253,7 +251,8 @@ def test_a_worker_that_does_not_speak_as_it_should_fails_the_job_with_a_sentence
     start: Start, tiny_bundle: Path, script: str, words: str
 ) -> None:
     client, events = start(script), list[Event]()
-    assert words in outcome(client, submit(client, tiny_bundle, events), events)["message"]
+    failed = outcome(client, submit(client, tiny_bundle, events), events)
+    assert words in f"{failed['problem']}: {failed['remedy']}"
     assert client.process_id is None
 
 
@@ -263,14 +262,14 @@ def test_an_interpreter_that_is_not_there_fails_the_job_with_a_sentence(
     events: list[Event] = []
     client = WorkerClient([str(tmp_path / "nothing")], tmp_path)
     submit(client, tiny_bundle, events)
-    assert "does not start" in events[-1]["message"]
+    assert "does not start" in events[-1]["problem"]
 
 
 def test_a_python_without_torch_says_so(tmp_path: Path, tiny_bundle: Path, libraries: Path) -> None:
     (libraries / "torch.py").write_text("raise ImportError('gone', name='torch')")
     client, events = WorkerClient([sys.executable], tmp_path), list[Event]()
-    message = outcome(client, submit(client, tiny_bundle, events), events)["message"]
-    assert "torch cannot be imported" in message
+    problem = outcome(client, submit(client, tiny_bundle, events), events)["problem"]
+    assert "torch cannot be imported" in problem
     client.close()
 
 
@@ -282,7 +281,7 @@ def test_a_model_that_is_deleted_meanwhile_fails_the_job_and_the_worker_lives_on
     pid = warm.process_id
     moved = tmp_path / "moved"
     shutil.move(tiny_bundle, moved)
-    assert "no model" in outcome(warm, submit(warm, tiny_bundle, events), events)["message"]
+    assert "no model" in outcome(warm, submit(warm, tiny_bundle, events), events)["problem"]
     assert outcome(warm, submit(warm, moved, events), events)["event"] == "finished"
     assert warm.process_id == pid
 
@@ -291,8 +290,8 @@ def test_a_label_map_that_does_not_fit_fails_with_the_engines_sentence(
     warm: WorkerClient, tiny_bundle: Path
 ) -> None:
     events: list[Event] = []
-    job = submit(warm, tiny_bundle, events, told={"1": "liver"})
-    assert "The model has no label liver" in outcome(warm, job, events)["message"]
+    job = submit(warm, tiny_bundle, events, overrides={"1": "liver"})
+    assert "The model has no label liver" in outcome(warm, job, events)["problem"]
 
 
 def test_running_out_of_memory_becomes_a_sentence(
@@ -306,23 +305,21 @@ def test_running_out_of_memory_becomes_a_sentence(
     request = {"do": "synthesize", "job": 1, "model": "x", "device": "cpu", "folder": str(tmp_path)}
     Worker(events.append).handle(request)
     assert events[-1]["event"] == "failed"
-    assert events[-1]["message"].startswith("Out of memory")
+    assert events[-1]["code"] == "out-of-memory"
 
 
 @pytest.fixture
 def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Empty libraries for processes that only have to import them."""
+    """A folder whose Python files come before all others in new processes."""
     folder = tmp_path / "libraries"
     folder.mkdir()
-    for name in ("torch", "SimpleITK", "safetensors"):
-        (folder / f"{name}.py").touch()
     library = Path(__file__).parents[1] / "MedDiffusion"
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(library)]))
     return folder
 
 
 def test_what_libraries_print_does_not_come_between_the_events(libraries: Path) -> None:
-    (libraries / "torch.py").write_text("print('chatter', flush=True)")
+    (libraries / "sitecustomize.py").write_text(_CHATTER)
     done = subprocess.run(
         [sys.executable, "-m", "MedDiffusionLib.worker"], input=b"", capture_output=True, check=True
     )
@@ -330,7 +327,7 @@ def test_what_libraries_print_does_not_come_between_the_events(libraries: Path) 
     assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["ready"]
 
 
-def test_an_idle_worker_goes_to_rest_by_itself(libraries: Path) -> None:
+def test_an_idle_worker_goes_to_rest_by_itself() -> None:
     script = "import sys, MedDiffusionLib.worker.server as s; sys.exit(s.main(idle_seconds=0.2))"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -348,7 +345,7 @@ def test_a_worker_that_rests_just_when_a_job_comes_is_started_again(
 def test_the_end_of_the_front_end_ends_a_busy_worker(tiny_bundle: Path, tmp_path: Path) -> None:
     labels = put_volume(tmp_path / "labels.npy", two_boxes())
     request = {
-        "do": "synthesize", "job": 1, "model": str(tiny_bundle), "device": "cpu", "told": {},
+        "do": "synthesize", "job": 1, "model": str(tiny_bundle), "device": "cpu", "overrides": {},
         "labels": labels, "label_map": "x", "folder": str(tmp_path),
         "settings": {"samples": 1000, "steps": 1000},
     }  # fmt: skip
@@ -380,17 +377,26 @@ def test_closing_the_client_leaves_no_process_and_no_file(
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
+_CHATTER = """
+import builtins
+real = builtins.__import__
+def noisy(name, *arguments, **options):
+    if name == "torch":
+        print("chatter", flush=True)
+    return real(name, *arguments, **options)
+builtins.__import__ = noisy
+"""
 _DEAF_WITH_CHILD = """
 import pathlib, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-print('{{"event": "ready", "protocol": 1}}', flush=True)
+print('{{"event": "ready", "protocol": 2}}', flush=True)
 pathlib.Path(r"{pid}").write_text(str(child.pid))
 time.sleep(600)
 """
 
 _RESTS_ONCE = """
 import json, pathlib, sys
-print('{{"event": "ready", "protocol": 1}}', flush=True)
+print('{{"event": "ready", "protocol": 2}}', flush=True)
 job = json.loads(sys.stdin.readline())["job"]
 mark = pathlib.Path(r"{mark}")
 if mark.exists():
