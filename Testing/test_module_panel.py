@@ -161,6 +161,22 @@ def test_the_fit_follows_the_brush_and_is_looked_at_once_a_stroke(
     assert panel.ui.synthesizeButton.toolTip == panel.ui.fitLabel.text
 
 
+def test_a_label_map_under_a_shearing_transform_says_why_it_cannot_be_used(
+    host: Any, panel: Any
+) -> None:
+    import slicer.util
+
+    node = add_label_map("map", np.ones((4, 4, 4), np.int16))
+    transform = host.scene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "bent")
+    shear = np.eye(4)
+    shear[0, 1] = 1
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(shear))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    panel.ui.labelSelector.setCurrentNode(node)
+    assert "bent shears the voxels of map" in panel.ui.fitLabel.text
+    assert panel.ui.synthesizeButton.toolTip == panel.ui.fitLabel.text
+
+
 def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
     host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,10 @@ def test_a_second_press_cancels_once() -> None:
     synthesis.ended("Cancelled.")
     assert synthesis.sentence == "Cancelled."
     assert synthesis.press() is Press.START
+    synthesis.started(1, [])
+    synthesis.stepped(0, 1, 2)
+    assert synthesis.sentence == "Sample 1 of 1, step 1 of 2"
+    assert synthesis.button(MODEL, FITS).enabled
 
 
 @pytest.mark.parametrize(

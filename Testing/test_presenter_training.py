@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.widget.presenters.training import (
     Press,
     Training,
@@ -16,7 +17,13 @@ from MedDiffusionLib.widget.presenters.training import (
     folder_of,
     training_request,
 )
-from MedDiffusionLib.widget.presenters.training_folder import TrainingFolder, read_check_report
+from MedDiffusionLib.widget.presenters.training_folder import (
+    TrainingFolder,
+    read_check_report,
+    read_error,
+)
+from MedDiffusionLib.widget.wording import sentence
+from MedDiffusionLib.worker.protocol import put_error
 
 
 def choices(**changes: Any) -> Any:
@@ -155,11 +162,12 @@ def test_a_run_asks_for_the_data_and_the_folder(folder: TrainingFolder) -> None:
         "output": "out",
         "report": "report",
     }
-    assert training_request(choices(), folder, resume=True) == {
+    assert training_request(choices(), folder, Path("report"), resume=True) == {
         "images": "scans",
         "labels": "maps",
         "skipBad": False,
         "output": str(folder.path),
+        "report": "report",
         "minutes": 120.0,
         "resume": True,
         "name": "mine",
@@ -169,6 +177,18 @@ def test_a_run_asks_for_the_data_and_the_folder(folder: TrainingFolder) -> None:
 def test_a_request_to_stop_is_a_file(folder: TrainingFolder) -> None:
     folder.ask_to_stop()
     assert (folder.path / "stop").is_file()
+
+
+def test_a_failed_training_is_told_in_the_panels_words(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    assert read_error(path) is None
+    failed = UserError("holds another run", "resume it", path="models/mine", code="holds-run")
+    path.write_text(json.dumps(put_error(failed)))
+    error = read_error(path)
+    assert error is not None
+    assert sentence(error) == (
+        "models/mine holds another run: press Resume to go on with it, or choose another name."
+    )
 
 
 def test_a_report_becomes_a_table_and_a_sentence(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     find_library()
     from MedDiffusionLib.commands.slicer_progress import run_module
 
-    return run_module(make_parser(), train, arguments)
+    return run_module(make_parser(), train_or_report, arguments)
 
 
 def find_library() -> None:
@@ -62,7 +63,7 @@ def make_parser() -> ModuleParser:
         "over.")  # fmt: skip
     add("resume", action="store_true", help="Go on from the last checkpoint in the output folder.")
     add("check", action="store_true", help="Only check the data and say the plan.")
-    add("report", type=Path, help="With check, a JSON file for what was found.")
+    add("report", type=Path, help="A JSON file for what a check found, or why a training failed.")
     add("skip_bad", action="store_true", help="Train without the cases that cannot be used.")
     add("preset", help="A plan by name or JSON file, or the part of one that is not to be "
         "automatic.")  # fmt: skip
@@ -77,6 +78,21 @@ def make_parser() -> ModuleParser:
     add("license", help="The license of the model's weights.")
     add("attribution", help="Whom the data come from.")
     return parser
+
+
+def train_or_report(options: argparse.Namespace) -> dict[str, object]:
+    """Like train; a training's error also goes into the report, for a panel to put into words."""
+    from MedDiffusionLib.compute.errors import UserError
+    from MedDiffusionLib.compute.files import write_json
+    from MedDiffusionLib.worker.protocol import put_error
+
+    try:
+        return train(options)
+    except UserError as error:
+        if options.report and not options.check:
+            with suppress(OSError):
+                write_json(options.report, put_error(error))
+        raise
 
 
 def train(options: argparse.Namespace) -> dict[str, object]:

@@ -40,12 +40,6 @@ def slicer_python_folder() -> Path:
 class qSlicerModuleManager(QtCore.QObject, metaclass=StandIn):
     """Knows the modules by name and tells when one is about to be unloaded."""
 
-    def module(self, name: str) -> Any:
-        return getattr(slicer.modules, name.lower(), None)
-
-    def modulesNames(self) -> tuple[str, ...]:
-        return tuple(name for name in vars(slicer.moduleNames) if name[0] != "_")
-
 
 class qSlicerCoreIOManager(QtCore.QObject, metaclass=StandIn):
     """Reads and writes files through MRML's storage nodes."""
@@ -61,12 +55,6 @@ class qSlicerCoreIOManager(QtCore.QObject, metaclass=StandIn):
 
     def saveNodes(self, *arguments: Any) -> bool:
         return self._files.saveNodes(*arguments)
-
-    def loadScene(self, path: str, clear: bool = True) -> bool:
-        return self._files.loadNodes("SceneFile", {"fileName": path, "clear": clear})
-
-    def saveScene(self, path: str, _image: Any = None) -> bool:
-        return self._files.saveNodes("SceneFile", {"fileName": path})
 
     @property
     def _files(self) -> CoreFiles:
@@ -100,12 +88,6 @@ class qSlicerCoreApplication(QtWidgets.QApplication, metaclass=StandIn):
     def applicationLogic(self) -> Any:
         return self._booted.applicationLogic
 
-    def mrmlScene(self) -> Any:
-        return self._booted.scene
-
-    def moduleLogic(self, name: str) -> Any:
-        return self._booted.logics.get(name)
-
     def moduleManager(self) -> Any:
         return self._modules
 
@@ -132,21 +114,6 @@ class qSlicerCoreApplication(QtWidgets.QApplication, metaclass=StandIn):
         self.applicationLogic().ProcessModified()
         self.applicationLogic().ProcessReadData()
         QtWidgets.QApplication.processEvents(*arguments)
-
-    def startupEnvironment(self) -> Any:
-        return QtCore.QProcessEnvironment.systemEnvironment()
-
-    def environment(self) -> Any:
-        return QtCore.QProcessEnvironment.systemEnvironment()
-
-    def pauseRender(self) -> None:
-        self.applicationLogic().PauseRender()
-
-    def resumeRender(self) -> None:
-        self.applicationLogic().ResumeRender()
-
-    def restart(self) -> None:
-        dialogs.shown.append(dialogs.Shown("restart", "", ""))
 
 
 class qSlicerApplication(qSlicerCoreApplication, metaclass=StandIn):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from PySide6 import QtCore, QtGui, QtWidgets
 
@@ -62,107 +61,6 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton, metaclass=StandIn):
         self.maximumHeight = HEADER if self.collapsed else 16777215
 
 
-class _Number:
-    """The parts that ctkSliderWidget and ctkDoubleSpinBox share: a spin box holds the numbers."""
-
-    _spin: QtWidgets.QDoubleSpinBox
-
-    @staticmethod
-    def delegates(*names: str) -> dict[str, Any]:
-        """Hooks that keep properties of the widget in the spin box inside it."""
-        hooks: dict[str, Any] = {}
-        for name in names:
-            hooks[f"_get_{name}"] = lambda self, name=name: getattr(self._spin, name)
-            hooks[f"_set_{name}"] = lambda self, value, name=name: setattr(self._spin, name, value)
-        return hooks
-
-
-class ctkSliderWidget(QtWidgets.QWidget, metaclass=StandIn):
-    """A slider beside a spin box; the spin box holds the value."""
-
-    locals().update(_Number.delegates("value", "decimals", "singleStep", "prefix", "suffix"))
-    _defaults = {"pageStep": 10.0, "tracking": True, "spinBoxVisible": True}  # noqa: RUF012
-
-    def _setup(self) -> None:
-        self.__dict__["_slider"] = QtWidgets.QSlider(QtCore.Qt.Orientation.Horizontal)
-        self.__dict__["_spin"] = QtWidgets.QDoubleSpinBox()
-        layout = QtWidgets.QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._slider)
-        layout.addWidget(self._spin)
-        self._spin.keyboardTracking = False
-        self._spin.valueChanged.connect(self._on_spin)
-        self._slider.valueChanged.connect(self._on_slider)
-        self.minimum, self.maximum = 0.0, 99.0
-
-    def _get_minimum(self) -> float:
-        return float(self._spin.minimum)
-
-    def _get_maximum(self) -> float:
-        return float(self._spin.maximum)
-
-    def _set_minimum(self, value: float) -> None:
-        self._spin.minimum = value
-        self._fit_slider()
-
-    def _set_maximum(self, value: float) -> None:
-        self._spin.maximum = value
-        self._fit_slider()
-
-    def _after_spinBoxVisible(self) -> None:
-        self._spin.setVisible(self.spinBoxVisible)
-
-    def reset(self) -> None:
-        self.value = 0.0
-
-    def _fit_slider(self) -> None:
-        count = (self.maximum - self.minimum) / max(self.singleStep, 1e-9)
-        blocked = self._slider.blockSignals(True)
-        self._slider.setRange(0, round(min(count, 1e9)))
-        self._slider.blockSignals(blocked)
-
-    def _on_spin(self, value: float) -> None:
-        blocked = self._slider.blockSignals(True)
-        self._slider.setValue(round((value - self.minimum) / max(self.singleStep, 1e-9)))
-        self._slider.blockSignals(blocked)
-        emit(self, "valueIsChanging(double)", value)
-        emit(self, "valueChanged(double)", value)
-
-    def _on_slider(self, step: int) -> None:
-        self._spin.value = self.minimum + step * self.singleStep
-
-
-class ctkDoubleSpinBox(QtWidgets.QWidget, metaclass=StandIn):
-    """A spin box in a widget, as in CTK."""
-
-    locals().update(
-        _Number.delegates(
-            "value", "minimum", "maximum", "decimals", "singleStep", "prefix", "suffix", "readOnly"
-        )
-    )
-
-    def _setup(self) -> None:
-        self.__dict__["_spin"] = QtWidgets.QDoubleSpinBox()
-        layout = QtWidgets.QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._spin)
-        self._spin.valueChanged.connect(self._on_value)
-        self._spin.editingFinished.connect(lambda: emit(self, "editingFinished()"))
-
-    def _get_cleanText(self) -> str:
-        return str(self._spin.cleanText)
-
-    def stepUp(self) -> None:
-        self._spin.stepUp()
-
-    def stepDown(self) -> None:
-        self._spin.stepDown()
-
-    def _on_value(self, value: float) -> None:
-        emit(self, "valueChanged(double)", value)
-        emit(self, "valueChanged(QString)", self._spin.text)
-
-
 class ctkPathLineEdit(QtWidgets.QWidget, metaclass=StandIn):
     """A path in an editable combo box, with its history, and a button that browses."""
 
@@ -177,15 +75,6 @@ class ctkPathLineEdit(QtWidgets.QWidget, metaclass=StandIn):
         layout.addWidget(QtWidgets.QToolButton(self))
         self._combo.connect("editTextChanged(QString)", self._on_text)
 
-    def comboBox(self) -> QtWidgets.QComboBox:
-        return self._combo
-
-    def addCurrentPathToHistory(self) -> None:
-        if self.currentPath and self._combo.findText(self.currentPath) < 0:
-            blocked = self._combo.blockSignals(True)
-            self._combo.insertItem(0, self.currentPath)
-            self._combo.blockSignals(blocked)
-
     def _get_currentPath(self) -> str:
         return str(self._combo.currentText)
 
@@ -197,72 +86,18 @@ class ctkPathLineEdit(QtWidgets.QWidget, metaclass=StandIn):
         emit(self, "validInputChanged(bool)", Path(path).exists())
 
 
-class ctkDirectoryButton(QtWidgets.QWidget, metaclass=StandIn):
-    """A button that names a folder."""
-
-    def _setup(self) -> None:
-        self.__dict__["_button"] = QtWidgets.QPushButton()
-        layout = QtWidgets.QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._button)
-
-    def _after_directory(self) -> None:
-        self._button.text = self.text or self.directory
-        emit(self, "directoryChanged(QString)", self.directory)
-
-
-class ctkFittedTextBrowser(QtWidgets.QTextBrowser, metaclass=StandIn):
-    """A text that can be folded to its first lines."""
-
-    _defaults = {"collapsed": True}  # noqa: RUF012
-
-    def setCollapsibleText(self, text: str) -> None:
-        self.__dict__["_collapsible"] = text
-        self.setText(text)
-
-    def setCollapsibleHtml(self, text: str) -> None:
-        self.__dict__["_collapsible"] = text
-        self.setHtml(text)
-
-    def setCollapsiblePlainText(self, text: str) -> None:
-        self.__dict__["_collapsible"] = text
-        self.setPlainText(text)
-
-    def collapsibleText(self) -> str:
-        return str(self.__dict__.get("_collapsible", ""))
-
-
-class ctkCollapsibleGroupBox(QtWidgets.QGroupBox, metaclass=StandIn):
-    """A group box whose check mark shows or hides its contents."""
-
-    def _setup(self) -> None:
-        self.checkable = True
-        self.connect("toggled(bool)", self._on_toggled)
-
-    def _get_collapsed(self) -> bool:
-        return not self.checked
-
-    def _set_collapsed(self, collapsed: bool) -> None:
-        self.checked = not collapsed
-
-    def _on_toggled(self, checked: bool) -> None:
-        for child in self.children():
-            if child.isWidgetType():
-                child.setVisible(checked)
-
-
 declare(
     "ctkCheckBox",
     "ctkCheckablePushButton",
     "ctkColorPickerButton",
     "ctkComboBox",
+    "ctkDirectoryButton",
     "ctkDoubleRangeSlider",
     "ctkDoubleSlider",
-    "ctkExpandableWidget",
-    "ctkMenuButton",
+    "ctkDoubleSpinBox",
     "ctkMessageBox",
     "ctkPushButton",
     "ctkRangeWidget",
-    "ctkSearchBox",
+    "ctkSliderWidget",
 )
 globals().update({name: cls for name, cls in registry.items() if name.startswith("ctk")})

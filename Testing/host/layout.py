@@ -14,12 +14,8 @@ from host.standin import StandIn, declare, emit
 
 VIEW_SIZE = (400, 300)
 
-_ControllerBar: Any
-_RenderView: Any
 _LayoutFactory: Any
-_ControllerBar, _RenderView, _LayoutFactory = declare(
-    "qMRMLViewControllerBar", "ctkVTKRenderView", "ctkLayoutFactory"
-)
+(_LayoutFactory,) = declare("ctkLayoutFactory")
 
 
 class qMRMLAbstractViewWidget(qMRMLWidget, metaclass=StandIn):
@@ -31,37 +27,6 @@ class qMRMLAbstractViewWidget(qMRMLWidget, metaclass=StandIn):
     def logic(self) -> Any:
         return self.__dict__["_logic"]
 
-    def pauseRender(self) -> None:
-        """Nothing is drawn before a picture is asked for."""
-
-    def resumeRender(self) -> None:
-        """See pauseRender."""
-
-
-class qMRMLSliceControllerWidget(_ControllerBar, metaclass=StandIn):
-    """The bar above a slice view."""
-
-    def sliceLogic(self) -> Any:
-        return self.__dict__["_logic"]
-
-    def mrmlSliceNode(self) -> Any:
-        return self.sliceLogic().GetSliceNode()
-
-    def mrmlSliceCompositeNode(self) -> Any:
-        return self.sliceLogic().GetSliceCompositeNode()
-
-    def fitSliceToBackground(self) -> None:
-        fit(self.sliceLogic())
-
-    def setSliceOffsetValue(self, offset: float) -> None:
-        self.sliceLogic().SetSliceOffset(offset)
-
-    def setSliceVisible(self, visible: bool) -> None:
-        self.mrmlSliceNode().SetSliceVisible(visible)
-
-    def setSliceLink(self, linked: bool) -> None:
-        self.mrmlSliceCompositeNode().SetLinkedControl(linked)
-
 
 class qMRMLSliceWidget(qMRMLAbstractViewWidget, metaclass=StandIn):
     """A slice view with its controller."""
@@ -72,46 +37,12 @@ class qMRMLSliceWidget(qMRMLAbstractViewWidget, metaclass=StandIn):
     def mrmlSliceNode(self) -> Any:
         return self.logic().GetSliceNode()
 
-    def mrmlSliceCompositeNode(self) -> Any:
-        return self.logic().GetSliceCompositeNode()
-
-    def sliceController(self) -> Any:
-        if "_controller" not in self.__dict__:
-            self.__dict__["_controller"] = qMRMLSliceControllerWidget(self)
-            self.__dict__["_controller"].__dict__["_logic"] = self.logic()
-        return self.__dict__["_controller"]
-
-    def fitSliceToBackground(self) -> None:
-        fit(self.logic())
-
-
-class qMRMLThreeDView(_RenderView, metaclass=StandIn):
-    """What a 3D view can be told; it has no window of its own."""
-
-    def mrmlViewNode(self) -> Any:
-        return self.__dict__["_node"]
-
-    def resetFocalPoint(self) -> None:
-        """The picture is framed when it is drawn."""
-
-    def resetCamera(self) -> None:
-        """See resetFocalPoint."""
-
 
 class qMRMLThreeDWidget(qMRMLAbstractViewWidget, metaclass=StandIn):
     """A 3D view."""
 
-    def viewLogic(self) -> Any:
-        return self.logic()
-
     def mrmlViewNode(self) -> Any:
         return self.mrmlAbstractViewNode()
-
-    def threeDView(self) -> Any:
-        if "_view" not in self.__dict__:
-            self.__dict__["_view"] = qMRMLThreeDView(self)
-            self.__dict__["_view"].__dict__["_node"] = self.mrmlViewNode()
-        return self.__dict__["_view"]
 
 
 class qMRMLLayoutManager(_LayoutFactory, metaclass=StandIn):
@@ -170,15 +101,6 @@ class qMRMLLayoutManager(_LayoutFactory, metaclass=StandIn):
     def resetSliceViews(self) -> None:
         for name in self.sliceViewNames():
             fit(self.sliceWidget(name).logic())
-
-    def resetThreeDViews(self) -> None:
-        """The pictures are framed when they are drawn."""
-
-    def pauseRender(self) -> None:
-        """Nothing is drawn before a picture is asked for."""
-
-    def resumeRender(self) -> None:
-        """See pauseRender."""
 
     def _get_layout(self) -> int:
         node = self.layoutLogic().GetLayoutNode()

@@ -12,10 +12,7 @@ import vtk
 from PySide6 import QtWidgets
 
 from host import ctk  # noqa: F401  Some of the widgets below derive from CTK's.
-from host.signals import connections_of
 from host.standin import StandIn, declare, emit
-
-ADD = "add"
 
 
 class Observers:
@@ -75,16 +72,14 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, metaclass=StandIn):
         "showChildNodeTypes": True,
         "addEnabled": True,
         "removeEnabled": True,
-        "selectNodeUponCreation": True,
         "noneDisplay": "None",
     }
     _after_nodeTypes = _after_noneEnabled = _after_showHidden = _refill
     _after_showChildNodeTypes = _after_hideChildNodeTypes = _after_noneDisplay = _refill
-    _after_addEnabled = _refill
 
     def _setup(self) -> None:
         state = self.__dict__
-        state.update(_scene=None, _current="", _wanted="", _attributes={})
+        state.update(_scene=None, _current="", _wanted="")
         state["_scene_observers"] = Observers(self)
         state["_node_observers"] = Observers(self)
         state["_combo"] = QtWidgets.QComboBox()
@@ -92,7 +87,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, metaclass=StandIn):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo)
         self._combo.connect("currentIndexChanged(int)", self._on_index)
-        self._combo.connect("activated(int)", self._on_activated)
         self.enabled = False
 
     def mrmlScene(self) -> Any:
@@ -123,9 +117,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, metaclass=StandIn):
         scene = self.mrmlScene()
         return scene.GetNodeByID(self._current) if scene and self._current else None
 
-    def currentNodeId(self) -> str:
-        return str(self._current)
-
     def setCurrentNode(self, node: Any) -> None:
         self.setCurrentNodeID(node if isinstance(node, str) else node.GetID() if node else "")
 
@@ -134,40 +125,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, metaclass=StandIn):
             self.__dict__["_wanted"] = node_id or ""
         else:
             self._combo.currentIndex = self._combo.findData(node_id or "")
-
-    def setCurrentNodeIndex(self, index: int) -> None:
-        self._combo.currentIndex = index + int(self.noneEnabled)
-
-    def nodeCount(self) -> int:
-        return len(self._nodes())
-
-    def nodeFromIndex(self, index: int) -> Any:
-        nodes = self._nodes()
-        return nodes[index] if 0 <= index < len(nodes) else None
-
-    def addNode(self, node_type: str = "") -> Any:
-        if not self.nodeTypes or (node_type and node_type not in self.nodeTypes):
-            return None
-        scene = self.mrmlScene()
-        kind = node_type or self.nodeTypes[0]
-        base = self.baseName or scene.GetTagByClassName(kind)
-        node = scene.AddNewNodeByClass(kind, scene.GenerateUniqueName(base))
-        if self.selectNodeUponCreation:
-            self.setCurrentNode(node)
-        emit(self, "nodeAddedByUser(vtkMRMLNode*)", node)
-        return node
-
-    def removeCurrentNode(self) -> None:
-        if self.currentNode() is not None:
-            self.mrmlScene().RemoveNode(self.currentNode())
-
-    def addAttribute(self, node_type: str, name: str, value: Any = None) -> None:
-        self.__dict__["_attributes"][node_type, name] = value
-        self._fill()
-
-    def removeAttribute(self, node_type: str, name: str) -> None:
-        self.__dict__["_attributes"].pop((node_type, name), None)
-        self._fill()
 
     def _get_currentNodeID(self) -> str:
         return str(self._current)
@@ -188,13 +145,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, metaclass=StandIn):
         if any(node.IsA(kind) for kind in self.hideChildNodeTypes):
             return False
         fits = node.IsA if self.showChildNodeTypes else node.GetClassName().__eq__
-        if not any(fits(kind) for kind in self.nodeTypes):
-            return False
-        for (kind, name), value in self._attributes.items():
-            has = node.GetAttribute(name)
-            if node.IsA(kind) and (has is None or (value is not None and has != str(value))):
-                return False
-        return True
+        return any(fits(kind) for kind in self.nodeTypes)
 
     def _fill(self) -> None:
         """List the nodes anew; only a change of the current node is told."""
@@ -210,9 +161,6 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, metaclass=StandIn):
         for node in nodes:
             self._combo.addItem(node.GetName() or "", node.GetID())
             self._node_observers.watch(node, [vtk.vtkCommand.ModifiedEvent], _rename)
-        if self.addEnabled and self.nodeTypes and scene is not None:
-            tag = scene.GetTagByClassName(self.nodeTypes[0])
-            self._combo.addItem(f"Create new {tag}", ADD)
         known = [node.GetID() for node in nodes]
         if self._current not in known and not self.noneEnabled and known:
             # Where a node must be chosen: the first at first, the last when one was removed.
@@ -226,7 +174,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, metaclass=StandIn):
 
     def _on_index(self) -> None:
         chosen = self._combo.itemData(self._combo.currentIndex) or ""
-        if chosen in (ADD, self._current):
+        if chosen == self._current:
             return
         self.__dict__["_current"] = chosen
         node = self.currentNode()
@@ -234,59 +182,19 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, metaclass=StandIn):
         emit(self, "currentNodeChanged(bool)", node is not None)
         emit(self, "currentNodeIDChanged(QString)", chosen)
 
-    def _on_activated(self, index: int) -> None:
-        if self._combo.itemData(index) == ADD:
-            self._combo.currentIndex = self._combo.findData(self._current)
-            emit(self, "nodeAddedByUserAction(vtkMRMLNode*)", self.addNode())
-        else:
-            emit(self, "nodeActivated(vtkMRMLNode*)", self.currentNode())
-
 
 def _rename(widget: Any) -> None:
     """Show the names that the nodes have now."""
     listed = [(node.GetName(), node.GetID()) for node in widget._nodes()]
     combo = widget._combo
     rows = [(combo.itemText(i), combo.itemData(i)) for i in range(combo.count)]
-    if listed != [row for row in rows if row[1] not in ("", ADD)]:
+    if listed != [row for row in rows if row[1]]:
         widget._fill()
 
 
-_MenuButton: Any = declare("ctkMenuButton")[0]
-
-
-class qMRMLSegmentationShow3DButton(_MenuButton, metaclass=StandIn):
-    """Shows a segmentation's closed surface in 3D."""
-
-    def _setup(self) -> None:
-        self.checkable = True
-        self.connect("clicked(bool)", self._on_clicked)
-
-    def segmentationNode(self) -> Any:
-        return self.__dict__.get("_node")
-
-    def setSegmentationNode(self, node: Any) -> None:
-        self.__dict__["_node"] = node
-
-    def _on_clicked(self, show: bool) -> None:
-        node = self.segmentationNode()
-        if node is not None and show:
-            node.CreateClosedSurfaceRepresentation()
-        elif node is not None:
-            node.RemoveClosedSurfaceRepresentation()
-
-
 NAMES = (
-    "qMRMLCheckableNodeComboBox",
     "qMRMLRangeWidget",
-    "qMRMLSegmentSelectorWidget",
-    "qMRMLSegmentsTableView",
     "qMRMLSliderWidget",
     "qMRMLSpinBox",
-    "qMRMLSubjectHierarchyComboBox",
 )
 declare(*NAMES)
-
-
-def connected_functions(widget: Any) -> int:
-    """Count the Python functions that listen to a widget; for tests of what is left over."""
-    return len(connections_of(widget))

@@ -45,9 +45,6 @@ class qMRMLSegmentEditorWidget(qMRMLWidget, metaclass=StandIn):
     def segmentationNode(self) -> Any:
         return self._logic.GetSegmentationNode()
 
-    def segmentationNodeID(self) -> str:
-        return self.segmentationNode().GetID() if self.segmentationNode() else ""
-
     def setSegmentationNode(self, node: Any) -> None:
         self._require_node("setSegmentationNode")
         if node is not self.segmentationNode():
@@ -57,9 +54,6 @@ class qMRMLSegmentEditorWidget(qMRMLWidget, metaclass=StandIn):
 
     def sourceVolumeNode(self) -> Any:
         return self._logic.GetSourceVolumeNode()
-
-    def sourceVolumeNodeID(self) -> str:
-        return self.sourceVolumeNode().GetID() if self.sourceVolumeNode() else ""
 
     def setSourceVolumeNode(self, node: Any) -> None:
         self._require_node("setSourceVolumeNode")
@@ -74,9 +68,6 @@ class qMRMLSegmentEditorWidget(qMRMLWidget, metaclass=StandIn):
     def setCurrentSegmentID(self, segment_id: str) -> None:
         self._require_node("setCurrentSegmentID").SetSelectedSegmentID(segment_id)
         emit(self, "currentSegmentIDChanged(QString)", segment_id)
-
-    def availableEffectNames(self) -> tuple[str, ...]:
-        return EFFECTS
 
     def setActiveEffect(self, effect: Any) -> None:
         if effect is not None:
@@ -95,29 +86,11 @@ class qMRMLSegmentEditorWidget(qMRMLWidget, metaclass=StandIn):
     def uninstallKeyboardShortcuts(self) -> None:
         self.__dict__["shortcuts"] = 0
 
-    def setupViewObservations(self) -> None:
-        self.__dict__["view_observations"] += 1
-
     def removeViewObservations(self) -> None:
         self.__dict__["view_observations"] = 0
 
     def updateWidgetFromMRML(self) -> None:
         """Nothing is shown, so nothing needs updating."""
-
-    def setEffectNameOrder(self, names: Any) -> None:
-        self.__dict__["_order"] = tuple(names)
-
-    def effectNameOrder(self) -> tuple[str, ...]:
-        return tuple(self.__dict__.get("_order", ()))
-
-    def undo(self) -> None:
-        self._logic.Undo()
-
-    def redo(self) -> None:
-        self._logic.Redo()
-
-    def saveStateForUndo(self) -> None:
-        self._logic.SaveStateForUndo()
 
     def _require_node(self, name: str) -> Any:
         """Slicer only logs an error here; on the host the order is a rule."""

@@ -10,8 +10,9 @@ from typing import Any
 import qt
 import slicer
 
+from ..compute.errors import UserError
 from ..training.loop.names import CURVE_NAME, MONTAGE_NAME
-from .presenters.training_folder import COLUMNS, CheckReport, read_check_report
+from .presenters.training_folder import COLUMNS, CheckReport, read_check_report, read_error
 from .wording import _
 
 TABLE_HEIGHT = 160
@@ -41,14 +42,14 @@ class Findings:
         self.clear()
 
     def new_folder(self) -> Path:
-        """A folder for the files of a check; that of the check before is removed."""
+        """A folder for the files of a run; that of the run before is removed."""
         self.cleanup()
         self._folder = Path(tempfile.mkdtemp(prefix="check-", dir=slicer.app.temporaryPath))
         return self._folder / "model"
 
     @property
     def report(self) -> Path:
-        """The file that a check writes what it found into."""
+        """The file that a check writes what it found into, and a training why it failed."""
         assert self._folder is not None
         return self._folder / "report.json"
 
@@ -60,13 +61,19 @@ class Findings:
             self._show(report)
         return report
 
+    def take_error(self) -> UserError | None:
+        """What the last training said of its failure, if it said anything."""
+        error = read_error(self.report)
+        self.cleanup()
+        return error
+
     def clear(self) -> None:
         self._table.setRowCount(0)
         self._table.setVisible(False)
         self._plan.setVisible(False)
 
     def cleanup(self) -> None:
-        """Remove the files of the last check."""
+        """Remove the files of the last run."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None

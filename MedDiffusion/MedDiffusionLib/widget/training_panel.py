@@ -15,6 +15,7 @@ from .model_panel import ModelPanel
 from .presenters.training import Press, Training, check_request, folder_of, training_request
 from .presenters.training_folder import TrainingFolder
 from .training_findings import Findings, show_pictures
+from .wording import sentence
 
 POLL_MILLISECONDS = 200
 LOOK_POLLS = 10
@@ -116,7 +117,9 @@ class TrainingPanel:
         folder = self._folder()
         if folder is not None and ensure_installed(self._say):
             self._findings.clear()
-            self._start(training_request(self._parameters, folder, resume), folder)
+            self._findings.new_folder()
+            report = self._findings.report
+            self._start(training_request(self._parameters, folder, report, resume), folder)
 
     def _start(self, request: dict[str, object], folder: TrainingFolder | None) -> None:
         self._training.started(folder)
@@ -152,7 +155,8 @@ class TrainingPanel:
             self._training.ended(report.summary if report else message)
         else:
             show_pictures(self._ui, folder.path)
-            self._training.ended(message)
+            error = self._findings.take_error()
+            self._training.ended(sentence(error) if error else message)
             self._models.refresh()
         self._show_progress()
         self.show()

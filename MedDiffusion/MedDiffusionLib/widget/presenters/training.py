@@ -131,11 +131,14 @@ def check_request(chosen: Choices, output: Path, report: Path) -> dict[str, obje
     return {**data_request(chosen), "check": True, "output": str(output), "report": str(report)}
 
 
-def training_request(chosen: Choices, folder: TrainingFolder, resume: bool) -> dict[str, object]:
-    """The parameters of a training."""
+def training_request(
+    chosen: Choices, folder: TrainingFolder, report: Path, resume: bool
+) -> dict[str, object]:
+    """The parameters of a training that writes into ``report`` why it failed, if it does."""
     return {
         **data_request(chosen),
         "output": str(folder.path),
+        "report": str(report),
         "minutes": 60 * chosen.training_hours,
         "resume": resume,
         "name": folder.path.name,

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...bundles.names import MANIFEST_NAME
+from ...compute.errors import UserError
 from ...training.loop.names import CHECKPOINT_NAME, LOG_NAME, STOP_NAME
+from ...worker.protocol import take_error
 from ..wording import _
 
 COLUMNS = ("case", "sentence", "remedy")
@@ -60,6 +62,14 @@ class CheckReport:
     rows: tuple[tuple[Cell, ...], ...]
     plan: str
     summary: str
+
+
+def read_error(path: Path) -> UserError | None:
+    """The error in a training's report; None where it left none."""
+    try:
+        return take_error(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError):
+        return None
 
 
 def read_check_report(path: Path) -> CheckReport | None:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from .annotations import (
     Choice,
-    Decimals,
     Default,
-    Maximum,
-    Minimum,
-    SingleStep,
     Validator,
     WithinRange,
 )
@@ -16,11 +12,7 @@ from .wrapper import SlicerParameterNamePropertyName, isParameterNodeWrapper, pa
 
 __all__ = [
     "Choice",
-    "Decimals",
     "Default",
-    "Maximum",
-    "Minimum",
-    "SingleStep",
     "SlicerParameterNamePropertyName",
     "Validator",
     "WithinRange",

@@ -37,37 +37,9 @@ class WithinRange(Validator):
 
 
 @dataclass(frozen=True)
-class Minimum(Validator):
-    minimum: float
-
-    def validate(self, value: Any) -> None:
-        if value < self.minimum:
-            raise ValueError(f"{value} is less than {self.minimum}")
-
-
-@dataclass(frozen=True)
-class Maximum(Validator):
-    maximum: float
-
-    def validate(self, value: Any) -> None:
-        if value > self.maximum:
-            raise ValueError(f"{value} is greater than {self.maximum}")
-
-
-@dataclass(frozen=True)
 class Choice(Validator):
     choices: Sequence[Any]
 
     def validate(self, value: Any) -> None:
         if value not in self.choices:
             raise ValueError(f"{value} is not one of {self.choices}")
-
-
-@dataclass(frozen=True)
-class Decimals:
-    value: int
-
-
-@dataclass(frozen=True)
-class SingleStep:
-    value: float

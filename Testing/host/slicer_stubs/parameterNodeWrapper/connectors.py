@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import ctk
 import qt
 import slicer
 
-from .annotations import Choice, Decimals, Maximum, Minimum, SingleStep, WithinRange
+from .annotations import Choice, WithinRange
 
 UNBOUNDED = 2**31
 
@@ -68,40 +67,14 @@ def connector_for(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
     if isinstance(kind, type):
         if kind is bool and widget_type in (qt.QCheckBox, ctk.ctkCheckBox):
             return property_connector(widget, "stateChanged", "checked", bool)
-        if kind is bool and widget_type is qt.QPushButton:
-            widget.checkable = True
-            return property_connector(widget, "toggled", "checked", bool)
         if kind is str and widget_type is qt.QLineEdit:
             return property_connector(widget, "textChanged", "text", str)
-        if kind is str and widget_type is qt.QLabel:
-            return property_connector(widget, None, "text", str)
-        if issubclass(kind, pathlib.PurePath) and widget_type is ctk.ctkPathLineEdit:
-            return path_connector(widget, "currentPathChanged", "currentPath", kind)
-        if issubclass(kind, pathlib.PurePath) and widget_type is ctk.ctkDirectoryButton:
-            return path_connector(widget, "directoryChanged", "directory", kind)
         if widget_type in (qt.QComboBox, ctk.ctkComboBox):
             return combo_connector(widget, kind, notes)
-        integer = kind is int and widget_type in (qt.QSlider, qt.QSpinBox)
-        if integer or (kind in (int, float) and widget_type in decimal_widgets()):
+        integer = kind is int and widget_type is qt.QSpinBox
+        if integer or (kind in (int, float) and widget_type is qt.QDoubleSpinBox):
             return number_connector(widget, kind, notes)
     raise RuntimeError(f"Unable to create GUI connector from {kind} to {widget_type.__name__}")
-
-
-def decimal_widgets() -> tuple[type, ...]:
-    return (
-        qt.QDoubleSpinBox,
-        ctk.ctkSliderWidget,
-        ctk.ctkDoubleSpinBox,
-        ctk.ctkDoubleSlider,
-        slicer.qMRMLSliderWidget,
-        slicer.qMRMLSpinBox,
-    )
-
-
-def path_connector(widget: Any, signal: str, name: str, kind: Any) -> Connector:
-    connector = property_connector(widget, signal, name, kind)
-    connector.write = lambda value: setattr(widget, name, str(value))
-    return connector
 
 
 def combo_connector(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
@@ -115,28 +88,13 @@ def combo_connector(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
 
 
 def number_connector(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
-    lowest, highest = bounds(notes)
-    slider = type(widget) in (qt.QSlider, ctk.ctkSliderWidget, slicer.qMRMLSliderWidget)
-    if slider and (lowest is None or highest is None):
-        raise RuntimeError("A slider needs a parameter with both limits")
-    if kind is int and type(widget) in decimal_widgets() and hasattr(widget, "decimals"):
+    limits = next((note for note in notes if isinstance(note, WithinRange)), None)
+    if kind is int and type(widget) is qt.QDoubleSpinBox:
         widget.decimals = 0
-    for note in notes:
-        if isinstance(note, Decimals):
-            widget.decimals = note.value
-        if isinstance(note, SingleStep):
-            widget.singleStep = note.value
-    whole = type(widget) in (qt.QSlider, qt.QSpinBox)
-    limit: Any = UNBOUNDED - 1 if whole else float("inf")
-    widget.minimum = -limit if lowest is None else lowest
-    widget.maximum = limit if highest is None else highest
+    limit: Any = UNBOUNDED - 1 if type(widget) is qt.QSpinBox else float("inf")
+    widget.minimum = limits.minimum if limits else -limit
+    widget.maximum = limits.maximum if limits else limit
     return property_connector(widget, "valueChanged", "value", kind)
-
-
-def bounds(notes: Sequence[Any]) -> tuple[float | None, float | None]:
-    lowest = next((n.minimum for n in notes if isinstance(n, WithinRange | Minimum)), None)
-    highest = next((n.maximum for n in notes if isinstance(n, WithinRange | Maximum)), None)
-    return lowest, highest
 
 
 def nodes_of(kind: Any) -> list[type]:
