@@ -2,6 +2,8 @@
 # make test    lint and run all tests, in six minutes on two cores
 # make test-fast  only the engine's tests that start no process, without lint, while writing it
 # make lint    ruff and mypy
+# make house   draw the rooms of the library and what they import from
+# make xml     write the registries' names into the CLI modules' XML
 # make screenshot  take the README's pictures of the module
 # make lock    renew requirements.lock from pyproject.toml's newest allowed versions
 # make clean   remove what these made
@@ -16,7 +18,7 @@ SYSTEM := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libxkbcommon-x11-0 libdbus
 # Two at once: a file's tests stay together, and what takes long comes first (Testing/conftest.py).
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-fast lint screenshot lock clean
+.PHONY: demo test test-fast lint house xml screenshot lock clean
 
 demo: $(READY)
 	@mkdir -p demo
@@ -34,6 +36,12 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+house: $(READY)
+	PYTHONPATH=Testing $(BIN)/python Testing/house.py
+
+xml: $(READY)
+	PYTHONPATH=Testing $(BIN)/python Testing/module_xml.py
 
 screenshot: $(SLICER)
 	PYTHONPATH=Testing $(BIN)/python Testing/screenshots.py

@@ -251,7 +251,7 @@ def test_an_unusable_training_is_refused_with_one_sentence(
     assert "a folder and as a table" in refused(capfd, TRAIN, *options, *many)
     assert "no checkpoint" in refused(capfd, TRAIN, *options, "--iterations", 1, "--resume")
     (data / "labels" / "case 1.nrrd").write_text("no label map")
-    assert "--skip-bad" in refused(capfd, TRAIN, *options, "--iterations", 1)
+    assert "Skip bad cases" in refused(capfd, TRAIN, *options, "--iterations", 1)
     assert not (data / "values").exists()
 
 
@@ -265,10 +265,10 @@ def test_a_check_says_what_it_found_and_starts_nothing(
     assert main(TRAIN, *options) == 1
     captured = capfd.readouterr()
     assert "case 1.nrrd" in captured.out
-    assert "the output lists what to correct" in captured.err
+    assert "the output of Check lists all problems" in captured.err
     assert main(TRAIN, *options, "--skip_bad") == 0
     assert returned(data / "values") == {"ending": "checked"}
-    assert not (data / "model").exists()
+    assert [path.name for path in (data / "model").iterdir()] == ["cases"]
 
 
 @pytest.mark.parametrize("script", [SYNTHESIZE, TRAIN])

@@ -27,7 +27,7 @@ from MedDiffusionLib.training.plan.planning import (
     merge,
     split_groups,
 )
-from MedDiffusionLib.training.plan.presets import load_preset
+from MedDiffusionLib.training.plan.presets import load_preset, read_preset
 from MedDiffusionLib.training.plan.settings import check_manifest
 
 GB = 10**9
@@ -405,3 +405,9 @@ def test_the_plan_for_the_hippocampus_is_that_of_the_bundled_model(tmp_path: Pat
     bundled = load_preset("hippocampus-mr")["manifest"]
     assert made["grid"] == bundled["grid"]
     assert made["architecture"] == bundled["architecture"]
+
+
+def test_a_preset_may_say_its_schedule_as_version_1_did(tmp_path: Path) -> None:
+    path = tmp_path / "preset.json"
+    path.write_text('{"manifest": {"architecture": {"schedule": "linear"}}}')
+    assert read_preset(str(path))["manifest"]["architecture"]["schedule"] == {"name": "linear"}

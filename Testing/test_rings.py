@@ -13,9 +13,8 @@ import pytest
 MODULE = Path(__file__).parents[1] / "MedDiffusion"
 PACKAGE = "MedDiffusionLib"
 
-FRONT_END_FILES = {
-    "__main__", "batch_command", "cli", "cli_train", "slicer_progress", "terminal", "train",
-}  # fmt: skip
+FRONT_END_FILES = {"__main__", "train"}
+"""In no room: the commands that Python starts by their module's name."""
 RINGS = {"scene": "scene", "widget": "front end", "commands": "front end", "CLI": "front end"}
 PRESENTERS = ("widget", "presenters")
 WORDING = ("widget", "wording")
@@ -30,6 +29,11 @@ FORBIDDEN = {
     "front end": set(),
 }
 """Per ring: outside packages, and rings, that its files never import."""
+FLOORS = {
+    "compute": 0, "volumes": 1, "diffusion": 2, "bundles": 3, "synthesis": 4, "worker": 5,
+    "training": 5, "scene": 6, "commands": 6, "widget": 7,
+}  # fmt: skip
+"""The rooms of the library: a file imports from its own room and from lower floors alone."""
 LIBRARIES = {"torch", "numpy", "SimpleITK", "safetensors", "nibabel"}
 """All that the engine may need at run time."""
 
@@ -41,11 +45,11 @@ def test_every_file_imports_only_inwards() -> None:
 @pytest.mark.parametrize(
     ("file", "line", "said"),
     [
-        ("errors.py", "import slicer", "engine imports slicer"),
-        ("training/cases.py", "from ..scene.volumes import add_result", "engine imports"),
+        ("compute/errors.py", "import slicer", "engine imports slicer"),
+        ("training/request.py", "from ..scene.volumes import add_result", "engine imports"),
         ("new/deep/file.py", "from ...widget import gui", "engine imports"),
-        ("reading.py", "def f():\n    import vtk", "engine imports vtk"),
-        ("volume.py", "import pandas", "engine imports pandas"),
+        ("volumes/reading.py", "def f():\n    import vtk", "engine imports vtk"),
+        ("volumes/volume.py", "import pandas", "engine imports pandas"),
         ("scene/volumes.py", "import qt", "scene imports qt"),
         ("scene/volumes.py", "from ..widget.views import show_volume", "scene imports"),
         ("widget/presenters/results.py", "import qt", "presenter imports qt"),
@@ -55,8 +59,10 @@ def test_every_file_imports_only_inwards() -> None:
         ("widget/presenters/fit.py", "from ...scene import canvas", "presenter imports"),
         ("widget/wording.py", "import qt", "wording imports qt"),
         ("scene/volumes.py", "from ..widget.wording import sentence", "scene imports"),
-        ("synthesis.py", "from . import training", "synthesis imports training"),
-        ("synthesis.py", "from .training.log import Report", "synthesis imports training"),
+        ("synthesis/batch.py", "from .. import training", "synthesis is not above training"),
+        ("worker/jobs.py", "from ..training.request import X", "worker is not above training"),
+        ("volumes/grids.py", "from ..bundles import manifest", "volumes is not above bundles"),
+        ("compute/files.py", "from ..volumes.grids import X", "compute is not above volumes"),
     ],
 )
 def test_a_wrong_import_is_found(tmp_path: Path, file: str, line: str, said: str) -> None:
@@ -81,8 +87,8 @@ def wrong_imports(module: Path) -> Iterator[str]:
                 target = ring_of(Path(PACKAGE, *rest))
                 if f"ring of {target}" in FORBIDDEN[ring]:
                     yield f"{where}: {ring} imports {name}"
-                if makes_volumes(where) and rest[:1] == ["training"]:
-                    yield f"{where}: synthesis imports training"
+                elif not is_above(room_of(path.relative_to(module)), *rest[:1]):
+                    yield f"{where}: {room_of(path.relative_to(module))} is not above {rest[0]}"
             elif top in FORBIDDEN[ring]:
                 yield f"{where}: {ring} imports {top}"
             elif ring == "engine" and top not in LIBRARIES | sys.stdlib_module_names:
@@ -102,9 +108,21 @@ def ring_of(path: Path) -> str:
     return "front end" if room in FRONT_END_FILES else RINGS.get(room, "engine")
 
 
-def makes_volumes(where: str) -> bool:
-    """Whether a file is needed to synthesize, so that it must do without training."""
-    return ring_of(Path(where)) == "engine" and not where.startswith(f"{PACKAGE}/training/")
+def room_of(path: Path) -> str:
+    """The room of a file below the module's folder; empty where it is in none."""
+    return path.parts[1] if len(path.parts) > 2 and path.parts[0] == PACKAGE else ""
+
+
+def is_above(room: str, other: str = "") -> bool:
+    """Whether files of a room may import from another."""
+    if room == other or room not in FLOORS or other not in FLOORS:
+        return True
+    return FLOORS[room] > FLOORS[other]
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {path.name for path in (MODULE / PACKAGE).iterdir() if (path / "__init__.py").is_file()}
+    assert rooms == set(FLOORS)
 
 
 def imported_names(path: Path, module: Path) -> Iterator[str]:

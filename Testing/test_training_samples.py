@@ -272,6 +272,7 @@ def test_batches_are_the_same_whoever_makes_them() -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems end processes otherwise")
 def test_an_ended_process_that_made_batches_is_noticed_and_another_error_is_not_taken_for_it() -> (
     None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...bundles import version_1
 from ...bundles.catalog import resources_folder
 from ...compute.errors import UserError
 
@@ -48,6 +49,9 @@ def read_preset(name: str) -> dict[str, Any]:
             'it needs the objects "manifest" and "training", or one of them',
             path=path,
         )
+    if "manifest" in preset:
+        # Presets of version 0.1 say the schedule as manifests did then.
+        preset["manifest"] = version_1.upgrade(preset["manifest"])
     return preset
 
 
