@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+# A shell's background jobs, and so the processes that tests start there, would not hear Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests run beside each other, one to a core, and so do the processes that they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
