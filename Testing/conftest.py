@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-# A shell's background jobs, and so the processes that tests start there, would not hear Ctrl-C.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 # Tests run beside each other, one to a core, and so do the processes that they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -28,6 +26,8 @@ from MedDiffusionLib.bundles.manifest import BUNDLE_VERSION, Manifest, parse_pla
 from MedDiffusionLib.bundles.model import build_model
 
 torch.set_num_threads(1)
+# A shell's background jobs, and so the processes that tests start there, would not hear Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY: dict[str, Any] = {
     "bundle_version": BUNDLE_VERSION,
