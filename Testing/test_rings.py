@@ -125,14 +125,61 @@ def test_every_room_has_a_floor() -> None:
     assert rooms == set(FLOORS)
 
 
-def imported_names(path: Path, module: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever in the file, relative ones made absolute."""
+def imported_names(path: Path, module: Path, *, at_once: bool = False) -> Iterator[str]:
+    """Every module that a file imports, wherever in the file, relative ones made absolute.
+
+    ``at_once``: only what is imported when the file is, not in functions or for types alone.
+    """
     package = path.relative_to(module).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in statements(tree) if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
             name = ".".join([*base, *filter(None, [node.module])])
-            # ``from . import training`` names a module only after the import.
-            yield from [name] if node.module else (f"{name}.{a.name}" for a in node.names)
+            # ``from . import training`` names a module only after the import, others may as well.
+            yield from [name] if node.module and not at_once else []
+            yield from (f"{name}.{a.name}" for a in node.names if at_once or not node.module)
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements that are executed when a file is imported."""
+    for child in ast.iter_child_nodes(node):
+        deferred = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        for_types = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if not deferred and not for_types:
+            yield child
+            yield from statements(child)
+
+
+def test_nothing_that_slicers_own_process_imports_loads_torch() -> None:
+    library = MODULE / PACKAGE
+    fronts = [*library.glob("scene/*.py"), *library.glob("widget/**/*.py")]
+    found = loaded_by(fronts)
+    assert len(found) > 100
+    assert [way for name, way in found.items() if name.split(".")[0] == "torch"] == []
+
+
+def test_a_way_to_torch_would_be_found() -> None:
+    found = loaded_by([MODULE / PACKAGE / "synthesis" / "batch.py"])
+    assert any(name.split(".")[0] == "torch" for name in found)
+
+
+def loaded_by(files: list[Path]) -> dict[str, list[str]]:
+    """What is loaded with some files, by the module's name: the way there from one of them."""
+    found: dict[str, list[str]] = {}
+    waiting = [(path, [path.stem]) for path in files]
+    while waiting:
+        path, way = waiting.pop()
+        for name in imported_names(path, MODULE, at_once=True):
+            if name in found:
+                continue
+            found[name] = [*way, name]
+            parts = name.split(".")
+            for end in range(1, len(parts) + 1):
+                module = MODULE.joinpath(*parts[:end])
+                for file in (module.with_suffix(".py"), module / "__init__.py"):
+                    if file.is_file():
+                        waiting.append((file, found[name]))
+    return found

@@ -127,7 +127,7 @@ def check_request(request: TrainingRequest, on_report: OnReport = lambda report:
 
 
 def start_training(request: TrainingRequest, on_report: OnReport = lambda report: None) -> Outcome:
-    """Check the data and train; see :func:`.train.train`.
+    """Check the data and train; see :func:`.loop.train.train`.
 
     Under torchrun every process calls this, and the first settles everything for all of them.
     Raises UserError for anything that cannot be used, with the check's first problem in it, and

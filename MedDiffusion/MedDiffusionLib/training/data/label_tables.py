@@ -13,7 +13,7 @@ _START, _END = b"<LabelTable>", b"</LabelTable>"
 def read_label_table(path: Path) -> dict[int, str]:
     """Label value -> name out of a NIfTI file's header; empty where it has no (readable) table.
 
-    The file must be one that :func:`..reading.read_label_map` has read.
+    The file must be one that :func:`...volumes.reading.read_label_map` has read.
     """
     if image_suffix(path) not in (".nii", ".nii.gz"):
         return {}

@@ -79,7 +79,7 @@ class TrainingSettings:
     micro_batch: int | None = None
     """Samples computed at once on one device; none: all that fall to it."""
     recompute: bool = False
-    """Activation checkpointing: see :class:`..network.ResUNet`."""
+    """Activation checkpointing: see :class:`...diffusion.networks.resunet.ResUNet`."""
 
 
 @dataclass(frozen=True)
