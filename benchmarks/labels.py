@@ -62,7 +62,7 @@ def affine(oblique: bool) -> NDArray[np.float64]:
 
 def in_one_pass(array: NDArray, grid: Grid) -> Found:
     found = find_label_statistics(array)
-    return list(found.values), *found.box(grid, AXES)
+    return list(found.values), *found.box(grid.affine, AXES)
 
 
 def plainly(array: NDArray, grid: Grid) -> Found:

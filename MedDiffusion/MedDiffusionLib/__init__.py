@@ -10,10 +10,12 @@ from __future__ import annotations
 from os import PathLike
 from typing import TYPE_CHECKING
 
+from .compute.version import __version__
+
+__all__ = ["__version__", "load"]
+
 if TYPE_CHECKING:
     from .synthesis.synthesizer import Synthesizer
-
-__version__ = "0.1.0"
 
 
 def load(model: str | PathLike[str] = "hippocampus-mr", device: str = "auto") -> Synthesizer:

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from .. import __version__
 from ..bundles.catalog import DEFAULT_MODEL
 from ..compute.devices import DEVICES
 from ..compute.errors import Cancelled, UserError
 from ..compute.threads import wait_passively
+from ..compute.version import __version__
 from ..diffusion.samplers import SAMPLERS
 from ..synthesis.settings import Settings, check_seed
 from . import train as cli_train

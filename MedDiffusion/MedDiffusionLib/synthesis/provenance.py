@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from .. import __version__
 from ..bundles.manifest import Manifest
 from ..compute.execution import Execution
+from ..compute.version import __version__
 from .settings import ResolvedSettings
 
 

@@ -51,7 +51,7 @@ def labelled_box(labels: Volume, spec: GridSpec) -> Box:
     The box reaches to the outer faces of the voxels' extents along those axes.
     Raises UserError when no voxel is labelled.
     """
-    return labels.label_statistics.box(labels.grid, spec.axes)
+    return labels.label_statistics.box(labels.affine, spec.axes)
 
 
 def fov_grid(

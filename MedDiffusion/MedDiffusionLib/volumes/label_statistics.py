@@ -8,15 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..compute.errors import UserError
-
-if TYPE_CHECKING:
-    from .volume import Grid
 
 _AT_ONCE = 2**18
 """Voxels looked at together: few enough for the processor's cache."""
@@ -52,20 +48,20 @@ class LabelStatistics:
         return i, j, k
 
     def box(
-        self, grid: Grid, axes: NDArray[np.float64]
+        self, affine: NDArray[np.float64], axes: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The box of the labelled voxels along any axes, in mm: (low, high), each ``[3]``.
 
-        ``grid`` is the label map's; ``axes`` 3 x 3, columns are unit vectors in RAS. The box
+        ``affine`` is the label map's; ``axes`` 3 x 3, columns are unit vectors in RAS. The box
         reaches to the outer faces of the voxels' extents along these axes.
         Raises UserError when no voxel is labelled.
         """
         ends = self._some_ends()
         parts = (ends[n : n + _POINTS_AT_ONCE] for n in range(0, len(ends), _POINTS_AT_ONCE))
-        along = [grid.positions(part) @ axes for part in parts]
+        along = [(part @ affine[:3, :3].T + affine[:3, 3]) @ axes for part in parts]
         low = np.min([part.min(0) for part in along], 0)
         high = np.max([part.max(0) for part in along], 0)
-        half = np.abs(axes.T @ grid.affine[:3, :3]).sum(1) / 2
+        half = np.abs(axes.T @ affine[:3, :3]).sum(1) / 2
         return low - half, high + half
 
     def replaced(self, targets: Mapping[int, int]) -> LabelStatistics:

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import __version__
 from ...bundles.manifest import Manifest
 from ...compute.errors import UserError
 from ...compute.files import atomic, write_json
+from ...compute.version import __version__
 from ...volumes.volume import Grid, Kind, Volume
 from .cases import CaseFiles
 from .fingerprint import CaseRecord, FileStamp, digest_of, read_case, split_samples, take_stamps
