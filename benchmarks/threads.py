@@ -3,7 +3,7 @@
     python benchmarks/threads.py
 
 The bundled model on the bundled example, with the project's setting and with what torch's OpenMP
-does by itself, alone and beside two processes that keep computing. The four take turns, round by
+does by itself, alone and beside two processes that keep computing. All take turns, round by
 round, and every ratio is the median of the rounds' own, so that a drift of the machine's speed
 cancels. Whatever else runs on the machine does not: run it where nothing does.
 """
@@ -31,9 +31,10 @@ BUSY = 2
 DEFAULT = "spinning (OpenMP's own)"
 WAITING = {
     "asleep": {},
+    "spinning a tenth as long": {"GOMP_SPINCOUNT": "30000", "KMP_BLOCKTIME": "20"},
     DEFAULT: {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"},
 }
-"""The environment of either way to wait; the runtimes' own defaults count as a user's choice."""
+"""The environment of each way to wait; the runtimes' own defaults count as a user's choice."""
 WHATS = {"again": "one volume, torch loaded", "whole": "one volume, whole process"}
 
 
