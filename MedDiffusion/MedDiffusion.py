@@ -5,6 +5,7 @@ Slicer finds its module here; what it does lies in MedDiffusionLib.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import slicer
@@ -82,31 +83,54 @@ class MedDiffusionLogic(ScriptedLoadableModuleLogic):
     All logics and the panel share one worker process, which keeps the model loaded.
     """
 
-    def synthesize(self, labelNode: Any, *arguments: Any, **options: Any) -> list[Any]:  # noqa: N803
+    def synthesize(
+        self,
+        labelNode: Any,  # noqa: N803
+        model: str = "hippocampus-mr",
+        samples: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        native: bool = False,
+        device: str = "auto",
+        segments: Sequence[str] | None = None,
+        overrides: Mapping[int | str, str] | None = None,
+    ) -> list[Any]:
         """Make volumes from a segmentation or label map node; waits, but keeps Slicer alive.
 
-        Takes what startSynthesis takes. Raises compute.errors.UserError with a sentence
-        when it fails, Cancelled when it is cancelled.
+        What the arguments mean is told at MedDiffusionLib.scene.jobs.SceneLogic.startSynthesis and
+        MedDiffusionLib.synthesis.settings.Settings. Raises compute.errors.UserError when it fails,
+        Cancelled when it is cancelled.
         """
+        from MedDiffusionLib.synthesis.settings import Settings
         from MedDiffusionLib.widget.runner import shared_runner
 
-        return shared_runner().scene_logic.synthesize(labelNode, *arguments, **options)
+        settings = Settings(samples, seed, steps, sampler, guidance, native)
+        logic = shared_runner().scene_logic
+        return logic.synthesize(labelNode, model, settings, device, segments, overrides)
 
     def startSynthesis(  # noqa: N802
         self,
         labelNode: Any,  # noqa: N803
-        *arguments: Any,
-        **options: Any,
+        model: str = "hippocampus-mr",
+        samples: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        native: bool = False,
+        device: str = "auto",
+        segments: Sequence[str] | None = None,
+        overrides: Mapping[int | str, str] | None = None,
     ) -> SynthesisJob:
-        """Start and return at once: the job has callbacks and ``cancel()``.
-
-        Arguments: model="hippocampus-mr", samples=1, seed=0, steps=None, sampler=None,
-        guidance=None, device="auto", segments=None, labels=None, native=False; they are explained
-        at MedDiffusionLib.scene.jobs.SceneLogic.startSynthesis.
-        """
+        """Start and return at once: the job has callbacks and ``cancel()``. See synthesize."""
+        from MedDiffusionLib.synthesis.settings import Settings
         from MedDiffusionLib.widget.runner import shared_runner
 
-        return shared_runner().start_synthesis(labelNode, *arguments, **options)
+        settings = Settings(samples, seed, steps, sampler, guidance, native)
+        runner = shared_runner()
+        return runner.start_synthesis(labelNode, model, settings, device, segments, overrides)
 
     def cleanup(self) -> None:
         """End the worker process and everything that it does."""

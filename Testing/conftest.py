@@ -1,12 +1,23 @@
-"""Shared fixtures: a tiny untrained model bundle, and a user folder of the tests' own."""
+"""Shared fixtures: a tiny untrained model bundle, and a user folder of the tests' own.
+
+Tests that start processes, or run in one of their own, bear the mark ``process``: single ones that
+say so themselves, and else all of a file that imports ``subprocess`` or asks for the host.
+``make test-fast`` leaves them out.
+"""
 
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Tests run beside each other, one to a core, and so do the processes that they start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 
 from MedDiffusionLib.bundles.bundle import write_bundle
@@ -47,6 +58,30 @@ TINY: dict[str, Any] = {
     "training": {"data": "none", "cases": 1, "iterations": 0, "command": "none"},
     "figures": [],
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts processes, and put it first: what takes long must not begin at the end."""
+    mark_themselves = {item.path for item in items if item.get_closest_marker("process")}
+    for item in items:
+        names = vars(getattr(item, "module", None))
+        starts = "subprocess" in names or "host.isolation" in names.get("pytest_plugins", ())
+        if starts and item.path not in mark_themselves:
+            item.add_marker("process")
+    processes = {item.path for item in items if item.get_closest_marker("process")}
+    items.sort(key=lambda item: item.path not in processes)
+
+
+@pytest.fixture(autouse=True)
+def no_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test without the mark ``process`` starts none."""
+
+    def refuse(*_: object, **__: object) -> None:
+        pytest.fail("a test that starts a process bears the mark process")
+
+    if request.node.get_closest_marker("process") is None:
+        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+        monkeypatch.setattr(os, "fork", refuse)
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 MODEL = "hippocampus-mr"
-PATIENCE = 60.0
+PATIENCE = 300.0
 
 
 def use_engine(output: Path) -> None:
@@ -41,7 +41,7 @@ def use_panel(modules: Path, output: Path) -> None:
     ui.synthesizeButton.click()
     deadline = time.monotonic() + PATIENCE
     while widget.panel.synthesis.busy:
-        assert time.monotonic() < deadline, "no volume came"
+        assert time.monotonic() < deadline, f"no volume came: {ui.statusLabel.text}"
         host.process_events(5)
     volume = widget.panel.parameters.result
     assert volume is not None, f"{ui.statusLabel.text} {dialogs.shown} {host.errors}"

@@ -1,7 +1,8 @@
-"""What the tests of the module's panel share: the open panel, painting, waiting."""
+"""What the tests of the module's panel share: the open panel, one worker, painting, waiting."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 from conftest import make_bundle
 
 MODULE = Path(__file__).parents[1] / "MedDiffusion" / "MedDiffusion.py"
-PATIENCE = 30.0
+PATIENCE = 120.0
+"""Seconds that anything may take, on whatever machine: only what never happens takes them."""
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,41 @@ def module(started_host: Any) -> Any:
     return load_module(MODULE)
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's folder of a whole file: the worker keeps the one that it was started with."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def own_user_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The same, with no models of another test."""
+    monkeypatch.setenv("MEDDIFFUSION_HOME", str(home))
+    yield home
+    shutil.rmtree(home / "models", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def worker(started_host: Any) -> Iterator[Any]:
+    """The runner whose worker the panels of a file share; only its jobs end with a panel.
+
+    Its value is what really closes it.
+    """
+    from MedDiffusionLib.widget import runner
+
+    close = runner.close_runner
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "close_runner", lambda: shared_runner().scene_logic.cancelAll())
+        yield close
+    close()
+
+
+def shared_runner() -> Any:
+    from MedDiffusionLib.widget.runner import shared_runner
+
+    return shared_runner()
+
+
 @pytest.fixture
 def tiny(own_user_folder: Path) -> Path:
     """A tiny model in the user's models folder."""
@@ -30,7 +67,7 @@ def tiny(own_user_folder: Path) -> Path:
 
 
 @pytest.fixture
-def panel(host: Any, module: Any, tiny: Path) -> Iterator[Any]:
+def panel(host: Any, module: Any, worker: Any, tiny: Path) -> Iterator[Any]:
     """The open panel with the tiny model chosen; what it does not use is not there."""
     import slicer
 
@@ -73,19 +110,32 @@ def paint(widget: Any, *names: str) -> None:
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, name, volume)
 
 
-def wait(host: Any, until: Callable[[], bool], patience: float = PATIENCE) -> float:
-    """Let Slicer work until something is so; return the seconds that it took."""
-    start = time.monotonic()
+def add_label_map(name: str, array: Any) -> Any:
+    import slicer.util
+
+    return slicer.util.addVolumeFromArray(
+        array, name=name, nodeClassName="vtkMRMLLabelMapVolumeNode"
+    )
+
+
+def wait(
+    host: Any, until: Callable[[], bool], seen: Callable[[], object] = lambda: "nothing to tell"
+) -> None:
+    """Let Slicer work until something is so; ``seen`` says what there was where it never is."""
+    give_up = time.monotonic() + PATIENCE
     while not until():
-        assert time.monotonic() < start + patience, "it did not happen"
+        assert time.monotonic() < give_up, f"it did not happen; seen: {seen()}"
         host.process_events(5)
-    return time.monotonic() - start
 
 
-def synthesize(host: Any, widget: Any) -> float:
+def synthesize(host: Any, widget: Any) -> None:
     """Press Synthesize and wait for the end."""
     widget.ui.synthesizeButton.click()
-    return wait(host, lambda: not widget.panel.synthesis.busy)
+    wait_for_the_end(host, widget)
+
+
+def wait_for_the_end(host: Any, widget: Any) -> None:
+    wait(host, lambda: not widget.panel.synthesis.busy, lambda: widget.ui.statusLabel.text)
 
 
 def backgrounds() -> list[str | None]:

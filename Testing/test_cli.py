@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import nibabel
@@ -138,13 +139,18 @@ def test_a_folder_does_not_take_results_of_other_settings_for_its_own(
 
 
 def test_progress_is_shown_only_on_a_terminal(
-    tmp_path: Path, out: Path, model: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path: Path, out: Path, model: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     source = nifti(tmp_path / "labels.nii.gz")
-    assert synthesize(source, out / "v.nii.gz", model) == 0
-    captured = capfd.readouterr()
-    assert captured.err == ""
-    assert captured.out == f"{out / 'v.nii.gz'}\n"
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        assert synthesize(source, out / "v.nii.gz", model, "--overwrite") == 0
+        captured = capsys.readouterr()
+        assert ("step 2/2" in captured.err) == terminal
+        assert captured.out == f"{out / 'v.nii.gz'}\n"
+        # Nothing is left on the line.
+        assert captured.err.rpartition("\r")[2] == ("\033[K" if terminal else "")
 
 
 def test_models_are_listed_and_described(

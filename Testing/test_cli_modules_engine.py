@@ -119,18 +119,23 @@ def test_a_label_map_of_the_scene_becomes_a_volume_beside_it(
     hierarchy.CreateItem(hierarchy.GetSceneItemID(), volume)
     run = Run(
         modules["synthesize"], labelMap=labels, outputVolume=volume, model=tiny_bundle, seed=5,
-        steps=1000, device="cpu",
+        steps=300, device="cpu",
     ).wait()  # fmt: skip
     assert (run.status, run.errors, run.output.strip()) == ("Completed", "", "")
     assert run.statuses[-3:] == ["Running", "Completing", "Completed"]
-    rising = run.progress[: run.progress.index(max(run.progress)) + 1]
-    assert len(rising) > 2
-    assert rising == sorted(rising)
+    assert_progress(run)
     assert [run.value(name) for name in ("volumes", "usedModel", "usedSeed")] == ["1", "tiny", "5"]
     assert same_geometry(volume, labels)
     assert slicer.util.arrayFromVolume(volume).std() > 0
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(volume)) == study
     assert files_left(booted_mrml) == []
+
+
+def assert_progress(run: Any) -> None:
+    """It was seen, and rose to its highest value; which values were seen is up to the machine."""
+    rising = run.progress[: run.progress.index(max(run.progress)) + 1]
+    assert 0 < rising[-1] <= 100
+    assert rising == sorted(rising)
 
 
 def test_segments_and_labels_of_other_values_are_matched_and_a_contrast_is_chosen(
@@ -183,18 +188,22 @@ def test_a_failed_synthesis_says_why_and_leaves_the_volume_empty(
 
     empty = two_boxes()
     empty.array[:] = 0
-    for labels, model, sentence in (
-        (label_node(scene, empty), tiny_bundle, "is empty: label at least one voxel."),
-        (label_node(scene), "unknown", "There is no model unknown: use one of "),
-    ):
-        volume = output_node(scene)
-        run = Run(modules["synthesize"], labelMap=labels, outputVolume=volume, model=model).wait()
-        assert run.status == "Completed with errors"
-        (line,) = run.errors.splitlines()
-        assert line.startswith("meddiffusion: error: ")
-        assert sentence in line
-        assert volume.GetImageData() is None
+    volume = output_node(scene)
+    run = Run(
+        modules["synthesize"], labelMap=label_node(scene, empty), outputVolume=volume,
+        model=tiny_bundle,
+    ).wait()  # fmt: skip
+    assert run.status == "Completed with errors"
+    assert "is empty: label at least one voxel." in sentence_of(run)
+    assert volume.GetImageData() is None
     assert files_left(booted_mrml) == []
+
+
+def sentence_of(run: Any) -> str:
+    """The one sentence of a failed run."""
+    (line,) = run.errors.splitlines()
+    assert line.startswith("meddiffusion: error: ")
+    return str(line)
 
 
 # ---- training
@@ -214,44 +223,31 @@ def training(data: Path) -> dict[str, Any]:
     return {**folders, "output": data / "model", "preset": data / "preset.json", "device": "cpu"}
 
 
-def test_a_training_reports_its_progress_and_returns_its_model(
+def test_a_cancelled_training_goes_on_from_its_checkpoint_to_a_model(
     scene: Any, booted_mrml: Any, modules: Any, data: Path
 ) -> None:
     from host.command_line import Run
 
-    (data / "preset.json").write_text(json.dumps(make_plan()))
-    run = Run(modules["train"], **training(data), iterations=100, name="mine").wait()
-    assert (run.status, run.errors) == ("Completed", "")
-    rising = run.progress[: run.progress.index(max(run.progress)) + 1]
-    assert len(rising) > 2
-    assert rising == sorted(rising)
-    assert (run.value("iterationsDone"), run.value("ending")) == ("100", "finished")
-    assert 0 < float(run.value("finalLoss")) < 10
-    assert load_bundle(Path(run.value("bundle"))).manifest.name == "mine"
-    assert files_left(booted_mrml) == []
-
-
-def test_a_cancelled_training_goes_on_from_its_checkpoint(
-    scene: Any, modules: Any, data: Path
-) -> None:
-    from host.command_line import Run
-
-    output = data / "model"
-    run = Run(modules["train"], **training(data), iterations=1000)
-    run.wait(until=lambda: run.node.GetProgress() >= 3)
+    output, many = data / "model", 10_000
+    run = Run(modules["train"], **training(data), iterations=many, name="mine")
+    run.wait(until=lambda: run.node.GetProgress() > 0 and (output / CHECKPOINT_NAME).is_file())
     run.node.Cancel()
     run.wait()
     assert run.status == "Cancelled"
-    assert (output / CHECKPOINT_NAME).is_file()
     assert not (output / "model.json").exists()
-    done = max(line["iteration"] for line in read_log(output))
-    assert 0 < done < 1000
-    again = Run(modules["train"], **training(data), iterations=done + 5, resume=True).wait()
+    before = read_log(output)
+    assert 0 < before[-1]["iteration"] < many
+    end = before[-1]["iteration"] + 5
+    again = Run(modules["train"], **training(data), iterations=end, resume=True, name="mine").wait()
     assert (again.status, again.errors) == ("Completed", "")
-    assert again.value("iterationsDone") == str(done + 5)
-    assert load_bundle(output).manifest.content["training"]["iterations"] == done + 5
-    # It did not begin anew.
-    assert min((p for p in again.progress if p), default=100) > 50
+    assert_progress(again)
+    # It did not begin anew: the lines before the checkpoint are those of the first run.
+    assert read_log(output)[0] == before[0]
+    assert (again.value("iterationsDone"), again.value("ending")) == (str(end), "finished")
+    assert 0 < float(again.value("finalLoss")) < 10
+    manifest = load_bundle(Path(again.value("bundle"))).manifest
+    assert (manifest.name, manifest.content["training"]["iterations"]) == ("mine", end)
+    assert files_left(booted_mrml) == []
 
 
 def test_a_stop_file_ends_a_training_with_a_model(scene: Any, modules: Any, data: Path) -> None:
@@ -271,13 +267,7 @@ def test_a_failed_training_says_why(scene: Any, modules: Any, data: Path) -> Non
     from host.command_line import Run
 
     (data / "labels" / "case 1.nrrd").write_text("no label map")
-    for told, sentence, output in (
-        ({"check": True}, "The data cannot be trained on: ", "case 1.nrrd"),
-        ({"iterations": 1, "images": data / "nowhere"}, "nowhere", ""),
-    ):
-        run = Run(modules["train"], **{**training(data), **told}).wait()
-        assert run.status == "Completed with errors"
-        assert output in run.output
-        (line,) = run.errors.splitlines()
-        assert line.startswith("meddiffusion: error: ")
-        assert sentence in line
+    run = Run(modules["train"], **training(data), check=True).wait()
+    assert run.status == "Completed with errors"
+    assert "case 1.nrrd" in run.output
+    assert "The data cannot be trained on: " in sentence_of(run)

@@ -13,9 +13,20 @@ import pytest
 
 from host import missing
 from host.fixtures import host, started_host
-from module_panel import MODULE, module, paint, panel, tiny, wait
+from module_panel import (
+    MODULE,
+    drawn,
+    home,
+    module,
+    own_user_folder,
+    panel,
+    tiny,
+    wait_for_the_end,
+    worker,
+)
 
-__all__ = ["host", "module", "panel", "started_host", "tiny"]
+__all__ = ["drawn", "home", "host", "module", "own_user_folder", "panel", "started_host", "tiny"]
+__all__ += ["worker"]
 
 pytest_plugins = ("host.isolation",)
 LACKING = missing("slicer_core", "PySide6")
@@ -51,6 +62,14 @@ def offer_torch(monkeypatch: pytest.MonkeyPatch, install: Any) -> list[dict[str,
     return asked
 
 
+def ensure() -> tuple[bool, list[str]]:
+    """Ask for what is missing: whether all is there then, and what was said."""
+    from MedDiffusionLib.widget.install import ensure_installed
+
+    said: list[str] = []
+    return ensure_installed(said.append), said
+
+
 def test_torch_is_never_imported_in_slicers_process() -> None:
     script = (
         "import sys; from pathlib import Path; from host.application import start;"
@@ -64,57 +83,49 @@ def test_torch_is_never_imported_in_slicers_process() -> None:
     assert done.stdout.splitlines()[-1:] == ["False"], done.stderr
 
 
-def ready(panel: Any) -> None:
-    panel.ui.newCanvasButton.click()
-    paint(panel, "anterior", "posterior")
-    panel.panel.labels.look()
+def test_where_all_is_there_nothing_is_asked(host: Any) -> None:
+    assert ensure() == (True, [])
 
 
-def test_without_the_pytorch_extension_the_panel_says_what_to_install(
-    panel: Any, monkeypatch: pytest.MonkeyPatch
+def test_without_the_pytorch_extension_it_is_named(
+    host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready(panel)
     without(monkeypatch, "torch", "PyTorchUtils")
-    panel.ui.synthesizeButton.click()
-    assert "install the extension PyTorch" in panel.ui.statusLabel.text
-    assert not panel.panel.synthesis.busy
+    there, (cost, problem) = ensure()
+    assert not there
+    assert "a download of" in cost
+    assert "install the extension PyTorch" in problem
 
 
 def test_torch_that_is_declined_leaves_a_sentence(
-    panel: Any, monkeypatch: pytest.MonkeyPatch
+    host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready(panel)
     without(monkeypatch, "torch")
-    costs: list[str] = []
-    asked = offer_torch(monkeypatch, lambda: costs.append(panel.ui.statusLabel.text))
-    panel.ui.synthesizeButton.click()
+    asked = offer_torch(monkeypatch, lambda: None)
+    there, said = ensure()
     assert asked == [{"askConfirmation": True, "torchVersionRequirement": ">=2.5"}]
-    assert "a download of" in costs[0]
-    assert "PyTorch was not installed" in panel.ui.statusLabel.text
-    assert not panel.panel.synthesis.busy
+    assert not there
+    assert "PyTorch was not installed" in said[-1]
 
 
-def test_torch_that_fails_to_install_leaves_a_sentence(
-    panel: Any, monkeypatch: pytest.MonkeyPatch
+def test_torch_that_fails_to_install_leaves_the_first_line_of_the_reason(
+    host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise ValueError("no connection to the proxy\nTraceback ...")
 
-    ready(panel)
     without(monkeypatch, "torch")
     offer_torch(monkeypatch, fail)
-    panel.ui.synthesizeButton.click()
-    text = "PyTorch could not be installed: no connection to the proxy"
-    assert panel.ui.statusLabel.text == text
-    assert not panel.panel.synthesis.busy
+    there, said = ensure()
+    assert not there
+    assert said[-1] == "PyTorch could not be installed: no connection to the proxy"
 
 
 def test_small_packages_are_asked_for_together_and_the_synthesis_starts(
-    host: Any, panel: Any, monkeypatch: pytest.MonkeyPatch
+    host: Any, drawn: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import slicer.packaging
 
-    ready(panel)
     lacking = without(monkeypatch, "safetensors", "nibabel")
     asked: list[list[str]] = []
 
@@ -123,23 +134,35 @@ def test_small_packages_are_asked_for_together_and_the_synthesis_starts(
         lacking.clear()
 
     monkeypatch.setattr(slicer.packaging, "pip_ensure", install)
-    panel.ui.synthesizeButton.click()
+    drawn.ui.synthesizeButton.click()
     assert asked == [["safetensors>=0.4", "nibabel>=5.2"]]
-    wait(host, lambda: not panel.panel.synthesis.busy)
-    assert panel.ui.resultList.count == 1
+    wait_for_the_end(host, drawn)
+    assert drawn.ui.resultList.count == 1
 
 
-def test_small_packages_that_are_declined_leave_a_sentence(
-    panel: Any, monkeypatch: pytest.MonkeyPatch
+def test_small_packages_that_are_declined_leave_a_sentence_and_a_panel_at_rest(
+    drawn: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import slicer.packaging
 
     def decline(*_: Any, **__: Any) -> None:
         raise RuntimeError("User declined installation")
 
-    ready(panel)
     without(monkeypatch, "nibabel")
     monkeypatch.setattr(slicer.packaging, "pip_ensure", decline)
-    panel.ui.synthesizeButton.click()
-    assert "nibabel>=5.2 could not be installed" in panel.ui.statusLabel.text
-    assert not panel.panel.synthesis.busy
+    drawn.ui.synthesizeButton.click()
+    assert "nibabel>=5.2 could not be installed" in drawn.ui.statusLabel.text
+    assert not drawn.panel.synthesis.busy
+
+
+def test_the_example_is_offered_as_sample_data_without_a_download(host: Any, module: Any) -> None:
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    from host import sample_data
+
+    sample_data.registered.clear()
+    host.finish_startup()
+    (source,) = sample_data.registered
+    assert source["category"] == "MedDiffusion"
+    assert Path(url2pathname(urlparse(source["uris"]).path)).is_file()

@@ -1,4 +1,4 @@
-"""The panel's sections Model and Label map, by clicks, and what stands in the way of a start."""
+"""The sections Model, Label map and Results, by clicks: what is decided is shown and passed on."""
 
 from __future__ import annotations
 
@@ -11,222 +11,95 @@ import pytest
 from conftest import make_bundle
 from host import missing
 from host.fixtures import host, started_host
-from MedDiffusionLib.bundles.manifest import read_manifest
-from MedDiffusionLib.compute.errors import UserError
-from MedDiffusionLib.synthesis.labels import match_labels
-from module_panel import choose_model, module, paint, panel, synthesize, tiny, wait
+from module_panel import (
+    add_label_map,
+    all_nodes,
+    backgrounds,
+    choose_model,
+    drawn,
+    home,
+    module,
+    own_user_folder,
+    paint,
+    panel,
+    synthesize,
+    tiny,
+    wait,
+    worker,
+)
 
-__all__ = ["host", "module", "panel", "started_host", "tiny"]
+__all__ = ["drawn", "home", "host", "module", "own_user_folder", "panel", "started_host", "tiny"]
+__all__ += ["worker"]
 
 pytest_plugins = ("host.isolation",)
 LACKING = missing("slicer_core", "PySide6")
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=LACKING)
 
 
-def add_label_map(name: str, array: Any) -> Any:
-    import slicer.util
-
-    return slicer.util.addVolumeFromArray(
-        array, name=name, nodeClassName="vtkMRMLLabelMapVolumeNode"
-    )
-
-
-def test_the_card_says_what_the_model_is(panel: Any) -> None:
-    card = panel.ui.modelCard.text
-    for part in ("Tiny untrained model", "T1w", "anterior", "rgb(230, 120, 60)", "16 x 16", "CC0"):
-        assert part in card
-    assert "none" in panel.ui.modelDetails.text
-
-
-def test_an_unusable_model_is_listed_with_the_reason(panel: Any, own_user_folder: Path) -> None:
-    broken = own_user_folder / "models" / "broken"
-    broken.mkdir()
-    (broken / "model.json").write_text("{")
-    panel.exit()
-    panel.enter()
-    choose_model(panel, "broken")
-    assert panel.ui.modelSelector.currentText == "broken: unusable"
-    assert "is damaged" in panel.ui.modelCard.text
-    assert "is damaged" in panel.ui.synthesizeButton.toolTip
-    assert not panel.ui.newCanvasButton.enabled
-
-
-def test_a_model_that_is_gone_is_told_by_name(panel: Any) -> None:
-    panel.panel.parameters.model = "lost"
-    assert "The model lost is not on this computer" in panel.ui.modelCard.text
-    assert not panel.ui.synthesizeButton.enabled
-
-
-def test_every_disabled_control_says_why_and_every_other_what_it_does(panel: Any) -> None:
+def test_every_control_says_what_it_does_or_why_it_cannot(panel: Any) -> None:
     import qt
 
-    silent = []
     kinds = (qt.QPushButton, qt.QCheckBox, qt.QComboBox, qt.QAbstractSpinBox, qt.QListWidget)
-    for name, control in vars(panel.ui).items():
-        if isinstance(control, kinds) and not control.toolTip:
-            silent.append(name)
-    assert silent == []
+    controls = {name: one for name, one in vars(panel.ui).items() if isinstance(one, kinds)}
+    assert [name for name, control in controls.items() if not control.toolTip] == []
     for name, reason in {
         "synthesizeButton": "Choose a label map, or make one: New canvas, Example or Random.",
         "exampleButton": "There is no example for this model.",
-        "randomButton": "This model has not learned shapes.",
-        "previousButton": "There are no synthetic volumes yet.",
-        "nextButton": "There are no synthetic volumes yet.",
-        "saveButton": "There are no synthetic volumes yet.",
         "deleteButton": "There are no synthetic volumes yet.",
-        "sideBySideCheck": "There are no synthetic volumes yet.",
+        "trainButton": "The module MedDiffusionTrain is not loaded: add the folder CLI to the "
+        "paths.",
         "editorSection": "Only a segmentation can be drawn in: choose one.",
     }.items():
         control = getattr(panel.ui, name)
         assert (control.enabled, control.toolTip) == (False, reason)
 
 
-def test_a_new_canvas_is_ready_to_draw_on(panel: Any) -> None:
-    import slicer
-
-    panel.ui.newCanvasButton.click()
-    node = panel.panel.parameters.label_node
-    assert panel.ui.labelSelector.currentNode() is node
-    segmentation = node.GetSegmentation()
-    names = [segmentation.GetSegment(i).GetName() for i in segmentation.GetSegmentIDs()]
-    assert names == ["anterior", "posterior"]
-    assert segmentation.GetSegment("anterior").GetColor() == pytest.approx(
-        (230 / 255, 120 / 255, 60 / 255)
-    )
-    editor = panel.panel.labels.editor.widget
-    assert editor.segmentationNode() is node
-    assert slicer.util.arrayFromVolume(editor.sourceVolumeNode()).shape == (16, 16, 16)
-    assert editor.currentSegmentID() == "anterior"
-    assert not panel.ui.editorSection.collapsed
-    assert panel.ui.editorSection.enabled
+# ---- Model
 
 
-def test_the_fit_follows_the_brush(host: Any, panel: Any) -> None:
-    panel.ui.newCanvasButton.click()
-    assert "is empty: draw at least one of anterior, posterior" in panel.ui.fitLabel.text
-    paint(panel, "anterior")
-    wait(host, lambda: "Not drawn: posterior" in panel.ui.fitLabel.text)
-    assert panel.ui.synthesizeButton.enabled
-    paint(panel, "anterior", "posterior")
-    wait(host, lambda: panel.ui.fitLabel.text.endswith("fits the model: anterior, posterior."))
-    node = panel.panel.parameters.label_node
-    node.GetSegmentation().GetSegment("posterior").SetName("liver")
-    node.GetSegmentation().GetSegment("posterior").SetTag("TerminologyEntry", "")
-    wait(host, lambda: "has liver, which tiny does not know" in panel.ui.fitLabel.text)
-    assert panel.ui.synthesizeButton.toolTip == panel.ui.fitLabel.text
-
-
-@pytest.mark.parametrize("dropout", [0.1, 0.0])
-@pytest.mark.parametrize("values", [(), (1,), (2,), (1, 2), (1, 5), (7,)])
-def test_the_fit_agrees_with_the_engine(
-    host: Any, tmp_path: Path, values: tuple[int, ...], dropout: float
+def test_the_chosen_models_card_is_shown_and_an_unusable_ones_reason(
+    panel: Any, own_user_folder: Path
 ) -> None:
-    from MedDiffusionLib.scene.label_maps import read_label_node
-    from MedDiffusionLib.widget.fit import describe_fit
+    import qt
 
-    manifest = read_manifest(make_bundle(tmp_path / "model", label_dropout=dropout))
-    array = np.zeros((4, 4, 4), np.int16)
-    array.flat[: len(values)] = values
-    node = add_label_map("drawn", array)
-    try:
-        match_labels(read_label_node(node).labels, manifest, {})
-        fits = True
-    except UserError:
-        fits = False
-    assert describe_fit(node, manifest, {}).ok is fits
-
-
-def test_the_fit_is_told_quickly_for_a_large_label_map(host: Any, tiny: Path) -> None:
-    import time
-
-    from MedDiffusionLib.widget.fit import describe_fit
-
-    array = np.zeros((400, 400, 400), np.int16)
-    array[200:220] = 2
-    node = add_label_map("large", array)
-    start = time.perf_counter()
-    fit = describe_fit(node, read_manifest(tiny), {})
-    print(f"fit of 400 x 400 x 400 voxels: {1000 * (time.perf_counter() - start):.0f} ms")
-    assert fit.ok
+    assert "Tiny untrained model" in panel.ui.modelCard.text
+    assert "ddim, 2 steps" in panel.ui.modelDetails.text
+    broken = own_user_folder / "models" / "broken"
+    broken.mkdir()
+    (broken / "model.json").write_text("{")
+    panel.exit()
+    panel.enter()
+    choose_model(panel, "broken")
+    selector = panel.ui.modelSelector
+    assert selector.currentText == "broken: unusable"
+    assert "is damaged" in selector.itemData(selector.currentIndex, qt.Qt.ToolTipRole)
+    assert "is damaged" in panel.ui.modelCard.text
+    assert panel.ui.synthesizeButton.toolTip == panel.ui.modelCard.text
+    assert not panel.ui.modelDetailsSection.visible
 
 
-def test_the_example_becomes_a_segmentation_with_the_models_labels(
-    host: Any, panel: Any, own_user_folder: Path
-) -> None:
-    import slicer
-
-    before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode")
-    choose_model(panel, "hippocampus-mr")
-    panel.ui.exampleButton.click()
-    assert panel.panel.parameters.label_node.GetName() == "hippocampus example"
-    assert panel.ui.fitLabel.text.endswith("fits the model: anterior, posterior.")
-    after = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode")
-    assert (before, after) == (0, 0)
-
-
-def test_random_draws_a_label_map_from_the_models_shapes(host: Any, panel: Any) -> None:
-    choose_model(panel, "hippocampus-mr")
-    panel.ui.randomButton.click()
-    assert panel.ui.randomButton.toolTip == "A label map is being drawn."
-    wait(host, lambda: panel.panel.parameters.label_node is not None)
-    assert panel.panel.parameters.label_node.GetName().startswith("hippocampus-mr random ")
-    assert panel.ui.fitLabel.text.endswith("fits the model: anterior, posterior.")
-    assert panel.ui.randomButton.enabled
-
-
-def test_a_model_is_imported_and_chosen(
-    host: Any, panel: Any, own_user_folder: Path, tmp_path: Path
-) -> None:
-    from host import dialogs
-
-    source = make_bundle(tmp_path / "mine", title="Mine")
-    (source / "notes.txt").write_text("not part of the bundle")
-    dialogs.answers["QFileDialog.getExistingDirectory"] = [str(source)]
-    panel.ui.importModelButton.click()
-    models = own_user_folder / "models"
-    assert panel.panel.parameters.model == "mine"
-    assert "Mine" in panel.ui.modelCard.text
-    assert sorted(p.name for p in models.iterdir()) == ["mine", "tiny"]
-    assert sorted(p.name for p in (models / "mine").iterdir()) == [
-        "model.json",
-        "weights.safetensors",
-    ]
-    assert [one.kind for one in dialogs.shown] == ["QFileDialog.getExistingDirectory"]
-    dialogs.shown.clear()
-
-
-@pytest.mark.parametrize("agrees", [True, False])
-def test_a_model_is_never_replaced_unasked(
-    host: Any, panel: Any, own_user_folder: Path, tmp_path: Path, agrees: bool
+def test_an_imported_model_is_chosen_and_one_that_is_not_to_be_replaced_stays(
+    host: Any, panel: Any, tmp_path: Path
 ) -> None:
     import qt
 
     from host import dialogs
 
-    source = make_bundle(tmp_path / "tiny", title="Newer")
-    box = qt.QMessageBox
-    dialogs.answers["QFileDialog.getExistingDirectory"] = [str(source)]
-    dialogs.answers["QMessageBox"] = [box.Ok if agrees else box.Cancel]
+    mine = make_bundle(tmp_path / "mine", title="Mine")
+    newer = make_bundle(tmp_path / "tiny", title="Newer")
+    dialogs.answers["QFileDialog.getExistingDirectory"] = [str(mine), str(newer), "", str(tmp_path)]
+    dialogs.answers["QMessageBox"] = [qt.QMessageBox.Cancel]
+    panel.ui.importModelButton.click()
+    assert panel.panel.parameters.model == "mine"
+    assert "Mine" in panel.ui.modelCard.text
+    assert panel.ui.modelStatus.text == "Imported mine."
+    choose_model(panel, "tiny")
     panel.ui.importModelButton.click()
     assert dialogs.shown[-1].text == "There is a model tiny already. Replace it?"
-    assert ("Newer" in panel.ui.modelCard.text) is agrees
-    assert [p.name for p in (own_user_folder / "models").iterdir()] == ["tiny"]
-    dialogs.shown.clear()
-
-
-def test_what_is_no_model_is_refused_with_a_sentence(
-    host: Any, panel: Any, own_user_folder: Path, tmp_path: Path
-) -> None:
-    from host import dialogs
-
-    half = make_bundle(tmp_path / "half")
-    (half / "weights.safetensors").unlink()
-    folders = [tmp_path, half, own_user_folder / "models" / "tiny"]
-    sentences = ["is no model bundle", "it has no weights.safetensors", "in the models folder"]
-    for folder, sentence in zip(folders, sentences, strict=True):
-        dialogs.answers["QFileDialog.getExistingDirectory"] = [str(folder)]
-        panel.ui.importModelButton.click()
-        assert sentence in panel.ui.modelStatus.text
+    assert "Newer" not in panel.ui.modelCard.text
+    panel.ui.importModelButton.click()  # Cancelled in the dialog.
+    panel.ui.importModelButton.click()
+    assert "is no model bundle" in panel.ui.modelStatus.text
     assert panel.panel.parameters.model == "tiny"
     dialogs.shown.clear()
 
@@ -239,22 +112,30 @@ def test_the_models_folder_is_opened(host: Any, panel: Any, own_user_folder: Pat
     dialogs.shown.clear()
 
 
-def test_drawing_at_random_can_start_again_after_the_scene_was_closed(
-    host: Any, panel: Any
-) -> None:
-    choose_model(panel, "hippocampus-mr")
-    panel.ui.randomButton.click()
-    host.scene.Clear(0)
-    assert panel.ui.randomButton.enabled
-    panel.ui.randomButton.click()
-    wait(host, lambda: panel.panel.parameters.label_node is not None)
+# ---- Label map
 
 
-def test_a_stroke_is_looked_at_once_however_many_settings_change(
-    panel: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_new_canvas_is_ready_to_draw_on(panel: Any) -> None:
+    import slicer
+
+    panel.ui.newCanvasButton.click()
+    node = panel.panel.parameters.label_node
+    assert panel.ui.labelSelector.currentNode() is node
+    segmentation = node.GetSegmentation()
+    names = [segmentation.GetSegment(i).GetName() for i in segmentation.GetSegmentIDs()]
+    assert names == ["anterior", "posterior"]
+    editor = panel.panel.labels.editor.widget
+    assert editor.segmentationNode() is node
+    assert slicer.util.arrayFromVolume(editor.sourceVolumeNode()).shape == (16, 16, 16)
+    assert editor.currentSegmentID() == "anterior"
+    assert (panel.ui.editorSection.collapsed, panel.ui.editorSection.enabled) == (False, True)
+
+
+def test_the_fit_follows_the_brush_and_is_looked_at_once_a_stroke(
+    host: Any, panel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from MedDiffusionLib.widget import label_panel
-    from MedDiffusionLib.widget.fit import describe_fit
+    from MedDiffusionLib.widget.presenters.fit import describe_fit
 
     looks: list[Any] = []
 
@@ -264,50 +145,101 @@ def test_a_stroke_is_looked_at_once_however_many_settings_change(
 
     monkeypatch.setattr(label_panel, "describe_fit", describe)
     panel.ui.newCanvasButton.click()
-    assert len(looks) == 1
+    assert "is empty: draw at least one of anterior, posterior" in panel.ui.fitLabel.text
     for seed in range(5):
         panel.ui.seedSpinBox.value = 10 + seed
     assert len(looks) == 1
+    paint(panel, "anterior")
+    wait(host, lambda: panel.ui.synthesizeButton.enabled, lambda: panel.ui.fitLabel.text)
+    assert panel.ui.fitLabel.text.startswith("✓")
+    assert len(looks) == 2
+    node = panel.panel.parameters.label_node
+    node.GetSegmentation().GetSegment("anterior").SetName("liver")
+    node.GetSegmentation().GetSegment("anterior").SetTag("TerminologyEntry", "")
+    wait(host, lambda: not panel.ui.synthesizeButton.enabled, lambda: panel.ui.fitLabel.text)
+    assert "has liver, which tiny does not know" in panel.ui.fitLabel.text
+    assert panel.ui.synthesizeButton.toolTip == panel.ui.fitLabel.text
 
 
-def table(panel: Any) -> dict[str, str]:
-    """The rows of the table of foreign labels: what is chosen for each."""
+def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from MedDiffusionLib.scene import label_maps
+    from MedDiffusionLib.synthesis.labels import values_in
+    from MedDiffusionLib.widget.label_panel import drawn_in
+
+    array = np.zeros((20, 20, 20), np.int16)
+    array[10:15] = 2
+    node = add_label_map("large", array)
+    looked: list[int] = []
+
+    def count(voxels: Any) -> list[int]:
+        looked.append(voxels.size)
+        return values_in(voxels)
+
+    monkeypatch.setattr(label_maps, "values_in", count)
+    monkeypatch.setattr(label_maps, "LOOKED_AT", 1000)
+    found = drawn_in(node)
+    assert found is not None
+    assert (found.name, found.values) == ("large", [2])
+    assert sum(looked) <= 1000
+
+
+def test_example_and_random_become_segmentations_that_fit(
+    host: Any, panel: Any, own_user_folder: Path
+) -> None:
+    import slicer
+
+    choose_model(panel, "hippocampus-mr")
+    fits = "fits the model: anterior, posterior."
+    panel.ui.exampleButton.click()
+    assert panel.panel.parameters.label_node.GetName() == "hippocampus example"
+    assert panel.ui.fitLabel.text.endswith(fits)
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLLabelMapVolumeNode") == 0
+    panel.ui.randomButton.click()
+    assert panel.ui.randomButton.toolTip == "A label map is being drawn."
+    host.scene.Clear(0)  # Takes the drawing along: it can be started again.
+    assert panel.ui.randomButton.enabled
+    panel.ui.randomButton.click()
+    wait(host, lambda: panel.panel.parameters.label_node is not None)
+    assert panel.panel.parameters.label_node.GetName().startswith("hippocampus-mr random ")
+    assert panel.ui.fitLabel.text.endswith(fits)
+    assert panel.ui.randomButton.enabled
+
+
+def rows(panel: Any) -> dict[str, Any]:
+    """The rows of the table of foreign labels, and what is chosen with."""
     form = panel.ui.tableRows.layout()
     widgets = [form.itemAt(index).widget() for index in range(form.count())]
-    pairs = zip(widgets[::2], widgets[1::2], strict=True)
-    return {label.text: choice.currentText for label, choice in pairs}
+    return {label.text: one for label, one in zip(widgets[::2], widgets[1::2], strict=True)}
 
 
-def tell(panel: Any, row: int, text: str) -> None:
-    choice = panel.ui.tableRows.layout().itemAt(2 * row + 1).widget()
-    choice.currentIndex = choice.findText(text)
-
-
-def test_foreign_labels_are_told_in_a_table_and_keep_their_meaning(host: Any, panel: Any) -> None:
+def test_foreign_labels_are_chosen_in_a_table_and_keep_their_meaning(host: Any, panel: Any) -> None:
     array = np.zeros((16, 16, 16), np.int16)
     array[4:8, 4:12, 4:12], array[8:12, 4:12, 4:12], array[12:14] = 7, 3, 9
-    node = add_label_map("foreign", array)
     assert not panel.ui.tableSection.visible
-    panel.panel.parameters.label_node = node
-    assert table(panel) == {"3": "choose…", "7": "choose…", "9": "choose…"}
-    assert panel.ui.fitLabel.text.startswith("foreign has 3, 7, 9, which tiny does not know")
-    tell(panel, 0, "posterior")
-    tell(panel, 1, "anterior")
+    panel.panel.parameters.label_node = add_label_map("foreign", array)
+    assert {name: one.currentText for name, one in rows(panel).items()} == {
+        "3": "choose…",
+        "7": "choose…",
+        "9": "choose…",
+    }
+    for name, label in (("3", "posterior"), ("7", "anterior")):
+        choice = rows(panel)[name]
+        choice.currentIndex = choice.findText(label)
     assert panel.ui.fitLabel.text.startswith("foreign has 9, which tiny does not know")
-    assert not panel.ui.synthesizeButton.enabled
     panel.ui.leaveOutButton.click()
-    assert table(panel) == {"3": "posterior", "7": "anterior", "9": "leave out"}
+    assert rows(panel)["9"].currentText == "leave out"
     assert panel.ui.fitLabel.text == "✓ foreign fits the model: anterior, posterior."
-    told = synthesize_to_array(host, panel)
-
+    overridden = synthesized(host, panel)
     own = np.zeros_like(array)
     own[array == 7], own[array == 3] = 1, 2
     panel.panel.parameters.label_node = add_label_map("own", own)
     assert not panel.ui.tableSection.visible
-    assert (synthesize_to_array(host, panel) == told).all()
+    assert (synthesized(host, panel) == overridden).all()
 
 
-def synthesize_to_array(host: Any, panel: Any) -> Any:
+def synthesized(host: Any, panel: Any) -> Any:
     import slicer.util
 
     synthesize(host, panel)
@@ -315,22 +247,119 @@ def synthesize_to_array(host: Any, panel: Any) -> Any:
     return slicer.util.arrayFromVolume(panel.panel.parameters.result).copy()
 
 
-def test_a_foreign_segment_is_told_by_its_name(host: Any, panel: Any) -> None:
-    panel.ui.newCanvasButton.click()
-    paint(panel, "anterior", "posterior")
-    segment = panel.panel.parameters.label_node.GetSegmentation().GetSegment("posterior")
-    segment.SetName("liver")
-    segment.SetTag("TerminologyEntry", "")
-    panel.panel.labels.look()
-    assert table(panel) == {"liver": "choose…"}
-    tell(panel, 0, "posterior")
-    assert panel.panel.labels.fit.told == {"liver": "posterior"}
-    synthesize(host, panel)
-    assert (panel.ui.statusLabel.text, panel.ui.resultList.count) == ("", 1)
+# ---- Results
 
 
-def test_an_image_taken_for_a_label_map_gets_no_thousand_rows(panel: Any) -> None:
-    array = np.arange(16**3, dtype=np.int16).reshape(16, 16, 16)
-    panel.panel.parameters.label_node = add_label_map("image", array)
-    assert not panel.ui.tableSection.visible
-    assert "which tiny does not know" in panel.ui.fitLabel.text
+@pytest.fixture
+def three(drawn: Any) -> Any:
+    """The panel with three volumes, as syntheses of its label map leave them; the first chosen."""
+    import slicer.util
+
+    from MedDiffusionLib.widget.results_panel import LABELS_ROLE
+
+    made = []
+    for n in range(3):
+        values = np.arange(16**3, dtype=np.float32).reshape(16, 16, 16)
+        node = slicer.util.addVolumeFromArray(values, name=f"volume {n}")
+        node.SetAttribute("MedDiffusion.model", "tiny")
+        node.SetNodeReferenceID(LABELS_ROLE, drawn.panel.parameters.label_node.GetID())
+        made.append(node)
+    drawn.panel.results.choose(made[0])
+    return drawn
+
+
+def listed(panel: Any) -> list[str]:
+    return [panel.ui.resultList.item(i).text() for i in range(panel.ui.resultList.count)]
+
+
+def test_stepping_and_deleting_show_in_the_list_and_in_the_views(host: Any, three: Any) -> None:
+    ui = three.ui
+    assert listed(three) == ["volume 0", "volume 1", "volume 2"]
+    assert ui.resultList.item(0).toolTip() == "model: tiny"
+    assert ui.previousButton.toolTip == "This is the first volume."
+    ui.nextButton.click()
+    ui.nextButton.click()
+    assert backgrounds() == ["volume 2"] * 3
+    assert not ui.nextButton.enabled
+    ui.resultList.currentRow = 1
+    assert backgrounds() == ["volume 1"] * 3
+    ui.deleteButton.click()
+    assert backgrounds() == ["volume 2"] * 3
+    assert listed(three) == ["volume 0", "volume 2"]
+    ui.deleteButton.click()
+    ui.deleteButton.click()
+    assert listed(three) == []
+    assert ui.deleteButton.toolTip == "There are no synthetic volumes yet."
+
+
+def test_one_volume_is_rendered_in_3d_and_takes_all_of_its_own_along(host: Any, three: Any) -> None:
+    import slicer
+
+    before = {node.GetID() for node in all_nodes()}
+    three.ui.renderingCheck.click()
+    first = three.panel.parameters.result
+    three.ui.nextButton.click()
+    second = three.panel.parameters.result
+    find = slicer.modules.volumerendering.logic().GetFirstVolumeRenderingDisplayNode
+    assert (find(first).GetVisibility(), find(second).GetVisibility()) == (0, 1)
+    three.ui.renderingCheck.click()
+    assert find(second).GetVisibility() == 0
+    three.ui.previousButton.click()
+    for _volume in range(3):
+        three.ui.deleteButton.click()
+    # What the subject hierarchy and volume rendering make once per scene, they keep.
+    left = [node.GetClassName() for node in all_nodes() if node.GetID() not in before]
+    assert [name for name in left if "Volume" in name and "Scenario" not in name] == []
+
+
+def test_outlines_follow_their_box_and_a_brush_brings_the_labels_back(
+    host: Any, three: Any
+) -> None:
+    display = three.panel.parameters.label_node.GetDisplayNode()
+    assert (display.GetVisibility2DFill(), display.GetVisibility2DOutline()) == (0, 1)
+    three.ui.outlinesCheck.click()
+    assert (display.GetVisibility2DFill(), display.GetVisibility2DOutline()) == (0, 0)
+    three.panel.labels.editor.widget.setActiveEffectByName("Paint")
+    assert (display.GetVisibility2DFill(), display.GetVisibility2DOutline()) == (1, 1)
+
+
+def test_the_source_image_is_shown_beside_the_result(host: Any, three: Any) -> None:
+    import slicer
+
+    from MedDiffusionLib.widget.views import source_volume
+
+    image = source_volume(three.panel.parameters.label_node)
+    assert three.ui.sideBySideCheck.toolTip.endswith("was not drawn on an image.")
+    image.SetName("scan")
+    slicer.util.arrayFromVolume(image)[:] = np.arange(16)
+    slicer.util.arrayFromVolumeModified(image)
+    three.ui.nextButton.click()
+    manager = slicer.app.layoutManager()
+    yellow = manager.sliceWidget("Yellow").mrmlSliceNode()
+    before = (manager.layout, yellow.GetOrientation())
+    three.ui.sideBySideCheck.click()
+    assert manager.sliceViewNames() == ("Red", "Yellow")
+    logic = slicer.app.applicationLogic()
+    for view, name in (("Red", "scan"), ("Yellow", "volume 1")):
+        composite = logic.GetSliceLogicByLayoutName(view).GetSliceCompositeNode()
+        shown = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID())
+        assert shown.GetName() == name
+    assert yellow.GetOrientation() == "Axial"
+    three.ui.sideBySideCheck.click()
+    assert (manager.layout, yellow.GetOrientation()) == before
+    assert backgrounds() == ["volume 1"] * 3
+
+
+def test_a_result_is_saved_where_the_user_says(host: Any, three: Any, tmp_path: Path) -> None:
+    from host import dialogs
+
+    (tmp_path / "file").touch()
+    names = [str(tmp_path / "mine.nrrd"), "", str(tmp_path / "file" / "mine.nrrd")]
+    dialogs.answers["QFileDialog.getSaveFileName"] = names
+    three.ui.saveButton.click()
+    assert (tmp_path / "mine.nrrd").stat().st_size > 0
+    assert three.ui.resultStatus.text == "Saved mine.nrrd."
+    three.ui.saveButton.click()
+    three.ui.saveButton.click()
+    assert "file/mine.nrrd cannot be written" in three.ui.resultStatus.text
+    dialogs.shown.clear()

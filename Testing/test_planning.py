@@ -405,6 +405,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory in other units")
 @pytest.mark.parametrize(("size", "batch"), [(24, 3), (40, 2), (100, 1)])
 def test_the_estimated_memory_is_within_30_percent_of_the_measured(size: int, batch: int) -> None:

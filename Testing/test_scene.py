@@ -18,6 +18,7 @@ from data_factory import AFFINES, two_boxes
 from host.fixtures import booted_mrml, scene
 from MedDiffusionLib.compute.errors import Cancelled, UserError
 from MedDiffusionLib.scene.jobs import PREVIEW_NAME, SceneLogic
+from MedDiffusionLib.synthesis.settings import Settings
 from MedDiffusionLib.volumes.volume import Kind, Volume
 from scene_nodes import label_node, logic, manifest, put_under, same_geometry, segmentation, wait
 
@@ -87,7 +88,7 @@ def test_a_native_result_lies_on_the_models_grid_in_the_world(
 ) -> None:
     node = label_node(scene, two_boxes(affine=AFFINES["oblique"]))
     put_under(scene, node, np.diag([-1.0, -1.0, 1.0, 1.0]))
-    (volume,) = logic.synthesize(node, str(tiny_bundle), native=True)
+    (volume,) = logic.synthesize(node, str(tiny_bundle), Settings(native=True))
     assert volume.GetImageData().GetDimensions() == (16, 16, 16)
     assert volume.GetTransformNodeID() is None
     matrix = vtk.vtkMatrix4x4()
@@ -104,7 +105,7 @@ def test_the_result_says_what_made_it_and_lies_beside_its_label_map(
     hierarchy.SetItemParent(
         hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(study, node), study
     )
-    first, second = logic.synthesize(node, str(tiny_bundle), samples=2, seed=7, steps=3)
+    first, second = logic.synthesize(node, str(tiny_bundle), Settings(samples=2, seed=7, steps=3))
     assert [first.GetName(), second.GetName()] == ["drawn synthetic T1w 7", "drawn synthetic T1w 8"]
     assert first.GetAttribute("MedDiffusion.model") == "tiny"
     assert first.GetAttribute("MedDiffusion.seed") == "7"
@@ -124,7 +125,7 @@ def test_no_nodes_but_the_results_are_left(
     node = segmentation(scene, two_boxes(), {1: "anterior", 2: "posterior"})
     slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)  # made when first asked for
     before = scene.GetNumberOfNodes()
-    volumes = logic.synthesize(node, str(tiny_bundle), samples=2)
+    volumes = logic.synthesize(node, str(tiny_bundle), Settings(samples=2))
     # A volume and its display node each.
     assert scene.GetNumberOfNodes() == before + 2 * len(volumes)
 
@@ -137,7 +138,9 @@ def test_previews_arrive_at_every_step_and_go_with_the_end(
 ) -> None:
     seen: list[tuple[int, int, int]] = []
     previews: list[NDArray] = []
-    job = logic.startSynthesis(label_node(scene, two_boxes()), str(tiny_bundle), samples=2, steps=4)
+    job = logic.startSynthesis(
+        label_node(scene, two_boxes()), str(tiny_bundle), Settings(samples=2, steps=4)
+    )
     job.onProgress = lambda *progress: seen.append(progress)
     job.onPreview = lambda nodes: previews.append(slicer.util.arrayFromVolume(nodes[0]).copy())
     wait(logic, lambda: job.ended)
@@ -150,7 +153,9 @@ def test_previews_arrive_at_every_step_and_go_with_the_end(
 def test_cancelling_keeps_the_samples_that_are_done(
     scene: Any, tiny_bundle: Path, logic: SceneLogic
 ) -> None:
-    job = logic.startSynthesis(label_node(scene, two_boxes()), str(tiny_bundle), samples=1000)
+    job = logic.startSynthesis(
+        label_node(scene, two_boxes()), str(tiny_bundle), Settings(samples=1000)
+    )
     job.onSample = lambda nodes: job.cancel()
     wait(logic, lambda: job.ended)
     assert job.cancelled
@@ -163,7 +168,7 @@ def test_closing_the_scene_cancels_what_runs_and_adds_nothing(
     scene: Any, tiny_bundle: Path, logic: SceneLogic
 ) -> None:
     jobs = [
-        logic.startSynthesis(label_node(scene, two_boxes()), str(tiny_bundle), steps=1000)
+        logic.startSynthesis(label_node(scene, two_boxes()), str(tiny_bundle), Settings(steps=1000))
         for _ in range(2)
     ]
     shown: list[Any] = []
@@ -190,14 +195,14 @@ def test_a_failure_is_a_sentence_and_an_exception_for_who_waits(
     scene: Any, tiny_bundle: Path, logic: SceneLogic
 ) -> None:
     node = label_node(scene, two_boxes())
-    said: list[str] = []
-    job = logic.startSynthesis(node, str(tiny_bundle), steps=0)
+    said: list[UserError] = []
+    job = logic.startSynthesis(node, str(tiny_bundle), Settings(steps=0))
     job.onFailed = said.append
     wait(logic, lambda: job.ended)
-    assert said == [job.message]
-    assert said[0].startswith("steps is 0")
+    assert said == [job.error]
+    assert (said[0].problem, said[0].path) == ("steps is 0", None)
     with pytest.raises(UserError, match="steps is 0"):
-        logic.synthesize(node, str(tiny_bundle), steps=0)
+        logic.synthesize(node, str(tiny_bundle), Settings(steps=0))
 
 
 def test_who_waits_is_told_of_a_cancel(scene: Any, tiny_bundle: Path, logic: SceneLogic) -> None:
@@ -212,7 +217,7 @@ def test_who_waits_is_told_of_a_cancel(scene: Any, tiny_bundle: Path, logic: Sce
     slicer.app.processEvents = process_events
     try:
         with pytest.raises(Cancelled):
-            logic.synthesize(node, str(tiny_bundle), steps=1000, samples=1000)
+            logic.synthesize(node, str(tiny_bundle), Settings(steps=1000, samples=1000))
     finally:
         del slicer.app.processEvents
 

@@ -71,8 +71,8 @@ def test_segment_names_that_match_nothing_are_listed(
     with pytest.raises(UserError, match="liver"):
         logic.synthesize(node, str(tiny_bundle))
     with pytest.raises(UserError, match="no segment spleen"):
-        logic.startSynthesis(node, str(tiny_bundle), labels={"spleen": "anterior"})
-    job = logic.startSynthesis(node, str(tiny_bundle), labels={"liver": "anterior"})
+        logic.startSynthesis(node, str(tiny_bundle), overrides={"spleen": "anterior"})
+    job = logic.startSynthesis(node, str(tiny_bundle), overrides={"liver": "anterior"})
     wait(logic, lambda: job.ended)
     assert len(job.volumes) == 1
 

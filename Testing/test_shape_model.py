@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from MedDiffusionLib.bundles.manifest import Manifest
+from conftest import tiny_manifest
+from MedDiffusionLib.bundles.manifest import Label, Manifest
+from MedDiffusionLib.bundles.names import SHAPE_MODEL_NAME
 from MedDiffusionLib.bundles.shape_model import (
-    SHAPE_MODEL_NAME,
     ShapeModel,
     _coefficients,
     fit_shape_model,
@@ -44,15 +46,9 @@ def model() -> ShapeModel:
 
 
 def manifest(sha256: str | None, **changes: Any) -> Manifest:
-    grid = {"orientation": SPEC.orientation, "spacing": [1, 1, 1], "size": list(SPEC.size)}
-    labels = [
-        {"value": 3, "name": "front", "color": [255, 0, 0], "code": "SCT:1"},
-        {"value": 7, "name": "back", "color": [0, 255, 0], "code": ""},
-    ]
-    content = {"name": "egg", "grid": grid, "labels": labels, **changes}
-    if sha256 is not None:
-        content["shape_model"] = {"sha256": sha256}
-    return Manifest(content)
+    labels = (Label(3, "front", (255, 0, 0), "SCT:1"), Label(7, "back", (0, 255, 0), ""))
+    egg = replace(tiny_manifest(), name="egg", shape_model_sha256=sha256)
+    return replace(egg, **{"grid": SPEC, "labels": labels, **changes})
 
 
 def labelled(volume: Volume) -> int:
@@ -276,10 +272,10 @@ def test_a_file_that_is_no_shape_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"grid": {"orientation": "RAS", "spacing": [1, 1, 1.5], "size": list(SPEC.size)}},
-        {"grid": {"orientation": "LAS", "spacing": [1, 1, 1], "size": list(SPEC.size)}},
-        {"grid": {"orientation": "RAS", "spacing": [1, 1, 1], "size": [28, 33, 24]}},
-        {"labels": [{"value": 3, "name": "front", "color": [255, 0, 0], "code": ""}]},
+        {"grid": replace(SPEC, spacing=(1.0, 1.0, 1.5))},
+        {"grid": replace(SPEC, orientation="LAS")},
+        {"grid": replace(SPEC, size=(28, 33, 24))},
+        {"labels": (Label(3, "front", (255, 0, 0), ""),)},
     ],
 )
 def test_a_model_of_another_grid_or_other_labels_is_refused(

@@ -249,6 +249,7 @@ def test_noise_and_time_depend_on_seed_and_number_only_and_times_cover_a_batch_e
         assert [int(4 * t) for t in times] == [0, 1, 2, 3]
 
 
+@pytest.mark.process
 def test_batches_are_the_same_whoever_makes_them() -> None:
     """A CPU's batches are made by threads, other devices' by processes."""
     plan = make_plan()

@@ -26,24 +26,31 @@ from MedDiffusionLib.worker.client import Event, Job, WorkerClient
 from MedDiffusionLib.worker.protocol import put_volume, take_volume
 from MedDiffusionLib.worker.server import Worker
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 Start = Callable[..., WorkerClient]
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerClient]:
+    """The client of a true worker, which the tests of this file share."""
+    folder = tmp_path_factory.mktemp("temporary")
+    client = WorkerClient([sys.executable], folder)
+    yield client
+    client.close()
+    assert list(folder.iterdir()) == []
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts clients whose files lie in ``tmp_path / "temporary"``; a script is a fake worker."""
+    """Starts clients of workers that are only scripts; their files lie in ``temporary``."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     clients = []
 
-    def make(script: str = "") -> WorkerClient:
-        python = [sys.executable]
-        if script:
-            fake = tmp_path / "fake.py"
-            fake.write_text(script)
-            python.append(str(fake))
-        clients.append(WorkerClient(python, folder))
+    def make(script: str) -> WorkerClient:
+        fake = tmp_path / "fake.py"
+        fake.write_text(script)
+        clients.append(WorkerClient([sys.executable, str(fake)], folder))
         return clients[-1]
 
     yield make
@@ -66,16 +73,16 @@ def submit(
     return client.submit(request, events.append)
 
 
-def wait(client: WorkerClient, until: Callable[[], bool]) -> None:
+def wait(client: WorkerClient, until: Callable[[], bool], seen: object = "nothing noted") -> None:
     give_up = time.monotonic() + PATIENCE
     while not until():
-        assert time.monotonic() < give_up, "the worker did not answer"
+        assert time.monotonic() < give_up, f"not so after {PATIENCE:.0f} s, but: {seen}"
         client.poll()
         time.sleep(0.005)
 
 
 def outcome(client: WorkerClient, job: Job, events: list[Event]) -> Event:
-    wait(client, lambda: job.ended)
+    wait(client, lambda: job.ended, events)
     return events[-1]
 
 
@@ -87,7 +94,9 @@ def is_gone(pid: int) -> bool:
     return state == "Z"
 
 
-def test_a_job_makes_the_volumes_that_the_engine_makes(start: Start, tiny_bundle: Path) -> None:
+def test_a_job_makes_the_volumes_that_the_engine_makes(
+    warm: WorkerClient, tiny_bundle: Path
+) -> None:
     arrays: list[np.ndarray] = []
     events: list[Event] = []
 
@@ -96,10 +105,10 @@ def test_a_job_makes_the_volumes_that_the_engine_makes(start: Start, tiny_bundle
         if event["event"] == "sample":
             arrays.append(take_volume(event["volumes"][0]).array)
 
-    client, labels = start(), two_boxes(affine=AFFINES["oblique"])
-    job = submit(client, tiny_bundle, events, labels, samples=2, seed=5)
+    labels = two_boxes(affine=AFFINES["oblique"])
+    job = submit(warm, tiny_bundle, events, labels, samples=2, seed=5)
     job.on_event = take
-    assert outcome(client, job, events)["event"] == "finished"
+    assert outcome(warm, job, events)["event"] == "finished"
     execution = Execution(torch.device("cpu"))
     engine = Synthesizer(load_bundle(tiny_bundle), execution)
     expected = [s.volumes[0].array for s in engine.synthesize(labels, Settings(samples=2, seed=5))]
@@ -113,7 +122,7 @@ def test_a_job_makes_the_volumes_that_the_engine_makes(start: Start, tiny_bundle
 
 
 def test_every_step_brings_the_estimate_on_the_models_own_grid(
-    start: Start, tiny_bundle: Path
+    warm: WorkerClient, tiny_bundle: Path
 ) -> None:
     volumes: list[Volume] = []
     events: list[Event] = []
@@ -123,67 +132,83 @@ def test_every_step_brings_the_estimate_on_the_models_own_grid(
         if event["event"] == "step":
             volumes.append(take_volume(event["volumes"][0]))
 
-    client = start()
-    job = submit(client, tiny_bundle, events, steps=3)
+    job = submit(warm, tiny_bundle, events, steps=3)
     job.on_event = take
-    outcome(client, job, events)
+    outcome(warm, job, events)
     assert [(e["step"], e["steps"]) for e in events[:3]] == [(1, 3), (2, 3), (3, 3)]
     assert all(v.grid.equals(volumes[0].grid) for v in volumes)
     np.testing.assert_allclose(volumes[0].grid.spacing, 1)
     assert not (volumes[0].array == volumes[2].array).all()
 
 
-def test_jobs_wait_for_each_other_in_one_warm_process(start: Start, tiny_bundle: Path) -> None:
-    client, order = start(), list[str]()
+def test_jobs_wait_for_each_other_in_one_process(warm: WorkerClient, tiny_bundle: Path) -> None:
+    order: list[str] = []
 
     def note(name: str) -> Callable[[Event], None]:
         return lambda event: order.append(f"{name} {event['event']}")
 
     for name in ("first", "second"):
-        submit(client, tiny_bundle, []).on_event = note(name)
-    wait(client, lambda: "first finished" in order)
-    pid = client.process_id
-    wait(client, lambda: not client.busy)
+        submit(warm, tiny_bundle, []).on_event = note(name)
+    wait(warm, lambda: "first finished" in order, order)
+    pid = warm.process_id
+    wait(warm, lambda: not warm.busy, order)
     assert order.index("first finished") < order.index("second step")
     assert order[-1] == "second finished"
-    assert client.process_id == pid
+    assert warm.process_id == pid
 
 
-def test_a_random_label_map_is_drawn_by_the_worker(start: Start) -> None:
+def test_a_model_is_loaded_once_and_anew_where_it_has_changed(
+    warm: WorkerClient, tiny_bundle: Path
+) -> None:
+    def job() -> Event:
+        events: list[Event] = []
+        return outcome(warm, submit(warm, tiny_bundle, events), events)
+
+    assert job()["event"] == "finished"
+    (tiny_bundle / "weights.safetensors").write_bytes(b"Whoever reads this will complain.")
+    assert job()["event"] == "finished"
+    manifest = json.loads((tiny_bundle / "model.json").read_text())
+    manifest["weights"]["sha256"] = "0" * 64
+    (tiny_bundle / "model.json").write_text(json.dumps(manifest))
+    assert "SHA-256" in job()["message"]
+
+
+def test_a_random_label_map_is_drawn_by_the_worker(warm: WorkerClient) -> None:
     drawn: list[Volume] = []
 
     def take(event: Event) -> None:
         if event["event"] == "labelmap":
             drawn.append(take_volume(event["volume"]))
 
-    client = start()
     request = {"do": "labelmap", "model": "hippocampus-mr", "seed": 2}
-    client.submit(lambda folder: request, take)
-    wait(client, lambda: not client.busy)
+    warm.submit(lambda folder: request, take)
+    wait(warm, lambda: not warm.busy)
     assert set(np.unique(drawn[0].array)) == {0, 1, 2}
     assert [s.name for s in drawn[0].segments] == ["anterior", "posterior"]
 
 
 def test_a_running_job_is_cancelled_between_two_steps_and_the_process_stays_warm(
-    start: Start, tiny_bundle: Path
+    warm: WorkerClient, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client, events = start(), list[Event]()
-    job = submit(client, tiny_bundle, events, samples=1000, steps=1000)
-    wait(client, lambda: bool(events))
-    pid = client.process_id
-    client.cancel(job)
-    assert outcome(client, job, events)["event"] == "cancelled"
-    assert client.process_id == pid
+    # However long a step takes here.
+    monkeypatch.setattr("MedDiffusionLib.worker.client.CANCEL_SECONDS", PATIENCE)
+    events: list[Event] = []
+    job = submit(warm, tiny_bundle, events, samples=1000, steps=1000)
+    wait(warm, lambda: bool(events))
+    pid = warm.process_id
+    warm.cancel(job)
+    assert outcome(warm, job, events)["event"] == "cancelled"
+    assert warm.process_id == pid
     after: list[Event] = []
-    assert outcome(client, submit(client, tiny_bundle, after), after)["event"] == "finished"
+    assert outcome(warm, submit(warm, tiny_bundle, after), after)["event"] == "finished"
 
 
-def test_a_waiting_job_is_cancelled_at_once(start: Start, tiny_bundle: Path) -> None:
-    client, running, waiting = start(), list[Event](), list[Event]()
-    first = submit(client, tiny_bundle, running)
-    client.cancel(submit(client, tiny_bundle, waiting))
+def test_a_waiting_job_is_cancelled_at_once(warm: WorkerClient, tiny_bundle: Path) -> None:
+    running, waiting = list[Event](), list[Event]()
+    first = submit(warm, tiny_bundle, running)
+    warm.cancel(submit(warm, tiny_bundle, waiting))
     assert waiting == [{"event": "cancelled"}]
-    assert outcome(client, first, running)["event"] == "finished"
+    assert outcome(warm, first, running)["event"] == "finished"
 
 
 def test_a_worker_that_does_not_heed_cancel_is_ended_with_its_children(
@@ -200,16 +225,18 @@ def test_a_worker_that_does_not_heed_cancel_is_ended_with_its_children(
 
 
 def test_a_killed_worker_fails_its_job_and_the_next_job_starts_a_new_one(
-    start: Start, tiny_bundle: Path
+    warm: WorkerClient, tiny_bundle: Path
 ) -> None:
-    client, events = start(), list[Event]()
-    job = submit(client, tiny_bundle, events, steps=1000)
-    wait(client, lambda: bool(events))
-    assert client.process_id is not None
-    os.kill(client.process_id, signal.SIGKILL)
-    assert "lack of memory" in outcome(client, job, events)["message"]
+    events: list[Event] = []
+    job = submit(warm, tiny_bundle, events, steps=1000)
+    wait(warm, lambda: bool(events))
+    pid = warm.process_id
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert "lack of memory" in outcome(warm, job, events)["message"]
     after: list[Event] = []
-    assert outcome(client, submit(client, tiny_bundle, after), after)["event"] == "finished"
+    assert outcome(warm, submit(warm, tiny_bundle, after), after)["event"] == "finished"
+    assert warm.process_id != pid
 
 
 @pytest.mark.parametrize(
@@ -239,36 +266,33 @@ def test_an_interpreter_that_is_not_there_fails_the_job_with_a_sentence(
     assert "does not start" in events[-1]["message"]
 
 
-def test_a_python_without_torch_says_so(
-    start: Start, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "shadow").mkdir()
-    (tmp_path / "shadow" / "torch.py").write_text("raise ImportError('gone', name='torch')")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "shadow"))
-    client, events = start(), list[Event]()
+def test_a_python_without_torch_says_so(tmp_path: Path, tiny_bundle: Path, libraries: Path) -> None:
+    (libraries / "torch.py").write_text("raise ImportError('gone', name='torch')")
+    client, events = WorkerClient([sys.executable], tmp_path), list[Event]()
     message = outcome(client, submit(client, tiny_bundle, events), events)["message"]
     assert "torch cannot be imported" in message
+    client.close()
 
 
 def test_a_model_that_is_deleted_meanwhile_fails_the_job_and_the_worker_lives_on(
-    start: Start, tiny_bundle: Path, tmp_path: Path
+    warm: WorkerClient, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    client, events = start(), list[Event]()
-    outcome(client, submit(client, tiny_bundle, events), events)
-    pid = client.process_id
+    events: list[Event] = []
+    outcome(warm, submit(warm, tiny_bundle, events), events)
+    pid = warm.process_id
     moved = tmp_path / "moved"
     shutil.move(tiny_bundle, moved)
-    assert "no model" in outcome(client, submit(client, tiny_bundle, events), events)["message"]
-    assert outcome(client, submit(client, moved, events), events)["event"] == "finished"
-    assert client.process_id == pid
+    assert "no model" in outcome(warm, submit(warm, tiny_bundle, events), events)["message"]
+    assert outcome(warm, submit(warm, moved, events), events)["event"] == "finished"
+    assert warm.process_id == pid
 
 
 def test_a_label_map_that_does_not_fit_fails_with_the_engines_sentence(
-    start: Start, tiny_bundle: Path
+    warm: WorkerClient, tiny_bundle: Path
 ) -> None:
-    client, events = start(), list[Event]()
-    job = submit(client, tiny_bundle, events, told={"1": "liver"})
-    assert "the model has no such label" in outcome(client, job, events)["message"]
+    events: list[Event] = []
+    job = submit(warm, tiny_bundle, events, told={"1": "liver"})
+    assert "The model has no label liver" in outcome(warm, job, events)["message"]
 
 
 def test_running_out_of_memory_becomes_a_sentence(
@@ -285,26 +309,29 @@ def test_running_out_of_memory_becomes_a_sentence(
     assert events[-1]["message"].startswith("Out of memory")
 
 
-def test_what_libraries_print_does_not_come_between_the_events() -> None:
-    script = (
-        "import MedDiffusionLib.worker as w\n"
-        "w.Worker.handle = lambda self, request: print('chatter', flush=True)\n"
-        "w.main(idle_seconds=0.5)"
+@pytest.fixture
+def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty libraries for processes that only have to import them."""
+    folder = tmp_path / "libraries"
+    folder.mkdir()
+    for name in ("torch", "SimpleITK", "safetensors"):
+        (folder / f"{name}.py").touch()
+    library = Path(__file__).parents[1] / "MedDiffusion"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(library)]))
+    return folder
+
+
+def test_what_libraries_print_does_not_come_between_the_events(libraries: Path) -> None:
+    (libraries / "torch.py").write_text("print('chatter', flush=True)")
+    done = subprocess.run(
+        [sys.executable, "-m", "MedDiffusionLib.worker"], input=b"", capture_output=True, check=True
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
-        assert process.stdin and process.stdout and process.stderr
-        process.stdin.write(b'{"do": "x", "job": 1}\n')
-        process.stdin.flush()
-        said = process.stdout.read()
-        assert b"chatter" in process.stderr.read()
-    assert [json.loads(line)["event"] for line in said.splitlines()] == ["ready"]
+    assert b"chatter" in done.stderr
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["ready"]
 
 
-def test_an_idle_worker_goes_to_rest_by_itself() -> None:
-    script = "import sys, MedDiffusionLib.worker as w; sys.exit(w.main(idle_seconds=0.2))"
+def test_an_idle_worker_goes_to_rest_by_itself(libraries: Path) -> None:
+    script = "import sys, MedDiffusionLib.worker.server as s; sys.exit(s.main(idle_seconds=0.2))"
     with subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -341,13 +368,14 @@ def test_the_end_of_the_front_end_ends_a_busy_worker(tiny_bundle: Path, tmp_path
 def test_closing_the_client_leaves_no_process_and_no_file(
     start: Start, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    client, events = start(), list[Event]()
+    client, events = start(_DEAF_WITH_CHILD.format(pid=tmp_path / "pid")), list[Event]()
     submit(client, tiny_bundle, events, steps=1000)
-    wait(client, lambda: bool(events))
-    pid = client.process_id
+    wait(client, (tmp_path / "pid").exists)
+    pid, child = client.process_id, int((tmp_path / "pid").read_text())
     assert pid is not None
     client.close()
     assert is_gone(pid)
+    wait(client, lambda: is_gone(child))
     assert events[-1] == {"event": "cancelled"}
     assert list((tmp_path / "temporary").iterdir()) == []
 

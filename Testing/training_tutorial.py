@@ -40,11 +40,17 @@ def training_module() -> Iterator[None]:
         delattr(slicer.modules, "meddiffusiontrain")
 
 
+def wait_for_the_run(host: Any, widget: Any) -> None:
+    """Wait until neither a check nor a training runs."""
+    status = widget.ui.trainingStatus
+    wait(host, lambda: not widget.panel.training.busy, lambda: status.text)
+
+
 def train(
     host: Any, widget: Any, folder: Path, minutes: float, look: Callable[[str], None]
 ) -> None:
     """Check, train for some minutes, stop, and find the model in the picker."""
-    ui, panel = widget.ui, widget.panel.training
+    ui = widget.ui
     for section in (ui.modelSection, ui.labelSection, ui.synthesisSection, ui.resultsSection):
         section.collapsed = True
     ui.trainingSection.collapsed = False
@@ -53,14 +59,14 @@ def train(
     ui.trainingNameEdit.text = "my-model"
     ui.trainingHoursSpinBox.value = 2
     ui.checkButton.click()
-    wait(host, lambda: not panel.busy, patience=120)
+    wait_for_the_run(host, widget)
     look("check")
     ui.trainButton.click()
-    started = wait(host, lambda: ui.trainingStatus.text.startswith("Iteration"), patience=300)
-    print(f"the first iterations after {started:.0f} s")
+    status = ui.trainingStatus
+    wait(host, lambda: status.text.startswith("Iteration"), lambda: status.text)
     host.process_events(round(60_000 * minutes))
     look("training")
     ui.trainButton.click()
-    wait(host, lambda: not panel.busy, patience=300)
+    wait_for_the_run(host, widget)
     look("trained")
     assert ui.modelSelector.findData("my-model") >= 0, ui.trainingStatus.text

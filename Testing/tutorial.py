@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from module_panel import choose_model, wait
+from module_panel import choose_model, wait, wait_for_the_end
 
 MODEL = "hippocampus-mr"
 STROKES: dict[str, list[tuple[tuple[float, float, float], float]]] = {
@@ -40,20 +39,18 @@ class Tutorial:
             editor.setCurrentSegmentID(name)
             paint_stroke(editor, stroke)
         editor.setActiveEffectByName("")
-        wait(self.host, lambda: self.widget.panel.labels.fit.ok)
+        wait(self.host, lambda: self.widget.panel.labels.fit.ok, lambda: self.ui.fitLabel.text)
         center_views(self.host, (0, 4, -3))
         self.look("drawn")
 
-    def synthesize(self) -> float:
-        """Press Synthesize, watch, and return the seconds until the end."""
-        start = time.monotonic()
+    def synthesize(self) -> None:
+        """Press Synthesize and watch until the end."""
         self.ui.synthesizeButton.click()
-        wait(self.host, lambda: "step 2 of" in self.ui.statusLabel.text)
+        bar, status = self.ui.progressBar, self.ui.statusLabel
+        wait(self.host, lambda: bar.value >= bar.maximum / 4 > 0, lambda: status.text)
         self.look("preview")
-        wait(self.host, lambda: not self.widget.panel.synthesis.busy)
-        took = time.monotonic() - start
+        wait_for_the_end(self.host, self.widget)
         self.look("result")
-        return took
 
     def look_without_outlines(self) -> None:
         self.ui.outlinesCheck.click()
@@ -61,11 +58,11 @@ class Tutorial:
         self.look("without outlines")
         self.ui.outlinesCheck.click()
 
-    def make_another(self) -> float:
-        """Another seed; the model is loaded by now. Returns the seconds."""
+    def make_another(self) -> None:
+        """Another seed; the model is loaded by now."""
         self.ui.diceButton.click()
         self.ui.synthesizeButton.click()
-        return wait(self.host, lambda: not self.widget.panel.synthesis.busy)
+        wait_for_the_end(self.host, self.widget)
 
     def step_through_the_results(self) -> None:
         self.ui.previousButton.click()

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 import segmenter
 from common import HippocampusCase, arguments, hippocampus_cases, report
-from MedDiffusionLib.bundles.bundle import load_bundle
-from MedDiffusionLib.bundles.catalog import find_model
-from MedDiffusionLib.compute.execution import Execution, choose_device, choose_execution
-from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
+from MedDiffusionLib import load
+from MedDiffusionLib.compute.execution import Execution
+from MedDiffusionLib.synthesis.settings import Settings
+from MedDiffusionLib.synthesis.synthesizer import Synthesizer
 
 
 def fidelity(
@@ -38,7 +38,7 @@ def fidelity(
         own = replace(settings, seed=number * settings.samples, native=True)
         each = [
             segmenter.dice(judge, sample.volumes[0], case.labels, case.image.grid)
-            for sample in synthesizer.synthesize(case.labels, own)
+            for sample in synthesizer.samples(case.labels, own)
         ]
         scores.append(np.mean(each, axis=0))
     return np.array(scores)
@@ -62,21 +62,20 @@ def main() -> None:
     judge = segmenter.load()
     settings = Settings(options.samples, steps=options.steps, guidance=options.guidance)
     real = np.array([segmenter.dice(judge, c.image, c.labels, c.image.grid) for c in cases])
-    folder = find_model(options.model)
-    device = choose_device("cpu")
-    fast = choose_execution(device, load_bundle(folder).manifest)
+    synthesizer = load(options.model, "cpu")
+    model, fast = synthesizer.model, synthesizer.execution
     rows = [row("real", real, real)]
     for name, execution in (
         (f"synthetic, {'bfloat16' if fast.bf16 else 'float32'} (as chosen here)", fast),
-        ("synthetic, float32", Execution(device, channels_last=True)),
+        ("synthetic, float32", Execution(fast.device, channels_last=True)),
     ):
-        scores = fidelity(cases, judge, Synthesizer(load_bundle(folder), execution), settings)
+        scores = fidelity(cases, judge, Synthesizer(model, execution), settings)
         rows.append(row(name, scores, real))
     labels = [label.name for label in segmenter.MANIFEST.labels]
-    chosen = settings.resolved(load_bundle(folder))
+    chosen = settings.resolve(model.manifest)
     report(
         "label_fidelity",
-        f"Label fidelity of {folder.name}: mean Dice on {len(cases)} validation cases, "
+        f"Label fidelity of {model.manifest.name}: mean Dice on {len(cases)} validation cases, "
         f"{chosen.samples} samples each ({chosen.sampler}, {chosen.steps} steps, "
         f"guidance {chosen.guidance:g})",
         ["volumes", *labels, *(f"{label}: synthetic - real" for label in labels)],

@@ -12,12 +12,9 @@ from __future__ import annotations
 import numpy as np
 
 from common import RESULTS, arguments, report
-from MedDiffusionLib.bundles.bundle import load_bundle
-from MedDiffusionLib.bundles.catalog import find_model
-from MedDiffusionLib.bundles.shape_model import load_shape_model
-from MedDiffusionLib.compute.execution import choose_device, choose_execution
+from MedDiffusionLib import load
 from MedDiffusionLib.diffusion.blocks import block_starts
-from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
+from MedDiffusionLib.synthesis.settings import Settings
 from MedDiffusionLib.volumes.preview import write_preview
 from MedDiffusionLib.volumes.resampling import resample
 from MedDiffusionLib.volumes.volume import Volume
@@ -27,22 +24,20 @@ def main() -> None:
     parser = arguments("Seams between blocks.")
     parser.add_argument("--samples", type=int, default=8)
     options = parser.parse_args()
-    folder = find_model(options.model)
-    bundle = load_bundle(folder)
-    shapes = load_shape_model(folder, bundle.manifest)
-    ones = [shapes.sample(seed) for seed in range(3)]
+    synthesizer = load(options.model, "cpu")
+    model = synthesizer.model
+    ones = [model.shape_model.sample(seed) for seed in range(3)]
     labels = Volume(np.concatenate([v.array for v in ones], 0), ones[0].affine, ones[0].kind)
-    synthesizer = Synthesizer(bundle, choose_execution(choose_device("cpu"), bundle.manifest))
     steps = []
-    for sample in synthesizer.synthesize(labels, Settings(options.samples, native=True)):
+    for sample in synthesizer.samples(labels, Settings(options.samples, native=True)):
         volume = sample.volumes[0]
         steps.append(np.abs(np.diff(volume.array, axis=0)).mean((1, 2)))
         if sample.index == 0:
-            colors = {label.value: label.color for label in bundle.manifest.labels}
+            colors = {label.value: label.color for label in model.labels}
             RESULTS.mkdir(exist_ok=True)
             write_preview(RESULTS / "seams.png", volume, resample(labels, volume.grid), colors)
-    factor = bundle.representation.factor
-    fov = bundle.manifest.grid.size[0]
+    factor = model.representation.factor
+    fov = model.manifest.grid.size[0]
     length = volume.array.shape[0]
     starts = [factor * s for s in block_starts(length // factor, fov // factor)]
     borders = sorted({b - 1 for s in starts for b in (s, s + fov) if 0 < b < length})

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,20 @@ import numpy as np
 import torch
 
 from common import report
-from MedDiffusionLib.bundles.bundle import Bundle, build_denoiser, build_representation, load_bundle
-from MedDiffusionLib.bundles.catalog import find_model, resources_folder
-from MedDiffusionLib.bundles.manifest import Manifest
-from MedDiffusionLib.compute.execution import Execution, choose_device, choose_execution
-from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
+from MedDiffusionLib.bundles.bundle import read_bundle
+from MedDiffusionLib.bundles.catalog import DEFAULT_MODEL, find_model, resources_folder
+from MedDiffusionLib.bundles.model import build_model
+from MedDiffusionLib.compute.execution import Execution
+from MedDiffusionLib.compute.registry import Component
+from MedDiffusionLib.synthesis.settings import Settings
+from MedDiffusionLib.synthesis.synthesizer import Synthesizer
 from MedDiffusionLib.volumes.reading import read_label_map
 from MedDiffusionLib.volumes.volume import Kind, Volume
 
 ANCESTRAL_STEPS = 250
-LARGE = {
-    "architecture": {
-        "network": {
-            "name": "resunet", "channels": [48, 96, 192], "blocks": 2, "groups": 8,
-            "embedding": 192,
-        },
-        "representation": {"name": "haar", "levels": 1},
-        "parameterization": "v",
-        "schedule": "cosine",
-    },
-    "grid": {"orientation": "RAS", "spacing": [1.0, 1.0, 1.0], "size": [128, 128, 128]},
-}  # fmt: skip
+LARGE = Component(
+    "resunet", {"channels": [48, 96, 192], "blocks": 2, "groups": 8, "embedding": 192}
+)
 """The network that a 128^3 field of view would get, untrained: time does not depend on weights."""
 
 
@@ -56,24 +50,28 @@ def warm(large: bool, ancestral: bool) -> dict[str, float]:
     the network a step. Ancestral sampling at 128^3 is timed over 2 of its equal steps
     and scaled to 250.
     """
-    bundle = load_bundle(find_model("hippocampus-mr"))
+    model = read_bundle(find_model(DEFAULT_MODEL))
     labels = example()
     if large:
-        manifest = Manifest({**bundle.manifest.content, **LARGE})
-        denoiser = build_denoiser(manifest.content).eval()
-        bundle = Bundle(bundle.folder, manifest, denoiser, build_representation(manifest.content))
+        small = model.manifest
+        manifest = replace(
+            small,
+            architecture=replace(small.architecture, network=LARGE),
+            grid=replace(small.grid, size=(128, 128, 128)),
+        )
+        model = build_model(manifest).eval()
         array = np.zeros((128, 128, 128), np.int32)
         array[32:96, 32:96, 32:64], array[32:96, 32:96, 64:96] = 1, 2
         labels = Volume(array, np.eye(4), Kind.LABEL)
-    device = choose_device("cpu")
-    execution = Execution(device) if ancestral else choose_execution(device, bundle.manifest)
-    synthesizer = Synthesizer(bundle, execution)
+    device = torch.device("cpu")
+    execution = Execution(device) if ancestral else model.fastest_execution(device)
+    synthesizer = Synthesizer(model, execution)
     timed_steps = 2 if large else ANCESTRAL_STEPS
     settings = Settings(steps=timed_steps, sampler="ddpm", guidance=1) if ancestral else Settings()
     times = []
     for _ in range(1 if ancestral else 4):
         start = time.perf_counter()
-        list(synthesizer.synthesize(labels, settings))
+        list(synthesizer.samples(labels, settings))
         times.append(time.perf_counter() - start)
     scale = ANCESTRAL_STEPS / timed_steps if ancestral else 1
     seconds = float(np.median(times[1:] or times)) * scale

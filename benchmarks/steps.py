@@ -11,11 +11,9 @@ from __future__ import annotations
 import segmenter
 from common import arguments, hippocampus_cases, report
 from label_fidelity import fidelity
-from MedDiffusionLib.bundles.bundle import load_bundle
-from MedDiffusionLib.bundles.catalog import find_model
-from MedDiffusionLib.compute.execution import choose_device, choose_execution
+from MedDiffusionLib import load
 from MedDiffusionLib.diffusion.samplers import SAMPLERS
-from MedDiffusionLib.synthesis.synthesizer import Settings, Synthesizer
+from MedDiffusionLib.synthesis.settings import Settings
 
 STEPS = (4, 6, 8, 12, 20, 50)
 
@@ -24,8 +22,7 @@ def main() -> None:
     options = arguments("Steps against label fidelity.").parse_args()
     cases = hippocampus_cases("validation", options.cases)
     judge = segmenter.load()
-    bundle = load_bundle(find_model(options.model))
-    synthesizer = Synthesizer(bundle, choose_execution(choose_device("cpu"), bundle.manifest))
+    synthesizer = load(options.model, "cpu")
     rows = []
     for sampler in SAMPLERS:
         cells = [sampler]

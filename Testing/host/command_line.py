@@ -25,7 +25,7 @@ _PARSER = ctypes.CDLL(str(_FOLDER / "third_party.libs" / "libModuleDescriptionPa
 _NODES = ctypes.CDLL(str(_FOLDER / "libMRMLCLI.so"))
 _LOGICS = ctypes.CDLL(str(_FOLDER / "libvtkSlicerBaseLogic.so"))
 _DESCRIPTION_BYTES = 16384  # More than a ModuleDescription has.
-PATIENCE = 120.0
+PATIENCE = 300.0
 
 
 class BadDescription(ValueError):

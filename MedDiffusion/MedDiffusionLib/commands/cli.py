@@ -12,6 +12,7 @@ from .. import __version__
 from ..bundles.catalog import DEFAULT_MODEL
 from ..compute.devices import DEVICES
 from ..compute.errors import Cancelled, UserError
+from ..compute.threads import wait_passively
 from ..diffusion.samplers import SAMPLERS
 from ..synthesis.settings import Settings, check_seed
 from . import train as cli_train
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 bad input, 2 bad usage, 130 cancelled, 143 a training stopped by SIGTERM.
     """
+    wait_passively()
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options))

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from ..compute.errors import Cancelled, UserError
+from ..compute.threads import wait_passively
 from .terminal import say, say_error
 from .wording import MODULE
 
@@ -121,6 +122,7 @@ def run_module(
     0 done, 1 bad input, 2 bad usage (by SystemExit), 130 cancelled; one sentence on stderr unless
     it is 0. ``work`` may raise :class:`Ended` for another code.
     """
+    wait_passively()
     for stream in (sys.stdout, sys.stderr):
         # On Windows a pipe has another encoding, which lacks most letters of file names.
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]

@@ -25,6 +25,8 @@ from .canvas import add_label_map
 from .label_maps import LabelInput, read_label_node
 from .volumes import add_result, put_voxels, show_in_grays
 
+MODELS_OWN = Settings()
+"""One sample, as the model's author recommends."""
 PREVIEW_NAME = "MedDiffusion preview"
 
 
@@ -129,8 +131,8 @@ class SceneLogic:
     def startSynthesis(
         self,
         labelNode: Any,
-        settings: Settings,
         model: str = DEFAULT_MODEL,
+        settings: Settings = MODELS_OWN,
         device: str = "auto",
         segments: Sequence[str] | None = None,
         overrides: Mapping[int | str, str] | None = None,
@@ -161,8 +163,8 @@ class SceneLogic:
     def synthesize(
         self,
         labelNode: Any,
-        settings: Settings,
         model: str = DEFAULT_MODEL,
+        settings: Settings = MODELS_OWN,
         device: str = "auto",
         segments: Sequence[str] | None = None,
         overrides: Mapping[int | str, str] | None = None,
@@ -171,7 +173,7 @@ class SceneLogic:
 
         Slicer stays alive meanwhile. Raises UserError when it fails, Cancelled when it is.
         """
-        job = self.startSynthesis(labelNode, settings, model, device, segments, overrides)
+        job = self.startSynthesis(labelNode, model, settings, device, segments, overrides)
         self._wait(lambda: job.ended)
         if job.cancelled:
             raise Cancelled

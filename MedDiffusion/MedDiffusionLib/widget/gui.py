@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .presenters.control import Control
 
-def allow(widget: Any, tip: str, refusal: str = "") -> None:
-    """Enable a widget, or disable it with a tooltip that says why."""
-    widget.enabled = not refusal
-    widget.toolTip = refusal or tip
+
+def show_control(widget: Any, control: Control) -> None:
+    """Let a widget look as a presenter says."""
+    widget.enabled = control.enabled
+    widget.toolTip = control.tooltip
+    if control.text:
+        widget.text = control.text
+
+
+def show_controls(ui: Any, controls: Mapping[str, Control]) -> None:
+    """The same for several widgets of the form, by their names."""
+    for name, control in controls.items():
+        show_control(getattr(ui, name), control)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import slicer
-from slicer.i18n import tr as _
+
+from .wording import _
 
 TORCH = "torch>=2.5"
 SMALL = {"safetensors": "safetensors>=0.4", "nibabel": "nibabel>=5.2"}
@@ -34,11 +36,25 @@ def cost() -> str:
     return _("Synthesis needs {names}, once: a few megabytes.").format(names=names)
 
 
+def ensure_installed(say: Callable[[str], None]) -> bool:
+    """Whether all is there, after asking for and installing what was not.
+
+    What that costs is said before, and what is still in the way after it.
+    """
+    if not missing():
+        return True
+    say(cost())
+    slicer.app.processEvents()
+    problem = install_missing()
+    if problem:
+        say(problem)
+    return not problem
+
+
 def install_missing() -> str:
     """Ask for and install what is missing; return what is still in the way, in a sentence.
 
-    The question is the PyTorch extension's or Slicer's own: nobody is asked twice. What it costs
-    is for the caller to show before.
+    The question is the PyTorch extension's or Slicer's own: nobody is asked twice.
     """
     lacking = missing()
     if TORCH in lacking:

@@ -6,24 +6,29 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import qt
 import slicer
 import vtk
-from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ..compute.errors import UserError
 from ..scene.canvas import new_canvas
+from ..scene.geometry import world_affine
+from ..scene.label_maps import drawn_labels
 from .editor import Editor
 from .examples import add_example, example_for
-from .fit import Fit, describe_fit
-from .gui import allow
-from .install import cost, install_missing, missing
+from .gui import show_control, show_controls
+from .install import ensure_installed
 from .label_table import LabelTable
 from .model_panel import ModelPanel
-from .parameters import MAX_SEED
+from .presenters.choices import MAX_SEED
+from .presenters.fit import Drawn, Fit, describe_fit
+from .presenters.label_map import controls, editor_control
+from .presenters.overrides import make_table
 from .runner import Runner
 from .views import show_volume, source_volume
+from .wording import _, sentence
 
 FIT_MILLISECONDS = 300
 """The label map is looked at so long after it changed, at most that often."""
@@ -46,7 +51,7 @@ class LabelPanel(VTKObservationMixin):
         self._looked: tuple[Any, ...] = ()
         self.fit = Fit(False, "")
         self.editor = Editor(ui.editorSection.layout())
-        self._table = LabelTable(ui, self._on_told)
+        self._table = LabelTable(ui, self._on_overrides)
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(FIT_MILLISECONDS)
@@ -64,7 +69,7 @@ class LabelPanel(VTKObservationMixin):
     def show(self) -> None:
         """Bring the section up to the parameter node."""
         self._observe(self._parameters.label_node if self._parameters else None)
-        self._allow_buttons()
+        self._show_buttons()
         if self._looked != self._to_look_at():
             self.look()
 
@@ -72,15 +77,13 @@ class LabelPanel(VTKObservationMixin):
         """Say whether the label map fits the model."""
         self._timer.stop()
         self._looked = self._to_look_at()
-        manifest, told = self._models.manifest, self._told()
-        if self._parameters is None:
-            self.fit = Fit(False, "")
-        elif manifest is None:
-            self.fit = Fit(False, self._models.refusal)
+        model, overrides = self._models.chosen, self._overrides()
+        if model.manifest is None:
+            self.fit = Fit(False, model.refusal)
         else:
-            self.fit = describe_fit(self._observed, manifest, told)
-        self._table.show(self.fit, manifest, told)
-        self._ui.fitLabel.text = ("✓ " if self.fit.ok else "") + self.fit.sentence
+            self.fit = describe_fit(drawn_in(self._observed), model.manifest, overrides)
+        self._table.show(make_table(self.fit, model.manifest), overrides)
+        self._say(self.fit.text)
         self._on_changed()
 
     def cleanup(self) -> None:
@@ -97,51 +100,29 @@ class LabelPanel(VTKObservationMixin):
                 self.addObserver(node, event, self._on_node_changed)
         is_segmentation = isinstance(node, slicer.vtkMRMLSegmentationNode)
         self.editor.edit(node if is_segmentation else None)
-        allow(
-            self._ui.editorSection,
-            _("Draw the labels, in the slice views."),
-            "" if is_segmentation else _("Only a segmentation can be drawn in: choose one."),
-        )
+        show_control(self._ui.editorSection, editor_control(is_segmentation))
 
-    def _told(self) -> dict[str, str]:
-        return dict(self._parameters.told) if self._parameters else {}
+    def _overrides(self) -> dict[str, str]:
+        return dict(self._parameters.overrides) if self._parameters else {}
 
     def _to_look_at(self) -> tuple[Any, ...]:
-        return self._observed, self._models.manifest, self._models.refusal, self._told()
+        return self._observed, self._models.chosen, self._overrides()
 
-    def _on_told(self, told: dict[str, str]) -> None:
+    def _on_overrides(self, overrides: dict[str, str]) -> None:
         if self._parameters is not None:
-            self._parameters.told = told
+            self._parameters.overrides = overrides
 
     def _on_node_changed(self, _caller: Any, _event: Any) -> None:
         if not self._timer.active:
             self._timer.start()
 
-    def _allow_buttons(self) -> None:
-        refusal = self._models.refusal
-        manifest, folder = self._models.manifest, self._models.folder
-        allow(
-            self._ui.newCanvasButton,
-            _("Make an empty segmentation with the model's labels, and start to draw."),
-            refusal,
-        )
-        no_example = _("There is no example for this model.")
-        has_example = manifest is not None and example_for(manifest.name) is not None
-        allow(
-            self._ui.exampleButton,
-            _("Load the label map that comes with the extension: of no patient, made from many."),
-            refusal or ("" if has_example else no_example),
-        )
-        shapes = folder is not None and (folder / "shape.safetensors").is_file()
-        busy = _("A label map is being drawn.") if self._drawing else ""
-        allow(
-            self._ui.randomButton,
-            _("Draw a new label map by chance, from the shapes that the model has learned."),
-            refusal or busy or ("" if shapes else _("This model has not learned shapes.")),
-        )
+    def _show_buttons(self) -> None:
+        model = self._models.chosen
+        has_example = model.manifest is not None and example_for(model.manifest.name) is not None
+        show_controls(self._ui, controls(model, has_example, self._drawing))
 
     def _on_new_canvas(self) -> None:
-        manifest = self._models.manifest
+        manifest = self._models.chosen.manifest
         if manifest is None:
             return
         name = _("{model} labels").format(model=manifest.name)
@@ -151,49 +132,61 @@ class LabelPanel(VTKObservationMixin):
         self.editor.widget.setCurrentSegmentID(manifest.labels[0].name)
 
     def _on_example(self) -> None:
-        manifest = self._models.manifest
+        manifest = self._models.chosen.manifest
         example = example_for(manifest.name) if manifest else None
         if manifest is None or example is None:
             return
         try:
             self._take(add_example(manifest, *example))
-        except (UserError, RuntimeError) as error:
-            self._ui.fitLabel.text = str(error)
+        except UserError as error:
+            self._say(sentence(error))
+        except RuntimeError as error:
+            self._say(str(error))
 
     def _on_random(self) -> None:
-        if missing():
-            self._ui.fitLabel.text = cost()
-            slicer.app.processEvents()
-            if problem := install_missing():
-                self._ui.fitLabel.text = problem
-                return
+        if not ensure_installed(self._say):
+            return
         seed = secrets.randbelow(MAX_SEED + 1)
         try:
             self._runner.start_random_label_map(
                 self._parameters.model, seed, self._on_drawn, self._on_draw_failed
             )
         except UserError as error:
-            self._ui.fitLabel.text = str(error)
+            self._say(sentence(error))
             return
         self._drawing = True
-        self._ui.fitLabel.text = _("A label map is being drawn…")
-        self._allow_buttons()
+        self._say(_("A label map is being drawn…"))
+        self._show_buttons()
 
     def _on_drawn(self, node: Any) -> None:
         self._drawing = False
         self._take(node)
-        self._allow_buttons()
+        self._show_buttons()
 
-    def _on_draw_failed(self, message: str) -> None:
+    def _on_draw_failed(self, error: UserError) -> None:
         self._drawing = False
-        self._allow_buttons()
-        self._ui.fitLabel.text = message
+        self._show_buttons()
+        self._say(sentence(error))
 
     def _take(self, node: Any) -> None:
         """Choose a new segmentation and show it in the middle of the views."""
         if self._parameters is not None:
             self._parameters.label_node = node
         show_volume(source_volume(node), fit=True)
+
+    def _say(self, text: str) -> None:
+        self._ui.fitLabel.text = text
+
+
+def drawn_in(node: Any) -> Drawn | None:
+    """A quick look at a label map node; None where there is none."""
+    if node is None:
+        return None
+    try:
+        world_affine(node, np.eye(4))
+    except UserError as error:
+        return Drawn(node.GetName(), problem=sentence(error))
+    return Drawn(node.GetName(), *drawn_labels(node))
 
 
 def _events(node: Any) -> tuple[int, ...]:

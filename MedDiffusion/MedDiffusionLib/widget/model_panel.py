@@ -8,14 +8,13 @@ from typing import Any
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from ..bundles.catalog import load_manifests
-from ..bundles.installing import check_bundle, import_bundle, models_folder
-from ..bundles.manifest import Manifest
+from ..bundles.installing import models_folder
 from ..compute.errors import UserError
-from .card import full_card, short_card
 from .gui import say, silenced
+from .presenters.models import ChosenModel, Found, add_model, by_name, choose, entries
+from .wording import _, sentence
 
 
 class ModelPanel:
@@ -25,30 +24,16 @@ class ModelPanel:
         self._ui = ui
         self._on_changed = on_changed
         self._parameters: Any = None
-        self._models: dict[str, tuple[Path, Manifest | UserError]] = {}
+        self._models: Found = {}
         ui.modelSelector.connect("currentIndexChanged(int)", self._on_selected)
         ui.importModelButton.connect("clicked(bool)", self._on_import)
         ui.modelsFolderButton.connect("clicked(bool)", self._on_open_folder)
         self._say("")
 
     @property
-    def manifest(self) -> Manifest | None:
-        """Of the chosen model; None where it cannot be used."""
-        found = self._chosen()
-        return found[1] if found and isinstance(found[1], Manifest) else None
-
-    @property
-    def folder(self) -> Path | None:
-        found = self._chosen()
-        return found[0] if found else None
-
-    @property
-    def refusal(self) -> str:
-        """Why no synthesis can start with the chosen model; empty where it can."""
-        found = self._chosen()
-        if found is None:
-            return self._gone() if self._parameters else _("The scene is being closed.")
-        return str(found[1]) if isinstance(found[1], UserError) else ""
+    def chosen(self) -> ChosenModel:
+        """The model that the parameter node names, as it is now."""
+        return choose(self._models, self._parameters.model if self._parameters else None)
 
     def set_parameters(self, parameters: Any) -> None:
         self._parameters = parameters
@@ -56,36 +41,25 @@ class ModelPanel:
 
     def refresh(self) -> None:
         """List the models that are there now."""
-        self._models = {folder.name: (folder, found) for folder, found in load_manifests()}
+        self._models = by_name(load_manifests())
         selector = self._ui.modelSelector
         with silenced(selector):
             selector.clear()
-            for name, (_folder, found) in self._models.items():
-                usable = isinstance(found, Manifest)
-                title = found.content["title"] if isinstance(found, Manifest) else _("unusable")
-                selector.addItem(f"{name}: {title}", name)
-                tip = found.content["description"] if usable else str(found)  # type: ignore[union-attr]
-                selector.setItemData(selector.count - 1, tip, qt.Qt.ToolTipRole)
+            for entry in entries(self._models):
+                selector.addItem(entry.text, entry.name)
+                selector.setItemData(selector.count - 1, entry.tip, qt.Qt.ToolTipRole)
         self.show()
 
     def show(self) -> None:
         """Bring the section up to the parameter node."""
-        chosen = self._parameters.model if self._parameters else ""
-        with silenced(self._ui.modelSelector):
-            self._ui.modelSelector.currentIndex = self._ui.modelSelector.findData(chosen)
-        manifest = self.manifest
-        self._ui.modelCard.text = short_card(manifest) if manifest else self.refusal
-        self._ui.modelDetailsSection.setVisible(manifest is not None)
-        if manifest is not None and self.folder is not None:
-            self._ui.modelDetails.text = full_card(manifest)
-            self._ui.modelDetails.toolTip = _("Lies in {folder}").format(folder=self.folder)
-
-    def _chosen(self) -> tuple[Path, Manifest | UserError] | None:
-        return self._models.get(self._parameters.model) if self._parameters else None
-
-    def _gone(self) -> str:
-        text = _("The model {name} is not on this computer: choose another, or import it.")
-        return text.format(name=self._parameters.model)
+        chosen, ui = self.chosen, self._ui
+        with silenced(ui.modelSelector):
+            ui.modelSelector.currentIndex = ui.modelSelector.findData(chosen.name or "")
+        ui.modelCard.text = chosen.card
+        ui.modelDetailsSection.setVisible(bool(chosen.details))
+        if chosen.details:
+            ui.modelDetails.text = chosen.details
+            ui.modelDetails.toolTip = chosen.details_tip
 
     def _on_selected(self, index: int) -> None:
         if self._parameters is not None and index >= 0:
@@ -94,30 +68,23 @@ class ModelPanel:
 
     def _on_import(self) -> None:
         title = _("Choose the folder of a model bundle")
-        chosen = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title)
-        if not chosen:
+        source = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title)
+        if not source:
             return
-        try:
-            target = check_bundle(Path(chosen))
-            question = _("There is a model {name} already. Replace it?").format(name=target.name)
-            replace = target.exists()
-            if replace and not slicer.util.confirmOkCancelDisplay(question):
-                return
-            name = import_bundle(Path(chosen), replace)
-        except UserError as error:
-            self._say(str(error))
-            return
-        self._say(_("Imported {name}.").format(name=name))
-        if self._parameters is not None:
-            self._parameters.model = name
-        self.refresh()
-        self._on_changed()
+        name, said = add_model(Path(source), slicer.util.confirmOkCancelDisplay)
+        if said:
+            self._say(said)
+        if name is not None:
+            if self._parameters is not None:
+                self._parameters.model = name
+            self.refresh()
+            self._on_changed()
 
     def _on_open_folder(self) -> None:
         try:
             qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(models_folder())))
         except UserError as error:
-            self._say(str(error))
+            self._say(sentence(error))
 
-    def _say(self, sentence: str) -> None:
-        say(self._ui.modelStatus, sentence)
+    def _say(self, text: str) -> None:
+        say(self._ui.modelStatus, text)

@@ -1,4 +1,4 @@
-"""The panel: its four sections, and the parameter node that they share."""
+"""The panel: its five sections, and the parameter node that they share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from slicer.util import VTKObservationMixin
 
 from .label_panel import LabelPanel
 from .model_panel import ModelPanel
-from .parameters import Parameters
+from .parameters import parameters_of
 from .results_panel import ResultsPanel
 from .runner import Runner
 from .synthesis_panel import SynthesisPanel
@@ -94,8 +94,7 @@ class Panel(VTKObservationMixin):
 
     def _connect(self) -> None:
         if self.parameters is None:
-            wrapper: Any = Parameters  # What the decorator makes of it, type checkers do not see.
-            parameters = wrapper(self._logic.getParameterNode())
+            parameters = parameters_of(self._logic.getParameterNode())
             self.parameters = parameters
             self._gui_tag = parameters.connectGui(self._ui)
             node = parameters.parameterNode

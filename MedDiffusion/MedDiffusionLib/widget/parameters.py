@@ -1,66 +1,16 @@
 """What the panel keeps in the scene: the state that survives saving and loading."""
 
 # Slicer's wrapper reads these annotations as types: they must not become texts.
-from enum import Enum
-from typing import Annotated, Optional, Union
+from typing import Annotated, Any, Optional, Union
 
 import slicer
-from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from ..scene.jobs import DEFAULT_MODEL
+from ..bundles.catalog import DEFAULT_MODEL
+from .presenters.choices import MAX_SAMPLES, MAX_SEED, Device, Quality, Sampler
 
-MAX_SEED = 999_999
-MAX_SAMPLES = 16
-
-
-class Quality(Enum):
-    """How many steps a synthesis takes, as a multiple of what the model's author recommends."""
-
-    FAST = 0.5
-    BALANCED = 1.0
-    BEST = 2.5
-
-    def label(self) -> str:
-        return {
-            Quality.FAST: _("Fast"),
-            Quality.BALANCED: _("Balanced"),
-            Quality.BEST: _("Best"),
-        }[self]
-
-    def steps(self, recommended: int) -> int:
-        """The number of steps for a model that recommends so many."""
-        return max(1, round(recommended * self.value))
-
-
-class Sampler(Enum):
-    """The engine's samplers; AUTO is the one that the model's card names."""
-
-    AUTO = ""
-    DPMPP_2M = "dpmpp-2m"
-    DDIM = "ddim"
-    HEUN = "heun"
-    DDPM = "ddpm"
-
-    def label(self) -> str:
-        return self.value or _("As the model recommends")
-
-
-class Device(Enum):
-    """What computes; AUTO takes the fastest that is there."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-    def label(self) -> str:
-        return {
-            Device.AUTO: _("Automatic"),
-            Device.CPU: _("CPU"),
-            Device.CUDA: _("NVIDIA GPU (CUDA)"),
-            Device.MPS: _("Apple GPU (MPS)"),
-        }[self]
+OLDER_NAMES = {"told": "overrides"}
+"""What parameters were called in scenes that were saved earlier."""
 
 
 @parameterNodeWrapper
@@ -71,7 +21,7 @@ class Parameters:
     label_node: Union[  # noqa: UP007
         slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLLabelMapVolumeNode, None
     ]
-    told: dict[str, str]
+    overrides: dict[str, str]
     """Segment name, or label value as a text -> the model's label name, or background."""
     samples: Annotated[int, WithinRange(1, MAX_SAMPLES)] = 1
     seed: Annotated[int, WithinRange(0, MAX_SEED)] = 0
@@ -88,3 +38,18 @@ class Parameters:
     training_name: str = ""
     training_hours: Annotated[float, WithinRange(0.02, 1000)] = 2.0
     skip_bad: bool = False
+
+
+def parameters_of(node: Any) -> Any:
+    """The view of a parameter node, also of one that an earlier version has saved."""
+    _bring_up_to_date(node)
+    wrapper: Any = Parameters  # What the decorator makes of it, type checkers do not see.
+    return wrapper(node)
+
+
+def _bring_up_to_date(node: Any) -> None:
+    for name in node.GetParameterNames():
+        first, dot, rest = name.partition(".")
+        if first in OLDER_NAMES:
+            node.SetParameter(OLDER_NAMES[first] + dot + rest, node.GetParameter(name))
+            node.UnsetParameter(name)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import qt
 import slicer
-from slicer.i18n import tr as _
 
 from ..scene.volumes import ATTRIBUTE
-from .gui import allow, say, silenced
+from .gui import say, show_controls, silenced
+from .presenters.results import Results, facts, saved
 from .views import SideBySide, show_outlines, show_rendering, show_volume, source_image
+from .wording import _
 
 LABELS_ROLE = "MedDiffusion.labels"
 """The reference from a result to the node of its label map."""
@@ -57,10 +57,10 @@ class ResultsPanel:
 
     def show(self) -> None:
         """Bring the section and the views up to the parameter node and the scene."""
-        nodes = results() if self._parameters is not None else []
-        current = self._parameters.result if self._parameters is not None else None
+        nodes, current = self._listed_now()
         self._fill(nodes, current)
-        self._allow_buttons(nodes, current)
+        image = source_image(self._label_node(current))
+        show_controls(self._ui, _results(nodes, current).controls(image is not None))
         wanted = self._wanted()
         if wanted != self._shown:
             self._shown = wanted
@@ -95,28 +95,13 @@ class ResultsPanel:
                     item = widget.item(widget.count - 1)
                     item.setData(qt.Qt.UserRole, node.GetID())
                     item.setToolTip(_facts(node))
-            widget.currentRow = nodes.index(current) if current in nodes else -1
+            widget.currentRow = _results(nodes, current).row
 
-    def _allow_buttons(self, nodes: list[Any], current: Any) -> None:
-        ui = self._ui
-        none = _("There are no synthetic volumes yet.") if not nodes else ""
-        unchosen = none or (_("Choose a volume in the list.") if current is None else "")
-        row = nodes.index(current) if current in nodes else -1
-        first = _("This is the first volume.") if row == 0 else ""
-        last = _("This is the last volume.") if row == len(nodes) - 1 else ""
-        allow(ui.previousButton, _("Show the volume before this one."), unchosen or first)
-        allow(ui.nextButton, _("Show the volume after this one."), none or last)
-        allow(ui.saveButton, _("Save this volume as a file."), unchosen)
-        allow(ui.deleteButton, _("Take this volume out of the scene."), unchosen)
-        allow(ui.outlinesCheck, _("Show the outlines of the label map on the volume."), unchosen)
-        allow(ui.renderingCheck, _("Show this volume in 3D."), unchosen)
-        image = source_image(self._label_node(current))
-        no_image = _("The label map of this volume was not drawn on an image.")
-        allow(
-            ui.sideBySideCheck,
-            _("Show the image that the label map was drawn on beside this volume."),
-            unchosen or ("" if image is not None else no_image),
-        )
+    def _listed_now(self) -> tuple[list[Any], Any]:
+        """The nodes to list, and the chosen one; none of them without a parameter node."""
+        if self._parameters is None:
+            return [], None
+        return results(), self._parameters.result
 
     @staticmethod
     def _label_node(node: Any) -> Any:
@@ -140,10 +125,9 @@ class ResultsPanel:
             self._parameters.result = slicer.mrmlScene.GetNodeByID(item.data(qt.Qt.UserRole))
 
     def _step(self, by: int) -> None:
-        nodes = results()
-        current = self._parameters.result if self._parameters is not None else None
-        row = (nodes.index(current) if current in nodes else -1) + by
-        if 0 <= row < len(nodes):
+        nodes, current = self._listed_now()
+        row = _results(nodes, current).step(by)
+        if row is not None:
             self._parameters.result = nodes[row]
 
     def _on_save(self) -> None:
@@ -153,15 +137,11 @@ class ResultsPanel:
         )
         if not path:
             return
-        if slicer.util.saveNode(node, path, {}):
-            self._say(_("Saved {name}.").format(name=Path(path).name))
-        else:
-            text = _("{path} cannot be written: choose another folder or name.")
-            self._say(text.format(path=path))
+        self._say(saved(path, slicer.util.saveNode(node, path, {})))
 
     def _on_delete(self) -> None:
-        nodes, node = results(), self._parameters.result
-        row = nodes.index(node)
+        nodes, node = self._listed_now()
+        row = _results(nodes, node).after_deletion()
         remaining = [other for other in nodes if other is not node]
         rendering = slicer.modules.volumerendering.logic().GetFirstVolumeRenderingDisplayNode(node)
         parts = [node.GetDisplayNode(), node.GetStorageNode()]
@@ -170,16 +150,17 @@ class ResultsPanel:
         for part in (*parts, node):
             if part is not None and part.GetScene() is not None:
                 slicer.mrmlScene.RemoveNode(part)
-        self._parameters.result = remaining[min(row, len(remaining) - 1)] if remaining else None
+        self._parameters.result = None if row is None else remaining[row]
         self._say("")
 
     def _say(self, sentence: str) -> None:
         say(self._ui.resultStatus, sentence)
 
 
+def _results(nodes: list[Any], current: Any) -> Results:
+    return Results(len(nodes), nodes.index(current) if current in nodes else -1)
+
+
 def _facts(node: Any) -> str:
-    """What made a volume, a fact a line."""
-    names = [name for name in node.GetAttributeNames() if name.startswith(ATTRIBUTE)]
-    return "\n".join(
-        f"{name.removeprefix(ATTRIBUTE)}: {node.GetAttribute(name)}" for name in sorted(names)
-    )
+    names = node.GetAttributeNames()
+    return facts({name: node.GetAttribute(name) for name in names}, ATTRIBUTE)

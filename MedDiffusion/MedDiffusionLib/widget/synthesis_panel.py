@@ -6,19 +6,18 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-import slicer
-from slicer.i18n import tr as _
-
 from ..compute.errors import UserError
 from ..scene.jobs import SynthesisJob
-from .gui import allow, say
-from .install import cost, install_missing, missing
+from .gui import say, show_control
+from .install import ensure_installed
 from .label_panel import LabelPanel
 from .model_panel import ModelPanel
-from .parameters import MAX_SEED
+from .presenters.choices import MAX_SEED
+from .presenters.synthesis import Press, Synthesis, cancelled, quality_tip, settings
 from .results_panel import LABELS_ROLE
 from .runner import Runner
 from .views import PreviewLayer
+from .wording import sentence
 
 PROGRESS_STEPS = 1000
 
@@ -43,12 +42,11 @@ class SynthesisPanel:
         self._on_volumes = on_volumes
         self._parameters: Any = None
         self._job: SynthesisJob | None = None
-        self._cancelling = False
+        self._synthesis = Synthesis()
         self._preview = PreviewLayer()
         ui.synthesizeButton.connect("clicked(bool)", self._on_pressed)
         ui.diceButton.connect("clicked(bool)", self._on_dice)
-        ui.progressBar.setVisible(False)
-        say(ui.statusLabel, "")
+        self._show_progress()
 
     @property
     def busy(self) -> bool:
@@ -62,20 +60,12 @@ class SynthesisPanel:
 
     def show(self) -> None:
         """Bring the button up to what can be done now."""
-        button = self._ui.synthesizeButton
-        if self.busy:
-            button.text = _("Cancel")
-            waiting = _("The current step is being stopped.") if self._cancelling else ""
-            allow(button, _("Stop; samples that are finished stay."), waiting)
-            return
-        button.text = _("Synthesize")
-        refusal = self._models.refusal or ("" if self._labels.fit.ok else self._labels.fit.sentence)
-        allow(button, _("Make a volume from the label map, and watch it appear."), refusal)
-        manifest = self._models.manifest
-        if manifest is not None and self._parameters is not None:
-            steps = self._parameters.quality.steps(manifest.content["sampling"]["steps"])
-            text = _("More steps take longer and are more exact; this makes {steps}.")
-            self._ui.qualitySelector.toolTip = text.format(steps=steps)
+        model = self._models.chosen
+        button = self._synthesis.button(model, self._labels.fit)
+        show_control(self._ui.synthesizeButton, button)
+        if model.manifest is not None and self._parameters is not None:
+            tip = quality_tip(self._parameters.quality, model.manifest)
+            self._ui.qualitySelector.toolTip = tip
 
     def cleanup(self) -> None:
         """Let go of a job that runs on: its end must not reach a panel that is gone."""
@@ -90,55 +80,38 @@ class SynthesisPanel:
             self._parameters.seed = secrets.randbelow(MAX_SEED + 1)
 
     def _on_pressed(self) -> None:
-        if self._job is not None:
-            self._cancelling = True
-            self._say(_("Stopping…"))
+        press = self._synthesis.press()
+        self._show_progress()
+        if press is Press.CANCEL and self._job is not None:
             self.show()
             self._job.cancel()
-            return
-        self._say("")
-        if missing():
-            self._say(cost())
-            slicer.app.processEvents()
-            if problem := install_missing():
-                self._say(problem)
-                return
-        try:
-            self._start()
-        except UserError as error:
-            self._say(str(error))
+        elif ensure_installed(self._say):
+            try:
+                self._start()
+            except UserError as error:
+                self._say(sentence(error))
 
     def _start(self) -> None:
-        chosen, manifest = self._parameters, self._models.manifest
+        chosen, manifest = self._parameters, self._models.chosen.manifest
         if chosen is None or manifest is None:
             return
         label_node = chosen.label_node
         job = self._runner.start_synthesis(
             label_node,
             model=chosen.model,
-            samples=chosen.samples,
-            seed=chosen.seed,
-            steps=chosen.quality.steps(manifest.content["sampling"]["steps"]),
-            sampler=chosen.sampler.value or None,
-            guidance=chosen.guidance or None,
+            settings=settings(chosen, manifest),
             device=chosen.device.value,
-            labels=self._labels.fit.told,
+            overrides=self._labels.fit.overrides,
         )
-        samples = chosen.samples
-
-        def on_progress(sample: int, step: int, steps: int) -> None:
-            self._show_progress(sample, samples, step, steps)
-
-        job.onProgress = on_progress
+        job.onProgress = self._on_step
         job.onPreview = lambda nodes: self._preview.show(nodes[0])
         job.onSample = lambda nodes: self._remember(nodes, label_node)
         job.onFinished = lambda nodes: self._on_end(nodes, "")
-        job.onFailed = lambda message: self._on_end(job.volumes, message)
-        job.onCancelled = lambda: self._on_end(job.volumes, _("Cancelled."))
+        job.onFailed = lambda error: self._on_end(job.volumes, sentence(error))
+        job.onCancelled = lambda: self._on_end(job.volumes, cancelled())
         self._job = job
-        self._ui.progressBar.setRange(0, 0)
-        self._ui.progressBar.setVisible(True)
-        self._say(" ".join((*job.warnings, _("Loading the model…"))))
+        self._synthesis.started(chosen.samples, job.warnings)
+        self._show_progress()
         self._on_started(label_node)
         self.show()
 
@@ -149,30 +122,32 @@ class SynthesisPanel:
             if label_node is not None and label_node.GetScene() is not None:
                 node.SetNodeReferenceID(LABELS_ROLE, label_node.GetID())
 
-    def _show_progress(self, sample: int, samples: int, step: int, steps: int) -> None:
-        done = (sample + step / steps) / samples
-        self._ui.progressBar.setRange(0, PROGRESS_STEPS)
-        self._ui.progressBar.value = round(done * PROGRESS_STEPS)
-        if not self._cancelling:
-            text = _("Sample {sample} of {samples}, step {step} of {steps}")
-            self._say(text.format(sample=sample + 1, samples=samples, step=step, steps=steps))
+    def _on_step(self, sample: int, step: int, steps: int) -> None:
+        self._synthesis.stepped(sample, step, steps)
+        self._show_progress()
 
     def _on_end(self, nodes: list[Any], message: str) -> None:
         kept = [node for node in nodes if node.GetScene() is not None]
         if kept:
             self._preview.keep_place()
-        warnings = self._job.warnings if self._job else ()
-        self._finish(" ".join((*warnings, message)).strip())
+        self._finish(message)
         if kept:
             self._on_volumes(kept)
 
-    def _finish(self, sentence: str) -> None:
+    def _finish(self, message: str) -> None:
         self._job = None
-        self._cancelling = False
+        self._synthesis.ended(message)
         self._preview.restore()
-        self._ui.progressBar.setVisible(False)
-        self._say(sentence)
+        self._show_progress()
         self.show()
 
-    def _say(self, sentence: str) -> None:
-        say(self._ui.statusLabel, sentence)
+    def _say(self, text: str) -> None:
+        self._synthesis.sentence = text
+        self._show_progress()
+
+    def _show_progress(self) -> None:
+        bar, progress = self._ui.progressBar, self._synthesis.progress
+        bar.setVisible(self._synthesis.running)
+        bar.setRange(0, 0 if progress is None else PROGRESS_STEPS)
+        bar.value = round((progress or 0.0) * PROGRESS_STEPS)
+        say(self._ui.statusLabel, self._synthesis.sentence)

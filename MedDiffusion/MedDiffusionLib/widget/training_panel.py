@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import qt
-import slicer
-from slicer.i18n import tr as _
 
 from ..bundles.installing import models_folder
 from ..compute.errors import UserError
 from ..scene.training_run import TrainingRun, has_training_module
-from .gui import allow, say, silenced
-from .install import cost, install_missing, missing
+from .gui import say, show_controls, silenced
+from .install import ensure_installed
 from .model_panel import ModelPanel
-from .training_results import Findings, TrainingFolder
+from .presenters.training import Press, Training, check_request, folder_of, training_request
+from .presenters.training_folder import TrainingFolder
+from .training_findings import Findings, show_pictures
 
 POLL_MILLISECONDS = 200
 LOOK_POLLS = 10
 """The run's folder is looked at every so many polls."""
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 PROGRESS_STEPS = 1000
 
 
@@ -32,8 +30,7 @@ class TrainingPanel:
         self._models = models
         self._parameters: Any = None
         self._run: TrainingRun | None = None
-        self._training: TrainingFolder | None = None
-        self._stopping = False
+        self._training = Training()
         self._polls = 0
         self._findings = Findings(ui)
         self._timer = qt.QTimer()
@@ -45,8 +42,7 @@ class TrainingPanel:
         ui.trainButton.connect("clicked(bool)", self._on_train)
         ui.resumeButton.connect("clicked(bool)", lambda: self._train(resume=True))
         ui.trainingProgressBar.setRange(0, PROGRESS_STEPS)
-        ui.trainingProgressBar.setVisible(False)
-        say(ui.trainingStatus, "")
+        self._show_progress()
 
     @property
     def busy(self) -> bool:
@@ -66,35 +62,8 @@ class TrainingPanel:
             if field.currentPath != text:
                 with silenced(field):
                     field.currentPath = text
-        refusal = self._refusal()
-        busy = _("A check or a training is running.") if self.busy else ""
-        allow(
-            ui.checkButton,
-            _("Look at every scan and label map, and say what a training would do."),
-            refusal or busy,
-        )
-        folder = self._folder()
-        named = refusal or ("" if folder else self._name_refusal())
-        resumable = folder is not None and folder.has_checkpoint
-        taken = _("There is a model of this name already: choose another name.")
-        half = _("There is a training of this name that was stopped: resume it, or rename.")
-        finished = folder is not None and folder.has_model
-        if self._training is not None:
-            stopping = _("The training is being stopped: it saves first.") if self._stopping else ""
-            ui.trainButton.text = _("Stop")
-            allow(ui.trainButton, _("Stop after this step; it can be resumed."), stopping)
-        else:
-            ui.trainButton.text = _("Train")
-            reason = taken if finished else half if resumable else ""
-            allow(
-                ui.trainButton, _("Start the training, in the background."), named or busy or reason
-            )
-        nothing = _("There is no stopped training of this name.")
-        allow(
-            ui.resumeButton,
-            _("Go on with the training of this name, for as many hours in all."),
-            named or busy or ("" if resumable else nothing),
-        )
+        controls = self._training.controls(chosen, has_training_module(), self._folder())
+        show_controls(ui, controls)
 
     def on_end_close(self) -> None:
         """The scene was closed: what runs goes on."""
@@ -105,32 +74,17 @@ class TrainingPanel:
         """Let go of what runs: a training goes on, and can be stopped by its stop file."""
         self._timer.stop()
         self._timer.disconnect("timeout()", self._poll)
-        if self._run is not None and self._training is None:
+        if self._run is not None and self._training.folder is None:
             self._run.cancel()
         self._run = None
         self._findings.cleanup()
         self._parameters = None
 
-    def _refusal(self) -> str:
-        """Why neither a check nor a training can start; empty where they can."""
-        if self._parameters is None:
-            return _("The scene is being closed.")
-        if not has_training_module():
-            return _("The module MedDiffusionTrain is not loaded: add the folder CLI to the paths.")
-        if not self._parameters.scans:
-            return _("Choose the folder of the scans.")
-        return ""
-
-    def _name_refusal(self) -> str:
-        if not self._parameters.training_name:
-            return _("Give the new model a name.")
-        return _("A name has small letters, digits, dots and dashes: choose another.")
-
     def _folder(self) -> TrainingFolder | None:
         """Where the model of the chosen name is made; None where the name is none."""
-        name = self._parameters.training_name if self._parameters else ""
         try:
-            return TrainingFolder(models_folder() / name) if NAME.fullmatch(name) else None
+            name = self._parameters.training_name if self._parameters else ""
+            return folder_of(name, models_folder())
         except UserError:
             return None
 
@@ -142,62 +96,34 @@ class TrainingPanel:
         if self._parameters is not None:
             self._parameters.label_maps = path
 
-    def _request(self) -> dict[str, Any]:
-        """The parameters of the CLI module that a check and a training share."""
-        chosen = self._parameters
-        if chosen.label_maps:
-            data = {"images": chosen.scans, "labels": chosen.label_maps}
-        else:
-            data = {"data": chosen.scans}
-        return {**data, "skipBad": chosen.skip_bad}
-
     def _on_check(self) -> None:
-        if self._installed():
-            folder = self._findings.new_folder()
-            told = {"check": True, "output": str(folder), "report": str(self._findings.report)}
-            self._start({**self._request(), **told})
+        if ensure_installed(self._say):
+            output = self._findings.new_folder()
+            request = check_request(self._parameters, output, self._findings.report)
+            self._start(request, None)
 
     def _on_train(self) -> None:
-        if self._training is None or self._run is None:
+        press, folder = self._training.press(), self._training.folder
+        if press is Press.TRAIN:
             self._train(resume=False)
-        elif self._training.has_checkpoint:
-            self._stopping = True
-            self._training.ask_to_stop()
+        elif press is Press.STOP and folder is not None:
+            folder.ask_to_stop()
             self.show()
-        else:
-            self._run.cancel()  # It has not begun: there is nothing to save.
+        elif self._run is not None:
+            self._run.cancel()
 
     def _train(self, resume: bool) -> None:
         folder = self._folder()
-        if folder is None or not self._installed():
-            return
-        self._training = folder
-        self._stopping = False
-        self._findings.clear()
-        told = {
-            "output": str(folder.path),
-            "minutes": 60 * self._parameters.training_hours,
-            "resume": resume,
-            "name": folder.path.name,
-        }
-        self._start({**self._request(), **told})
+        if folder is not None and ensure_installed(self._say):
+            self._findings.clear()
+            self._start(training_request(self._parameters, folder, resume), folder)
 
-    def _installed(self) -> bool:
-        if missing():
-            self._say(cost())
-            slicer.app.processEvents()
-            if problem := install_missing():
-                self._say(problem)
-                return False
-        return True
-
-    def _start(self, parameters: dict[str, Any]) -> None:
-        self._ui.trainingProgressBar.value = 0
-        self._ui.trainingProgressBar.setVisible(True)
-        self._say(_("Starting…"))
-        self._run = TrainingRun(parameters)
+    def _start(self, request: dict[str, object], folder: TrainingFolder | None) -> None:
+        self._training.started(folder)
+        self._run = TrainingRun(request)
         self._polls = 0
         self._timer.start()
+        self._show_progress()
         self.show()
 
     def _poll(self) -> None:
@@ -205,45 +131,38 @@ class TrainingPanel:
         if run is None:
             return
         if run.poll():
-            self._timer.stop()
-            self._ui.trainingProgressBar.setVisible(False)
-            self._run = None
-            (self._on_checked if self._training is None else self._on_trained)(run.message)
+            self._on_ended(run.message)
             return
-        self._ui.trainingProgressBar.value = round(run.progress * PROGRESS_STEPS)
-        if run.waits:
-            self._say(_("Waiting for another module to finish…"))
-        elif self._training is None:
-            self._say(_("Checking…"))
-        elif self._polls % LOOK_POLLS == 0:
-            self._look()
+        look = self._polls % LOOK_POLLS == 0
+        self._training.polled(run.waits, look)
+        folder = self._training.folder
+        if look and folder is not None and not run.waits:
+            if self._training.stopping:
+                folder.ask_to_stop()  # Again: a run that begins clears old requests.
+            show_pictures(self._ui, folder.path)
         self._polls += 1
+        self._show_progress()
 
-    def _look(self) -> None:
-        """Show what the training says of itself in its folder."""
-        if self._training is not None:
-            if self._stopping:
-                self._training.ask_to_stop()  # Again: a run that begins clears old requests.
-            self._training.show_pictures(self._ui)
-            if (said := self._training.describe()) and not self._stopping:
-                self._say(said)
-
-    def _on_checked(self, sentence: str) -> None:
-        self._say(self._findings.summary if self._findings.show() else sentence)
-        self.show()
-
-    def _on_trained(self, sentence: str) -> None:
-        folder = self._training
-        self._stopping = False
-        self._look()
-        self._training = None
-        if folder is not None and folder.has_model and not sentence:
-            text = _("The model {name} is in the list of models.")
-            self._say(text.format(name=folder.path.name))
+    def _on_ended(self, message: str) -> None:
+        folder = self._training.folder
+        self._timer.stop()
+        self._run = None
+        if folder is None:
+            report = self._findings.take_report()
+            self._training.ended(report.summary if report else message)
         else:
-            self._say(sentence)
-        self._models.refresh()
+            show_pictures(self._ui, folder.path)
+            self._training.ended(message)
+            self._models.refresh()
+        self._show_progress()
         self.show()
 
-    def _say(self, sentence: str) -> None:
-        say(self._ui.trainingStatus, sentence)
+    def _say(self, text: str) -> None:
+        self._training.sentence = text
+        self._show_progress()
+
+    def _show_progress(self) -> None:
+        bar = self._ui.trainingProgressBar
+        bar.setVisible(self.busy)
+        bar.value = round(self._run.progress * PROGRESS_STEPS) if self._run else 0
+        say(self._ui.trainingStatus, self._training.sentence)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compute.errors import UserError
+from ..compute.threads import wait_passively
 from .protocol import ENDINGS, PROTOCOL, decode_event, encode, put_error
 
 START_SECONDS = 120.0
@@ -222,6 +223,7 @@ class WorkerClient:
         package_root = Path(__file__).parents[2]
         paths = [str(package_root), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"}
+        wait_passively(environment)
         handle, errors = tempfile.mkstemp(prefix="meddiffusion-", suffix=".log", dir=self._folder)
         self._errors = Path(errors)
         with os.fdopen(handle, "wb") as stderr:

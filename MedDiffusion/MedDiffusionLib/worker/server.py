@@ -12,6 +12,7 @@ import queue
 import threading
 from typing import Any
 
+from ..compute.threads import wait_passively
 from .protocol import PROTOCOL, decode, encode
 
 IDLE_SECONDS = 600.0
@@ -19,6 +20,7 @@ IDLE_SECONDS = 600.0
 
 def main(idle_seconds: float = IDLE_SECONDS) -> int:
     """Speak the protocol over stdin and stdout until stdin ends or nothing is asked for long."""
+    wait_passively()
     # Whatever a library prints must not come between the events.
     events = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)

@@ -22,8 +22,8 @@ from ...compute.errors import UserError
 from ...compute.files import atomic
 from ...diffusion.denoiser import Denoiser
 from ..data.cases import CaseFiles
+from .names import CHECKPOINT_NAME as CHECKPOINT_NAME
 
-CHECKPOINT_NAME = "checkpoint.safetensors"
 _FACTS = ("iteration", "seconds", "rate_scale", "rollbacks", "micro_batch", "recompute")
 
 

@@ -10,9 +10,8 @@ from typing import Any
 
 from ...compute.files import atomic
 from .chart import Curve, write_chart
-
-LOG_NAME = "log.jsonl"
-CURVE_NAME = "loss.png"
+from .names import CURVE_NAME
+from .names import LOG_NAME as LOG_NAME
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ..data.loading import global_batches
 from ..plan.settings import Limits, TrainingSettings
 from .checkpoint import Identity, RunState, load_checkpoint, save_checkpoint
 from .log import Report, TrainingLog
+from .names import STOP_NAME
 from .step import Diverged, Stepper
 from .stopping import StopWatch
 from .validation import Validation
@@ -59,7 +60,7 @@ class Outcome:
             return ""
         start = f"stopped at iteration {self.iteration} by"
         if self.exit_code == 0:
-            file = output / "stop"
+            file = output / STOP_NAME
             return f"{start} the file {file}; the model so far is written, --resume goes on."
         return f"{start} {self.reason}; the checkpoint is in {output}, go on with --resume."
 

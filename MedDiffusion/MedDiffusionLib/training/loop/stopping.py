@@ -11,7 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-STOP_NAME = "stop"
+from .names import STOP_NAME
+
 _SAME_KEY = 2.0
 """Seconds in which two SIGINTs are one Ctrl-C."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

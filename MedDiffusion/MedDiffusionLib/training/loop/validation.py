@@ -21,8 +21,8 @@ from ..data.loaded_cases import Case
 from ..data.samples import Augmentation, DiffusionSamples, TrainingSamples
 from ..plan.settings import TrainingSettings
 from .chart import write_png
+from .names import MONTAGE_NAME
 
-MONTAGE_NAME = "montage.png"
 _CASES = 16
 """Cases that the loss is taken over."""
 _PICTURED = 3

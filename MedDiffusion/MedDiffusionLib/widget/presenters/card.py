@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from html import escape
 
-from slicer.i18n import tr as _
-
-from ..bundles.manifest import Manifest
+from ...bundles.manifest import Manifest
+from ..wording import _
 
 
 def short_card(manifest: Manifest) -> str:
     """What one wants to know before drawing: what it makes, from which labels, how large."""
-    content = manifest.content
     labels = "&nbsp; ".join(
         f'<span style="background-color:rgb{label.color}">&nbsp;&nbsp;&nbsp;</span>&nbsp;'
         f"{escape(label.name)}"
@@ -24,31 +22,25 @@ def short_card(manifest: Manifest) -> str:
         (_("Makes"), escape(makes)),
         (_("Labels"), labels),
         (_("Field of view"), f"{_product(size)} mm, {_product(spacing)} mm " + _("voxels")),
-        (_("License"), escape(content["license"])),
+        (_("License"), escape(manifest.license)),
     ]
-    title = f"<b>{escape(content['title'])}</b><br>{escape(content['description'])}"
+    title = f"<b>{escape(manifest.title)}</b><br>{escape(manifest.description)}"
     return title + _table(rows)
 
 
 def full_card(manifest: Manifest) -> str:
     """The rest: where the model comes from, and what was measured."""
-    content = manifest.content
-    sampling, training = content["sampling"], content["training"]
-    rows = [
-        (_("Version"), escape(content["version"])),
-        (
-            _("Recommended"),
-            _("{sampler}, {steps} steps, guidance {guidance}").format(
-                sampler=escape(sampling["sampler"]),
-                steps=sampling["steps"],
-                guidance=f"{sampling['guidance']:g}",
-            ),
-        ),
-        (_("Trained on"), escape(training["data"])),
-        (_("Cases"), str(training["cases"])),
-        (_("Attribution"), escape(content["attribution"])),
-        *((escape(f["name"]), escape(str(f["value"]))) for f in content["figures"]),
-    ]
+    sampling, training = manifest.sampling, manifest.training
+    recommended = _("{sampler}, {steps} steps, guidance {guidance}").format(
+        sampler=escape(sampling.sampler),
+        steps=sampling.steps,
+        guidance=f"{sampling.guidance:g}",
+    )
+    rows = [(_("Version"), escape(manifest.version)), (_("Recommended"), recommended)]
+    if training is not None:
+        rows += [(_("Trained on"), escape(training.data)), (_("Cases"), str(training.cases))]
+    rows.append((_("Attribution"), escape(manifest.attribution)))
+    rows += [(escape(figure.name), escape(figure.value)) for figure in manifest.figures]
     return _table(rows)
 
 
