@@ -9,7 +9,7 @@ from MedDiffusionLib.volumes.normalization import Intensity, from_model_range, t
 
 def test_the_percentiles_become_the_ends_and_the_rest_is_clipped() -> None:
     scan = np.arange(1001.0)
-    scaled = to_model_range(scan, Intensity(percentiles=(10, 90)).limits(scan))
+    scaled = to_model_range(scan, Intensity((10, 90)).limits(scan))
     assert scaled[100] == -1
     assert scaled[900] == 1
     assert scaled[500] == 0
@@ -20,8 +20,7 @@ def test_the_percentiles_become_the_ends_and_the_rest_is_clipped() -> None:
 def test_the_result_does_not_depend_on_the_scans_scale() -> None:
     scan = np.random.default_rng(0).normal(size=(5, 6, 7))
     first, second = (
-        to_model_range(s, Intensity(percentiles=(0.5, 99.5)).limits(s))
-        for s in (scan, scan * 1e6 + 5)
+        to_model_range(s, Intensity((0.5, 99.5)).limits(s)) for s in (scan, scan * 1e6 + 5)
     )
     np.testing.assert_allclose(first, second, atol=1e-5)
 

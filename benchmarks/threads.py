@@ -25,7 +25,7 @@ from MedDiffusionLib.commands.cli import main as meddiffusion
 from MedDiffusionLib.compute.threads import SETTINGS
 
 EXAMPLE = ROOT / "Resources" / "Examples" / "hippocampus.nii.gz"
-ROUNDS = 5
+ROUNDS = 3
 REPEATS = 3
 BUSY = 2
 DEFAULT = "spinning (OpenMP's own)"
