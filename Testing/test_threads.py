@@ -1,4 +1,4 @@
-"""Wherever torch is started, waiting threads soon sleep, unless the user has chosen."""
+"""Wherever torch is started, threads that wait for others sleep, unless the user has chosen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from MedDiffusionLib.compute.threads import SETTINGS, SPIN, wait_passively
+from MedDiffusionLib.compute.threads import POLICY, SETTINGS, wait_passively
 from MedDiffusionLib.worker.client import WorkerClient
 
 LIBRARY = Path(__file__).parents[1] / "MedDiffusion"
@@ -32,8 +32,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "shadow").mkdir()
     (tmp_path / "shadow" / "torch.py").write_text(
         "import os, pathlib\n"
-        "spin = os.environ.get('GOMP_SPINCOUNT', 'none')\n"
-        f"pathlib.Path({str(seen)!r}).write_text(spin)\n"
+        f"policy = os.environ.get({POLICY!r}, 'none')\n"
+        f"pathlib.Path({str(seen)!r}).write_text(policy)\n"
         "os._exit(0)\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "shadow"), str(LIBRARY)]))
@@ -41,18 +41,18 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("what", STARTS)
-def test_torch_is_loaded_with_a_short_spin(environment: Path, tmp_path: Path, what: str) -> None:
+def test_torch_is_loaded_with_passive_waiting(environment: Path, tmp_path: Path, what: str) -> None:
     start(tmp_path, STARTS[what])
-    assert environment.read_text() == SPIN["GOMP_SPINCOUNT"]
+    assert environment.read_text() == "PASSIVE"
 
 
 @pytest.mark.parametrize("what", STARTS)
 def test_what_the_user_has_set_is_kept(
     environment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.setenv(POLICY, "ACTIVE")
     start(tmp_path, STARTS[what])
-    assert environment.read_text() == "none"
+    assert environment.read_text() == "ACTIVE"
 
 
 @pytest.mark.parametrize("users", [None, "ACTIVE"])
@@ -61,16 +61,15 @@ def test_a_worker_is_started_with_it(
 ) -> None:
     """So its Python may load torch before the worker's first line; Slicer's own stays as it is."""
     if users:
-        monkeypatch.setenv("OMP_WAIT_POLICY", users)
+        monkeypatch.setenv(POLICY, users)
     client = WorkerClient([sys.executable, "-c", "import torch", "--"], tmp_path)
     client.submit(lambda folder: {"do": "nothing"}, lambda event: None)
     process = client._process
     assert process is not None
     process.wait()
     client.close()
-    assert environment.read_text() == ("none" if users else SPIN["GOMP_SPINCOUNT"])
-    assert os.environ.get("OMP_WAIT_POLICY") == users
-    assert "GOMP_SPINCOUNT" not in os.environ
+    assert environment.read_text() == (users or "PASSIVE")
+    assert os.environ.get(POLICY) == users
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -90,7 +89,7 @@ def test_torchs_own_runtime_understands_it() -> None:
         [sys.executable, "-c", "import torch"], capture_output=True, text=True, check=True,
         env={**others, **environment, "OMP_DISPLAY_ENV": "VERBOSE"},
     )  # fmt: skip
-    assert "GOMP_SPINCOUNT = '12000'" in done.stderr
+    assert "GOMP_SPINCOUNT = '0'" in done.stderr
 
 
 def start(folder: Path, arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a short spin of waiting threads costs and saves: on an idle CPU, and on a busy one.
+"""What threads that wait asleep cost and save: synthesis on an idle CPU, and on a busy one.
 
     python benchmarks/threads.py
 
@@ -25,12 +25,13 @@ from MedDiffusionLib.commands.cli import main as meddiffusion
 from MedDiffusionLib.compute.threads import SETTINGS
 
 EXAMPLE = ROOT / "Resources" / "Examples" / "hippocampus.nii.gz"
-ROUNDS = 2
+ROUNDS = 3
 REPEATS = 3
 BUSY = 2
 DEFAULT = "spinning (OpenMP's own)"
 WAITING = {
-    "a short spin, then asleep": {},
+    "asleep": {},
+    "spinning a tenth as long": {"GOMP_SPINCOUNT": "30000", "KMP_BLOCKTIME": "20"},
     DEFAULT: {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"},
 }
 """The environment of each way to wait; the runtimes' own defaults count as a user's choice."""
