@@ -14,8 +14,10 @@ from ...bundles.shape_model import fit_shape_model, save_shape_model
 from ...compute.errors import UserError
 from ...volumes.volume import Volume
 
-_MAX_SHAPE_VALUES = 2**28
-"""Distances of all training label maps together that a shape model may be fitted to: 1 GiB."""
+_MAX_SHAPE_VALUES, _SHAPE_VALUES = 2**28, 2**23
+"""Distances that a shape model may be fitted to, 1 GiB, and those that it is fitted to where
+:data:`_SHAPE_MAPS` label maps have fewer: memory must not grow with the number of cases."""
+_SHAPE_MAPS = 32
 
 ReadLabelMap = Callable[[], Volume]
 
@@ -49,14 +51,18 @@ def _write_shape_model(
 ) -> str | None:
     """Write the shape model; returns its SHA-256.
 
-    No shape model where it would not fit into memory, or where the label maps have not all labels.
+    It is fitted to evenly chosen label maps where there are many. No shape model where it would not
+    fit into memory, or where the label maps have not all labels.
     """
     fields = (1 + len(planned.labels)) * math.prod(planned.grid.size) // 8
-    if fields * len(label_maps) > _MAX_SHAPE_VALUES:
+    most = max(_SHAPE_MAPS, _SHAPE_VALUES // fields)
+    count = min(len(label_maps), most)
+    if fields * count > _MAX_SHAPE_VALUES:
         return None
+    chosen = [label_maps[number * len(label_maps) // count] for number in range(count)]
     values = [label.value for label in planned.labels]
     try:
-        model = fit_shape_model((read() for read in label_maps), planned.grid, values)
+        model = fit_shape_model((read() for read in chosen), planned.grid, values)
     except UserError:
         return None
     return save_shape_model(model, folder)
