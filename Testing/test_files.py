@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from MedDiffusionLib.compute.files import atomic, write_json
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.compute.files import atomic, open_regular, refuse_overlap, write_json
 
 NAMES = ["plain.json", "fall 1 ä.nii.gz", "脳.seg.nrrd", "without suffix"]
 
@@ -76,3 +79,29 @@ def test_json_is_readable_text(tmp_path: Path) -> None:
     assert json.loads(text) == {"Näme": [1, 2]}
     assert "Näme" in text
     assert text.endswith("}\n")
+
+
+def test_an_output_that_is_an_input_by_whatever_name_is_refused(tmp_path: Path) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    scan.write_bytes(b"scan")
+    (tmp_path / "link.nii.gz").symlink_to(scan)
+    (tmp_path / "hard.nii.gz").hardlink_to(scan)
+    (tmp_path / "folder").symlink_to(tmp_path)
+    for name in ("scan.nii.gz", "link.nii.gz", "hard.nii.gz", "folder/scan.nii.gz"):
+        with pytest.raises(UserError, match="would be written over"):
+            refuse_overlap([tmp_path / "new.nii.gz", tmp_path / name], [scan])
+    refuse_overlap([tmp_path / "new.nii.gz"], [scan, tmp_path / "absent.nii.gz"])
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("fifo", "zero", "."):
+        with pytest.raises(OSError, match="no regular file"):
+            open_regular(tmp_path / name)
+
+
+def test_json_with_a_number_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"a": math.nan})
+    assert list(tmp_path.iterdir()) == []
