@@ -13,7 +13,8 @@ from torch import Tensor
 from ..compute.errors import UserError
 from ..compute.files import atomic, write_json
 from . import version_1
-from .manifest import Manifest, Weights, damaged, file_sha256, read_manifest
+from .files import check_file, file_sha256
+from .manifest import Manifest, Weights, damaged, read_manifest
 from .model import Model, build_model
 from .names import MANIFEST_NAME, WEIGHTS_NAME
 
@@ -25,14 +26,7 @@ def read_bundle(folder: Path) -> Model:
     """
     manifest = read_manifest(folder)
     path = folder / WEIGHTS_NAME
-    if not path.is_file():
-        raise UserError(f"has no {WEIGHTS_NAME}", "copy the bundle anew", path=folder)
-    if manifest.weights is None or file_sha256(path) != manifest.weights.sha256:
-        raise UserError(
-            f"does not match the SHA-256 in {MANIFEST_NAME}",
-            "the weights are damaged or of another model; copy the bundle anew",
-            path=path,
-        )
+    check_file(folder, WEIGHTS_NAME, manifest)
     try:
         model = build_model(manifest, folder)
     except (TypeError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..compute.errors import UserError
+from ..compute.files import read_regular
+from ..compute.parsing import parse_json
 from ..compute.registry import Component
 from ..compute.schema import Schema, validate
 from ..volumes.grids import GridSpec
@@ -19,6 +20,7 @@ from .names import MANIFEST_NAME
 
 BUNDLE_VERSION = 2
 """The newest manifest version that this code reads, and that it writes."""
+MOST_MANIFEST_BYTES = 2**20
 SCHEMA_PATH = Path(__file__).with_name("manifest.schema.json")
 
 
@@ -160,13 +162,22 @@ def read_manifest(folder: Path) -> Manifest:
     A manifest of version 1 is taken for what it would be in version 2.
     """
     path = folder / MANIFEST_NAME
-    if not path.is_file():
+    if not path.exists():
         raise UserError(
             f"is no model bundle (it has no {MANIFEST_NAME})", "give the folder of one", path=folder
         )
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_regular(path, MOST_MANIFEST_BYTES)
+    except OSError as error:
+        raise damaged(path, error.strerror or error) from error
+    return parse_manifest(content, path)
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """The manifest of the content of ``path``; raises UserError as :func:`read_manifest` does."""
+    try:
+        content = parse_json(text)
+    except ValueError as error:
         raise damaged(path, error) from error
     version = content.get("bundle_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > BUNDLE_VERSION:
@@ -199,11 +210,6 @@ def parse_plan_manifest(content: Mapping[str, Any]) -> Manifest:
 def damaged(path: Path, problem: object) -> UserError:
     """The error for a bundle's file that is not as it was written."""
     return UserError(f"is damaged ({problem})", "copy the bundle anew", path=path)
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _schema() -> Schema:

@@ -24,7 +24,8 @@ from ..compute.files import atomic
 from ..volumes.grids import GridSpec, fov_grid
 from ..volumes.resampling import resample, signed_distance
 from ..volumes.volume import Grid, Kind, Segment, Volume
-from .manifest import Manifest, damaged, file_sha256
+from .files import check_file, file_sha256
+from .manifest import Manifest, damaged
 from .names import MANIFEST_NAME, SHAPE_MODEL_NAME
 
 _TENSORS = ("mean", "modes", "explained", "volumes")
@@ -149,14 +150,7 @@ def load_shape_model(bundle_folder: Path, manifest: Manifest) -> ShapeModel:
     path = bundle_folder / SHAPE_MODEL_NAME
     if manifest.shape_model_sha256 is None:
         raise UserError(f"The model {manifest.name} has no shape model", "give a label map instead")
-    if not path.is_file():
-        raise UserError(f"has no {SHAPE_MODEL_NAME}", "copy the bundle anew", path=bundle_folder)
-    if file_sha256(path) != manifest.shape_model_sha256:
-        raise UserError(
-            f"does not match the SHA-256 in {MANIFEST_NAME}",
-            "the shape model is damaged or of another model; copy the bundle anew",
-            path=path,
-        )
+    check_file(bundle_folder, SHAPE_MODEL_NAME, manifest)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata()
