@@ -1,4 +1,4 @@
-"""What threads that soon sleep where they wait cost and save: synthesis on an idle CPU, and on a busy one.
+"""What threads that soon sleep where they wait cost and save, on an idle CPU and on a busy one.
 
     python benchmarks/threads.py
 
