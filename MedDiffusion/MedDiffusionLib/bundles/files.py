@@ -6,11 +6,12 @@ Needs neither torch nor safetensors, so that a model can be passed on and taken 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from ..compute.errors import UserError
 from ..compute.files import open_regular
-from .manifest import Manifest, damaged
+from .manifest import Manifest, damaged, unreadable
 from .names import MANIFEST_NAME, SHAPE_MODEL_NAME, TEXT_NAMES, WEIGHTS_NAME
 
 _HEADER_BYTES = 2**24
@@ -28,7 +29,7 @@ def bundle_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     Raises UserError where one that the manifest vouches for is missing.
     """
     needed = [MANIFEST_NAME, *_hashes(manifest)]
-    if lacking := [name for name in needed if not (folder / name).is_file()]:
+    if lacking := [name for name in needed if not os.path.lexists(folder / name)]:
         raise UserError(
             f"is no whole model bundle (it has no {', '.join(lacking)})",
             "choose the folder of a bundle",
@@ -57,18 +58,16 @@ def check_file(folder: Path, name: str, manifest: Manifest) -> None:
     The size is looked at first: a huge file is not read.
     """
     path = folder / name
-    if not path.exists():
-        raise UserError(f"has no {name}", "copy the bundle anew", path=folder)
     try:
         size = path.stat().st_size
         fits = size <= most_bytes(name, manifest)
         if name == WEIGHTS_NAME and manifest.weights:
             fits = fits and size >= _LEAST_BYTES * manifest.weights.parameters
         same = fits and file_sha256(path) == _hashes(manifest).get(name)
+    except FileNotFoundError as error:
+        raise UserError(f"has no {name}", "copy the bundle anew", path=folder) from error
     except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror or error})", "see to its permissions", path=path
-        ) from error
+        raise unreadable(path, error) from error
     if not fits:
         what = "too large" if size > most_bytes(name, manifest) else "too small"
         raise damaged(path, f"{size:,} bytes are {what} for what {MANIFEST_NAME} says of it")
