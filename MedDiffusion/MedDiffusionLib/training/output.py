@@ -96,7 +96,9 @@ def held_output(output: Path) -> Iterator[None]:
             raise _unwritable(output, error) from error
         # Who held it until now may have written.
         check_output(output)
-        CaseStore(output).save()
+        store = CaseStore(output)
+        store.clear_half_written()
+        store.save()
         yield
 
 
