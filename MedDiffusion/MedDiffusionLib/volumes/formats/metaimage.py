@@ -11,7 +11,7 @@ from typing import BinaryIO
 from ...compute.errors import UserError
 from ...compute.files import open_regular
 from ...compute.parsing import parse_integer, parse_number
-from .content import Content, check_shape, unusable_spacing
+from .content import Content, check_shape, unusable_origin, unusable_spacing
 from .itk import Promise, read_itk
 from .stored import (
     MAX_HEADER_BYTES,
@@ -88,9 +88,11 @@ def _check_numbers(fields: Fields, axes: int, path: Path) -> None:
     numbers = [parse_number(word) for word in spacing.split()]
     if len(numbers) < axes or min(numbers) <= 0:
         raise unusable_spacing(path)
-    for name in _POSITIONS:
-        for word in fields.get(name, "").split():
-            parse_number(word)
+    try:
+        for name in _POSITIONS:
+            list(map(parse_number, fields.get(name, "").split()))
+    except ValueError as error:
+        raise unusable_origin(path) from error
 
 
 def _check_voxels(fields: Fields, file: BinaryIO, needed: int) -> None:

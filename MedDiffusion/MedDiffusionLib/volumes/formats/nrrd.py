@@ -11,7 +11,7 @@ from pathlib import Path
 from ...compute.errors import UserError
 from ...compute.files import open_regular
 from ...compute.parsing import parse_integer, parse_number, shortened
-from .content import Content, check_shape, unusable_spacing
+from .content import Content, check_shape, unusable_origin, unusable_spacing
 from .itk import Promise, read_itk
 from .stored import MAX_HEADER_BYTES, check_deflated, check_stored, data_beside
 
@@ -123,8 +123,10 @@ def _check_spacings(fields: Fields, path: Path) -> None:
             raise unusable_spacing(path)
         if any(spacing <= 0 or math.isinf(spacing) for spacing in spacings):
             raise unusable_spacing(path)
-    for word in re.findall(r"[^\s(),]+", fields.get("space origin", "")):
-        parse_number(word)
+    try:
+        list(map(parse_number, re.findall(r"[^\s(),]+", fields.get("space origin", ""))))
+    except ValueError as error:
+        raise unusable_origin(path) from error
 
 
 def _spacings(fields: Fields) -> Iterator[list[float]]:
