@@ -32,7 +32,7 @@ from ..volumes.normalization import MODEL_RANGE, from_model_range, to_model_rang
 from ..volumes.reading import read_label_map
 from ..volumes.resampling import resample
 from ..volumes.volume import Grid, Kind, Volume
-from .labels import match_labels
+from .labels import left_out, match_labels
 from .provenance import provenance_of, recipe_of
 from .results import Sample, SyntheticVolume
 from .settings import ResolvedSettings, Settings
@@ -110,7 +110,10 @@ class Synthesizer:
         input that cannot be used. For one sample at a time, see :meth:`samples`.
         """
         settings = Settings(samples, seed, steps, sampler, guidance, native)
-        volume = labels if isinstance(labels, Volume) else read_label_map(Path(labels))
+        if isinstance(labels, Volume):
+            volume = labels
+        else:
+            volume = read_label_map(Path(labels), left_out(overrides or {}))
         name = "" if isinstance(labels, Volume) else Path(labels).name
 
         def step_done(step: Step) -> None:
