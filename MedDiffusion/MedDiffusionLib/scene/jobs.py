@@ -24,12 +24,13 @@ from ..worker.client import Event, Job, WorkerClient
 from ..worker.protocol import put_volume, take_error, take_volume
 from .canvas import add_label_map
 from .label_maps import LabelInput, label_map_state, no_such_segment, read_label_node
+from .synthetic import ATTRIBUTE, mark_synthetic
 from .volumes import add_result, put_voxels, show_in_grays
 
 MODELS_OWN = Settings()
 """One sample, as the model's author recommends."""
 PREVIEW_NAME = "MedDiffusion preview"
-LABEL_MAP_STATE = "MedDiffusion.labelMapState"
+LABEL_MAP_STATE = ATTRIBUTE + "labelMapState"
 """The attribute of a result that keeps ``label_map_state`` as it was when its job started."""
 
 
@@ -251,6 +252,7 @@ class SceneLogic:
         node = self._scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", PREVIEW_NAME)
         node.SetSaveWithScene(False)
         node.SetHideFromEditors(True)
+        mark_synthetic(node)
         self._preview_ids.append(node.GetID())
         return node
 

@@ -213,9 +213,7 @@ def _from_segmentation(
 def no_such_segment(name: str, names: Sequence[str]) -> UserError:
     """What to say of a segment that is named and does not exist; ``names`` are those that do."""
     lists = ", ".join(names)
-    return UserError(
-        f"There is no segment {name} (the label map has {lists})", "correct its name"
-    )
+    return UserError(f"There is no segment {name} (the label map has {lists})", "correct its name")
 
 
 def _paint(under: NDArray, patch: NDArray, names: list[str]) -> list[str]:

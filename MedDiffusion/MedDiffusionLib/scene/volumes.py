@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from ..volumes.volume import Volume
 from .geometry import set_node_affine
 from .label_maps import LabelInput
-
-ATTRIBUTE = "MedDiffusion."
-"""What the names of provenance attributes start with: ``MedDiffusion.seed``, ...."""
+from .synthetic import ATTRIBUTE
 
 
 def add_result(

@@ -7,14 +7,13 @@ from typing import Any
 import qt
 import slicer
 
-from ..scene.volumes import ATTRIBUTE
+from ..scene.synthetic import ATTRIBUTE, LABELS_ROLE
 from .gui import say, show_controls, silenced
 from .presenters.results import Results, facts, saved
-from .views import SideBySide, show_outlines, show_rendering, show_volume, source_image
+from .rendering import show_rendering
+from .views import SideBySide, show_outlines, show_volume, source_image
 from .wording import _
 
-LABELS_ROLE = "MedDiffusion.labels"
-"""The reference from a result to the node of its label map."""
 FILE_TYPES = "NRRD (*.nrrd);;NIfTI (*.nii.gz);;MetaImage (*.mha)"
 
 

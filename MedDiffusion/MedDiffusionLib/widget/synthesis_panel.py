@@ -8,13 +8,13 @@ from typing import Any
 
 from ..compute.errors import UserError
 from ..scene.jobs import SynthesisJob
+from ..scene.synthetic import LABELS_ROLE
 from .gui import say, show_control
 from .install import ensure_installed
 from .label_panel import LabelPanel
 from .model_panel import ModelPanel
 from .presenters.choices import MAX_SEED
 from .presenters.synthesis import Press, Synthesis, cancelled, quality_tip, settings
-from .results_panel import LABELS_ROLE
 from .runner import Runner
 from .views import PreviewLayer
 from .wording import sentence
