@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 from ..volumes.volume import Volume
 from .geometry import set_node_affine
 from .label_maps import LabelInput
-
-ATTRIBUTE = "MedDiffusion."
-"""What the names of provenance attributes start with: ``MedDiffusion.seed``, ...."""
-LABELS_ROLE = "MedDiffusion.labels"
-"""The reference from a result to the node of its label map."""
-LABEL_MAP_STATE = "MedDiffusion.labelMapState"
-"""The attribute of a result that keeps ``label_map_state`` as it was when its job started."""
+from .synthetic import ATTRIBUTE, LABELS_ROLE
 
 
 def results() -> list[Any]:

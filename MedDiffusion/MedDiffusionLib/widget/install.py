@@ -51,7 +51,7 @@ def missing() -> list[str]:
 def installed() -> str:
     """What is there, with its versions."""
     found = [f"{p} {_version(p)}".strip() for p in LEAST if not _lacks(p)]
-    return _("Installed: {packages}.").format(packages=", ".join(found) or _("nothing yet"))
+    return ", ".join(found) or _("nothing yet")
 
 
 def cost() -> str:
@@ -83,10 +83,7 @@ def reinstall(say: Callable[[str], None]) -> bool:
         "PyTorch is removed and installed anew: a download of 0.2 GB (CPU) to 3 GB (NVIDIA GPU), "
         "which takes some minutes. Restart Slicer before, if PyTorch was used in it."
     )
-    if _alone(say, text, _reinstall_torch):
-        say(installed())
-        return True
-    return False
+    return _alone(say, text, _reinstall_torch)
 
 
 def _alone(say: Callable[[str], None], question: str, install: Callable[[], str]) -> bool:
@@ -139,7 +136,7 @@ def _reinstall_torch() -> str:
         _pytorch().uninstallTorch()
     except Exception as error:
         return _(
-            "PyTorch could not be removed ({error}): restart Slicer and try again before it is used."
+            "PyTorch could not be removed ({error}): restart Slicer and try again at once."
         ).format(error=_first_line(error))
     importlib.invalidate_caches()
     return _install_torch()

@@ -33,7 +33,7 @@ class Parameters:
     result: Optional[slicer.vtkMRMLScalarVolumeNode]  # noqa: UP045
     outlines: bool = True
     side_by_side: bool = False
-    source_opacity: Annotated[int, WithinRange(0, 100)] = 0
+    opacity: Annotated[int, WithinRange(0, 100)] = 100
     rendering: bool = False
     scans: str = ""
     label_maps: str = ""

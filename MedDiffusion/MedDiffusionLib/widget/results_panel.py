@@ -9,7 +9,8 @@ import qt
 import slicer
 
 from ..scene.label_maps import label_map_state
-from ..scene.volumes import ATTRIBUTE, LABEL_MAP_STATE, LABELS_ROLE, results, save_volume
+from ..scene.synthetic import ATTRIBUTE, LABEL_MAP_STATE, LABELS_ROLE
+from ..scene.volumes import results, save_volume
 from .gui import say, show_controls, silenced, waiting
 from .presenters.results import (
     Results,
@@ -23,7 +24,8 @@ from .presenters.results import (
     row_text,
     saved,
 )
-from .views import SideBySide, blend, show_outlines, show_rendering, show_volume, source_image
+from .rendering import show_rendering
+from .views import SideBySide, blend, show_outlines, source_image
 from .wording import _, tip
 
 FILE_TYPES = "NRRD (*.nrrd);;NIfTI (*.nii.gz);;MetaImage (*.mha)"
@@ -93,7 +95,7 @@ class ResultsPanel:
             chosen.outlines,
             chosen.side_by_side,
             chosen.rendering,
-            chosen.source_opacity,
+            chosen.opacity,
         )
 
     def _fill(self, nodes: list[Any], current: Any) -> None:
@@ -146,8 +148,7 @@ class ResultsPanel:
             self._side_by_side.show(image, node)
         else:
             self._side_by_side.end()
-            show_volume(node)
-            blend(node, image, self._parameters.source_opacity / 100)
+            blend(node, image, self._parameters.opacity / 100)
         self.show_label_outlines(labels)
         for other in results():
             show_rendering(other, self._parameters.rendering and other is node)

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..bundles.manifest import Manifest
 from ..compute.errors import UserError
 from ..scene.jobs import SynthesisJob
 from ..scene.label_maps import label_map_state
-from ..scene.volumes import ATTRIBUTE, LABELS_ROLE, results
+from ..scene.synthetic import ATTRIBUTE, LABELS_ROLE
+from ..scene.volumes import results
 from ..synthesis.settings import Settings
 from .gui import say, show_control
 from .install import ensure_installed, installed, reinstall
@@ -54,6 +56,7 @@ class SynthesisPanel:
         ui.synthesizeButton.connect("clicked(bool)", self._on_pressed)
         ui.diceButton.connect("clicked(bool)", self._on_dice)
         ui.reinstallButton.connect("clicked(bool)", self._on_reinstall)
+        ui.advancedSection.connect("contentsCollapsed(bool)", self._on_advanced)
         self._show_progress()
 
     @property
@@ -74,7 +77,7 @@ class SynthesisPanel:
         if model.manifest is not None and self._parameters is not None:
             tip = quality_tip(self._parameters.quality, model.manifest)
             self._ui.qualitySelector.toolTip = tip
-            say(self._ui.timeLabel, about(self._seconds()))
+            say(self._ui.timeLabel, about(self._seconds(model.manifest)))
 
     def cleanup(self) -> None:
         """Let go of a job that runs on: its end must not reach a panel that is gone."""
@@ -88,10 +91,14 @@ class SynthesisPanel:
         if self._parameters is not None:
             self._parameters.seed = secrets.randbelow(MAX_SEED + 1)
 
+    def _on_advanced(self, collapsed: bool) -> None:
+        if not collapsed:
+            say(self._ui.packagesLabel, installed())
+
     def _on_reinstall(self) -> None:
         self._runner.scene_logic.client.rest()
         reinstall(self._say)
-        self.show()
+        self._on_advanced(collapsed=False)
 
     def _on_pressed(self) -> None:
         press = self._synthesis.press()
@@ -112,16 +119,16 @@ class SynthesisPanel:
             return
         if chosen.new_seed:
             self._on_dice()
-        there = self._what_remains()
+        there = self._what_remains(manifest)
         if there.settings is not None:
-            self._start(there.settings)
+            self._start(there.settings, manifest)
         else:
             nodes = results()
             self._on_volumes([nodes[index] for index in there.found])
             self._say(there.sentence)
 
-    def _what_remains(self) -> Again:
-        chosen, manifest = self._parameters, self._models.chosen.manifest
+    def _what_remains(self, manifest: Manifest) -> Again:
+        chosen = self._parameters
         node = chosen.label_node
         source = Source(node.GetID(), label_map_state(node), self._labels.fit.overrides)
         wanted = settings(chosen, manifest)
@@ -129,17 +136,17 @@ class SynthesisPanel:
             wanted, manifest, source, chosen.device.value, [_recipe(one) for one in results()]
         )
 
-    def _seconds(self) -> float | None:
+    def _seconds(self, manifest: Manifest) -> float | None:
         """About how long what is chosen would take."""
-        chosen, manifest = self._parameters, self._models.chosen.manifest
+        chosen = self._parameters
         try:
             wanted = settings(chosen, manifest).resolve(manifest)
         except UserError:
             return None
         return self._pace.seconds(manifest.name, chosen.device.value, wanted)
 
-    def _start(self, wanted: Settings) -> None:
-        chosen, manifest = self._parameters, self._models.chosen.manifest
+    def _start(self, wanted: Settings, manifest: Manifest) -> None:
+        chosen = self._parameters
         label_node = chosen.label_node
         job = self._runner.start_synthesis(
             label_node,

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...bundles.manifest import Manifest
+from ...scene.synthetic import OVERRIDES, STATE, overrides_text
 from ...synthesis.settings import Settings
 from ..wording import _
 
 Attributes = Mapping[str, str | None]
 """What is known of a result: its provenance, by the names of the recipe's fields."""
-LABELS, STATE, OVERRIDES = "labels", "labelMapState", "overrides"
-"""Beside the recipe: the label map's node, its state, and what its labels were said to be."""
+LABELS = "labels"
+"""Beside the recipe, the state and the overrides: the ID of the label map's node."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a synthesis starts from; see the three names above."""
+    """What a synthesis starts from: the label map's node, its state, what its labels are."""
 
     labels: str
     state: str
@@ -67,11 +67,6 @@ def what_remains(
         return Again(None, found)
     first, last = lacking[0], lacking[-1]
     return Again(replace(wanted, seed=first, samples=last - first + 1), found)
-
-
-def overrides_text(overrides: Mapping[int | str, str]) -> str:
-    """The overrides as a result keeps them."""
-    return json.dumps({str(key): name for key, name in overrides.items()}, sort_keys=True)
 
 
 def _made_so(

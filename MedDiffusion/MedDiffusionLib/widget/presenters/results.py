@@ -59,8 +59,10 @@ class Results:
                 _("Show the image that the label map was drawn on beside this volume."),
                 unchosen or no_image,
             ),
-            "sourceOpacitySlider": Control(
-                _("Lay the image that the label map was drawn on over this volume."),
+            "opacitySlider": Control(
+                _(
+                    "How much of this volume is seen over the image that the label map was drawn on."
+                ),
                 unchosen or no_image,
             ),
         }
