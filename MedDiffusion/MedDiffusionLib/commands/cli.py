@@ -15,6 +15,7 @@ from ..compute.threads import wait_passively
 from ..compute.version import __version__
 from ..diffusion.samplers import SAMPLERS
 from ..synthesis.settings import Settings, check_seed
+from . import models as cli_models
 from . import train as cli_train
 from .terminal import ProgressLine, say, say_error, tell
 from .wording import COMMAND
@@ -97,28 +98,6 @@ def label_map(options: argparse.Namespace) -> int:
     return 0
 
 
-def models(options: argparse.Namespace) -> int:
-    """``meddiffusion models``: a line per bundled and user model."""
-    from ..bundles.catalog import load_manifests
-
-    for folder, manifest in load_manifests():
-        if isinstance(manifest, UserError):
-            tell(f"{folder.name:<20} unusable: {manifest}")
-        else:
-            tell(f"{folder.name:<20} {manifest.title}")
-    return 0
-
-
-def info(options: argparse.Namespace) -> int:
-    """``meddiffusion info``: a model's card."""
-    from ..bundles.catalog import describe, find_model
-    from ..bundles.manifest import read_manifest
-
-    folder = find_model(options.model)
-    tell(describe(folder, read_manifest(folder)))
-    return 0
-
-
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         say(f"error: {message} (see {self.prog} --help)")
@@ -161,12 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(command)
     _add_overwrite(command)
 
-    command = commands.add_parser("models", help="list the models")
-    command.set_defaults(run=models)
-
-    command = commands.add_parser("info", help="print a model's card")
-    command.set_defaults(run=info)
-    command.add_argument("model", metavar="MODEL")
+    cli_models.add_commands(commands)
 
     command = commands.add_parser("train", help="train a model on your own cases")
     command.set_defaults(run=cli_train.run)
