@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from ..compute.errors import UserError
@@ -28,9 +29,14 @@ def resources_folder() -> Path:
 def model_folders() -> dict[str, Path]:
     """Model bundles by folder name, the user's over the bundled ones."""
     found: dict[str, Path] = {}
-    for root in (resources_folder() / "Models", user_folder() / "models"):
-        if root.is_dir():
-            found |= {p.name: p for p in sorted(root.iterdir()) if (p / MANIFEST_NAME).is_file()}
+    home = user_folder()
+    for root in (resources_folder() / "Models", home / "models" if home else None):
+        # The user's folder may be missing, or not be theirs to read.
+        with suppress(OSError):
+            if root is not None and root.is_dir():
+                found |= {
+                    p.name: p for p in sorted(root.iterdir()) if (p / MANIFEST_NAME).is_file()
+                }
     return found
 
 
