@@ -20,7 +20,7 @@ from ..bundles.catalog import DEFAULT_MODEL, find_model
 from ..bundles.model import Model
 from ..compute.devices import choose_device
 from ..compute.errors import Cancelled
-from ..compute.execution import Execution
+from ..compute.execution import Execution, choose_execution
 from ..compute.memory import out_of_memory_as_user_error
 from ..diffusion.blocks import Place, denoise_in_blocks
 from ..diffusion.constraints import Constraint
@@ -263,12 +263,12 @@ class Synthesizer:
 
 
 def load(model: str | PathLike[str] = DEFAULT_MODEL, device: str = "auto") -> Synthesizer:
-    """Load a model by its name or its bundle's folder onto a device, in the fastest way.
+    """Load a model by its name or its bundle's folder onto a device.
 
     Raises UserError where there is no such model or device, or the bundle is damaged.
     """
     loaded = read_bundle(find_model(str(model)))
-    return Synthesizer(loaded, loaded.fastest_execution(choose_device(device)))
+    return Synthesizer(loaded, choose_execution(choose_device(device)))
 
 
 def region_grid(labels: Volume, spec: GridSpec, factor: int) -> Grid:
