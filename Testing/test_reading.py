@@ -27,9 +27,6 @@ from MedDiffusionLib.volumes.reading import has_image_suffix, read_image, read_l
 from MedDiffusionLib.volumes.resampling import to_sitk
 from MedDiffusionLib.volumes.volume import Kind, Volume
 
-# NRRD, MetaImage, GIPL and DICOM are read in a process of their own.
-pytestmark = pytest.mark.process
-
 COUNT = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int16)
 LABELS = (COUNT % 4).astype(np.uint8)
 every_affine = pytest.mark.parametrize("name", AFFINES)
