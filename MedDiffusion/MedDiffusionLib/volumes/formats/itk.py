@@ -27,6 +27,8 @@ from .itk_client import ask
 
 _SECONDS = 15.0
 """A small file takes some hundredths of one; one that takes more than this hangs."""
+_SECONDS_A_SLICE = 0.1
+"""To open a file, several times, on a slow network."""
 _LONGEST_SUFFIX = len(".gipl.gz")
 
 
@@ -88,7 +90,8 @@ def read_itk_series(folder: Path, names: Sequence[str], stored: int) -> Content:
         if not _is_utf8(os.fspath(at) + "".join(names)):
             links = {f"{n}.dcm": folder / name for n, name in enumerate(names)}
             at = stack.enter_context(_linked(links))
-        request = {"series": os.fspath(at), "stored": stored, "seconds": _SECONDS}
+        seconds = _SECONDS + _SECONDS_A_SLICE * len(names)
+        request = {"series": os.fspath(at), "stored": stored, "seconds": seconds}
         facts, array = ask(request, folder)
     if array is None:
         raise ValueError(facts["damaged"])

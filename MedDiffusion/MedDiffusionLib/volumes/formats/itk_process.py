@@ -23,6 +23,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .content import MAX_VOXELS
+
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
@@ -136,10 +138,12 @@ def _read_series(folder: str, allow: Callable[[int], None]) -> sitk.Image:
     first = _reader(names[0], "GDCMImageIO")
     if first.GetNumberOfComponents() > 1:
         raise Refused("is a series of colour pictures", "give one of grey values")
-    needed = _voxel_bytes(first) * len(names)
-    if needed > 8 * 2**29:
-        raise Refused("is too large", "crop it to the region of interest or resample it")
-    allow(needed)
+    if math.prod(first.GetSize()) * len(names) > MAX_VOXELS:
+        raise Refused(
+            f"is too large (more than {MAX_VOXELS:,} voxels)",
+            "crop it to the region of interest or resample it",
+        )
+    allow(_voxel_bytes(first) * len(names))
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(names)
     reader.MetaDataDictionaryArrayUpdateOn()
