@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from os import PathLike
+
+_LONGEST = 300
+"""Letters of an error's own words that are passed on."""
 
 
 class UserError(Exception):
@@ -34,6 +38,22 @@ class UserError(Exception):
         remedy = (remedies or {}).get(self.code, self.remedy)
         where = "" if self.path is None else f"{self.path} "
         return f"{where}{self.problem}{f': {remedy}' if remedy else ''}."
+
+
+def unexpected(error: Exception) -> UserError:
+    """Whatever went wrong as a UserError: one is returned as it is, all else asks for a report."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        return UserError(
+            f"cannot be used ({error.strerror})", "see to its permissions and the disk", path=name
+        )
+    return UserError(
+        f"Something unexpected happened ({type(error).__name__}: {str(error)[:_LONGEST]})",
+        "please report it",
+        code="unexpected",
+    )
 
 
 class Cancelled(Exception):
