@@ -171,7 +171,7 @@ def test_models_that_cannot_be_used_are_refused(
     for name, words in (
         ("nobody", "There is no model nobody: use one of"),
         (source, "no model bundle"),
-        (broken, "SHA-256"),
+        (broken, "too small for what model.json says"),
     ):
         sentence = refused(capfd, synthesize(source, out / "v.nii.gz", Path(name)))
         assert words in sentence

@@ -19,7 +19,10 @@ STARTS = {
     "worker": ["-m", "MedDiffusionLib.worker"],
     "module Synthesize": [
         str(LIBRARY / "CLI" / "MedDiffusionSynthesize.py"),
-        "--label_map", "labels.nii", "--output_volume", "volume.nii",
+        "--label_map",
+        "labels.nii",
+        "--output_volume",
+        "volume.nii",
     ],
     "module Train": [str(LIBRARY / "CLI" / "MedDiffusionTrain.py"), "--output", "model"],
 }

@@ -14,11 +14,12 @@ from ..compute.errors import Cancelled, UserError, unexpected
 from ..compute.threads import wait_passively
 from ..compute.version import __version__
 from ..synthesis.settings import check_seed
+from . import models as cli_models
 from . import synthesize
 from . import train as cli_train
 from .interrupts import CANCELLED, undo_first
 from .parsers import Parser
-from .terminal import is_debugged, is_stdout_whole, say, say_error, tell, tell_text
+from .terminal import is_debugged, is_stdout_whole, say, say_error, tell
 from .wording import COMMAND
 
 
@@ -70,31 +71,10 @@ def label_map(options: argparse.Namespace) -> int:
     return 0
 
 
-def models(options: argparse.Namespace) -> int:
-    """``meddiffusion models``: a line per bundled and user model."""
-    from ..bundles.catalog import load_manifests
-
-    for folder, manifest in load_manifests():
-        if isinstance(manifest, UserError):
-            tell(f"{folder.name:<20} unusable: {manifest}")
-        else:
-            tell(f"{folder.name:<20} {manifest.title}")
-    return 0
-
-
-def info(options: argparse.Namespace) -> int:
-    """``meddiffusion info``: a model's card."""
-    from ..bundles.catalog import describe, find_model
-    from ..bundles.manifest import read_manifest
-
-    folder = find_model(options.model)
-    tell_text(describe(folder, read_manifest(folder)))
-    return 0
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="meddiffusion", description="Turn label maps into synthetic volumes.")
     parser.add_argument("--version", action="version", version=f"meddiffusion {__version__}")
+    parser.set_defaults(engine="..bundles.catalog")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
     command = commands.add_parser("synthesize", help="make volumes from a label map or a folder")
@@ -115,12 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(command)
     _add_overwrite(command)
 
-    command = commands.add_parser("models", help="list the models")
-    command.set_defaults(run=models, engine="..bundles.catalog")
-
-    command = commands.add_parser("info", help="print a model's card")
-    command.set_defaults(run=info, engine="..bundles.catalog")
-    command.add_argument("model", metavar="MODEL")
+    cli_models.add_commands(commands)
 
     command = commands.add_parser("train", help="train a model on your own cases")
     command.set_defaults(run=cli_train.run, engine="..training.request")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ..compute.memory import out_of_memory_as_user_error
 from ..volumes.reading import read_label_map
+from .labels import left_out
 from .outputs import Request
 from .results import is_finished, write_sample
 from .settings import Settings
@@ -29,7 +30,7 @@ def run_request(
     written before it stay, whole.
     """
     with out_of_memory_as_user_error():
-        labels = read_label_map(request.source)
+        labels = read_label_map(request.source, left_out(overrides))
         synthesis = synthesizer.prepare(
             labels, settings, name=request.source.name, overrides=overrides
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.manifest import Label, Manifest
 from ..compute.errors import UserError
+from ..volumes.label_statistics import slices_in_memory
 from ..volumes.volume import Segment, Volume
 
 BACKGROUND = "background"
@@ -97,7 +98,8 @@ def checked_assignment(
     )
     names = {label.name.lower() for label in manifest.labels} | {BACKGROUND}
     for value, name in overrides.items():
-        if value not in found:
+        # Of a segment that was left out while it was read, nothing is found.
+        if value not in found and not (value in segments and value in left_out(overrides)):
             raise UserError(
                 f"No voxel has the value {value} that is to be {name} ({lists})",
                 "correct the value",
@@ -124,7 +126,14 @@ def checked_assignment(
         raise UserError(
             f"The model needs all its labels and lacks {lacking} ({lists})", "add what is lacking"
         )
-    return assigned
+    # What was left out while the file was read is not found any more, and yet was assigned.
+    unread: dict[int, Label | None] = dict.fromkeys(left_out(overrides))
+    return replace(assigned, labels={**unread, **assigned.labels})
+
+
+def left_out(overrides: Mapping[int, str]) -> frozenset[int]:
+    """The values that overrides leave out."""
+    return frozenset(value for value, name in overrides.items() if name.lower() == BACKGROUND)
 
 
 def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str]) -> Volume:
@@ -150,18 +159,22 @@ def replace_labels(labels: Volume, manifest: Manifest, assigned: Assignment) -> 
 
 
 def _replaced(array: NDArray, targets: Mapping[int, int]) -> NDArray:
-    """The array with its values other than 0 replaced; itself where nothing changes."""
+    """The array with its values other than 0 replaced, in the smallest unsigned type; itself where
+    nothing changes."""
     if all(value == target for value, target in targets.items()):
-        return array if array.dtype.kind in "iu" else array.astype(np.int32)
-    smallest = np.min_scalar_type(max(targets.values()))
+        return array
+    # Of the same memory order, and filled in parts: a table's index takes eight bytes a voxel.
+    replaced = np.zeros_like(array, np.min_scalar_type(max(targets.values())))
+    parts = zip(slices_in_memory(array), slices_in_memory(replaced), strict=True)
     if min(targets) >= 0 and max(targets) < _TABLE_SIZE:
-        table = np.zeros(max(targets) + 1, smallest)
+        table = np.zeros(max(targets) + 1, replaced.dtype)
         for value, target in targets.items():
             table[value] = target
-        return table[array]
-    replaced = np.zeros(array.shape, smallest)
-    for value, target in targets.items():
-        replaced[array == value] = target
+        for part, result in parts:
+            result[...] = table[part]
+    else:
+        for value, target in targets.items():
+            replaced[array == value] = target
     return replaced
 
 

@@ -13,7 +13,7 @@ from ..bundles.manifest import Channel, Manifest
 from ..compute.errors import UserError
 from ..compute.files import refuse_overlap
 from ..compute.locks import folder_lock
-from ..volumes.reading import has_image_suffix, stem
+from ..volumes.reading import image_files, stem
 from ..volumes.volume import Kind
 from ..volumes.writing import check_format, check_name, check_writable, writing
 from .settings import Settings
@@ -143,12 +143,8 @@ def plan_requests(
 
 
 def label_maps(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted; none that is hidden, as what a program puts beside or
-    leaves behind is. Raises UserError where there is none, or two of one name."""
-    files = sorted(
-        p for p in folder.iterdir()
-        if has_image_suffix(p) and not p.name.startswith(".") and p.is_file()
-    )  # fmt: skip
+    """The image files of a folder; UserError where there is none, or two of one name."""
+    files = image_files(folder)
     if not files:
         raise UserError("holds no label maps", "give a folder of image files", path=folder)
     names = [_folded(stem(p)) for p in files]

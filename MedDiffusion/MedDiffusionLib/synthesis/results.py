@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..bundles.manifest import Channel, file_sha256
+from ..bundles.files import file_sha256
+from ..bundles.manifest import Channel
 from ..compute.errors import UserError
 from ..compute.files import atomic_together, json_bytes
 from ..compute.parsing import read_json

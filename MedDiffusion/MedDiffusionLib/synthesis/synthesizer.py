@@ -32,7 +32,7 @@ from ..volumes.reading import read_label_map
 from ..volumes.resampling import resample
 from ..volumes.volume import Grid, Kind, Volume
 from .costs import network_bytes
-from .labels import checked_assignment, replace_labels
+from .labels import checked_assignment, left_out, replace_labels
 from .provenance import label_source
 from .region import Region, labelled_part, region_grid
 from .results import Sample, SyntheticVolume
@@ -75,7 +75,10 @@ class Synthesizer:
         input that cannot be used. For one sample at a time, see :meth:`samples`.
         """
         settings = Settings(samples, seed, steps, sampler, guidance, native, accept_costs)
-        volume = labels if isinstance(labels, Volume) else read_label_map(Path(labels))
+        if isinstance(labels, Volume):
+            volume = labels
+        else:
+            volume = read_label_map(Path(labels), left_out(overrides or {}))
         name = "" if isinstance(labels, Volume) else Path(labels).name
 
         def step_done(step: Step) -> None:
