@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from os import PathLike
+
+_LONGEST = 300
+"""Letters of an error's own words that are passed on."""
 
 
 def printable(text: str) -> str:
@@ -52,6 +56,22 @@ class UserError(Exception):
         where = "" if self.path is None else f"{self.path} "
         detail = f" ({self.detail})" if self.detail else ""
         return printable(f"{where}{problem}{detail}{f': {remedy}' if remedy else ''}.")
+
+
+def unexpected(error: Exception) -> UserError:
+    """Whatever went wrong as a UserError: one is returned as it is, all else asks for a report."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        return UserError(
+            f"cannot be used ({error.strerror})", "see to its permissions and the disk", path=name
+        )
+    return UserError(
+        f"Something unexpected happened ({type(error).__name__}: {str(error)[:_LONGEST]})",
+        "please report it",
+        code="unexpected",
+    )
 
 
 class Cancelled(Exception):
