@@ -24,6 +24,9 @@ from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.volumes.formats.content import MAX_VOXELS
 from MedDiffusionLib.volumes.reading import read_image, read_label_map
 
+# NRRD, MetaImage, GIPL and DICOM are read in a process of their own.
+pytestmark = pytest.mark.process
+
 
 def assert_refused(
     read: Callable[[Path], object], path: Path, words: str, capfd: pytest.CaptureFixture[str]

@@ -271,7 +271,7 @@ def three(drawn: Any) -> Any:
     """The panel with three volumes, as syntheses of its label map leave them; the first chosen."""
     import slicer.util
 
-    from MedDiffusionLib.widget.results_panel import LABELS_ROLE
+    from MedDiffusionLib.scene.synthetic import LABELS_ROLE
 
     made = []
     for n in range(3):

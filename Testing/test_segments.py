@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -12,6 +13,9 @@ from data_factory import SHAPE, box_map, label_map, write_nrrd
 from MedDiffusionLib.volumes.reading import read_label_map
 from MedDiffusionLib.volumes.volume import Segment
 from MedDiffusionLib.volumes.writing import write_volume
+
+# NRRD, MetaImage, GIPL and DICOM are read in a process of their own.
+pytestmark = pytest.mark.process
 
 COUNT = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int16)
 LABELS = (COUNT % 4).astype(np.uint8)

@@ -17,12 +17,14 @@ import slicer
 from ..bundles.catalog import DEFAULT_MODEL, find_model
 from ..bundles.manifest import Manifest, read_manifest
 from ..compute.errors import Cancelled, UserError
+from ..synthesis.labels import BACKGROUND
 from ..synthesis.settings import Settings
 from ..volumes.volume import Volume
 from ..worker.client import Event, Job, WorkerClient
 from ..worker.protocol import put_volume, take_error, take_volume
 from .canvas import add_label_map
-from .label_maps import LabelInput, read_label_node
+from .label_maps import LabelInput, label_map_state, no_such_segment, read_label_node
+from .synthetic import OVERRIDES, STATE, mark_synthetic, overrides_text
 from .volumes import add_result, put_voxels, show_in_grays
 
 MODELS_OWN = Settings()
@@ -37,7 +39,13 @@ def _ignore(*arguments: Any) -> None:
 class SynthesisJob:
     """A synthesis under way. Callbacks may be set until the next :meth:`SceneLogic.process`."""
 
-    def __init__(self, logic: SceneLogic, source: LabelInput, name: str) -> None:
+    def __init__(
+        self,
+        logic: SceneLogic,
+        source: LabelInput,
+        name: str,
+        overrides: Mapping[int | str, str],
+    ) -> None:
         self.onProgress: Callable[[int, int, int], None] = _ignore
         """Called with the sample (from 0), the steps done and all steps."""
         self.onPreview: Callable[[Any], None] = _ignore
@@ -59,6 +67,8 @@ class SynthesisJob:
         self._logic = logic
         self._source = source
         self._name = name
+        state = label_map_state(slicer.mrmlScene.GetNodeByID(source.node_id))
+        self._known = {STATE: state, OVERRIDES: overrides_text(overrides)}
         self._job: Job | None = None
         self._channels: list[dict[str, Any]] = []
 
@@ -89,8 +99,9 @@ class SynthesisJob:
             name = f"{self._name} synthetic {channel['name']} {facts['seed'] + event['sample']}"
             volume = take_volume(described)
             low, high = channel["range"]
+            known = {**facts, **self._known}
             added.append(
-                add_result(slicer.mrmlScene, volume, self._source, name, (low, high), facts)
+                add_result(slicer.mrmlScene, volume, self._source, name, (low, high), known)
             )
         self.volumes += added
         self.onSample(added)
@@ -145,9 +156,10 @@ class SceneLogic:
         find, and reach ``onFailed``.
         """
         folder = find_model(model)
-        source = read_label_node(labelNode, segments)
-        by_value = _by_value(overrides or {}, source)
-        job = SynthesisJob(self, source, labelNode.GetName())
+        kept, left_out = _without_left_out(overrides or {})
+        source = read_label_node(labelNode, segments, left_out)
+        by_value = _by_value(kept, source)
+        job = SynthesisJob(self, source, labelNode.GetName(), overrides or {})
 
         def request(files: Path) -> Event:
             return {
@@ -246,6 +258,7 @@ class SceneLogic:
         node = self._scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", PREVIEW_NAME)
         node.SetSaveWithScene(False)
         node.SetHideFromEditors(True)
+        mark_synthetic(node)
         self._preview_ids.append(node.GetID())
         return node
 
@@ -268,6 +281,18 @@ class SceneLogic:
             time.sleep(0.005)
 
 
+def _without_left_out(
+    overrides: Mapping[int | str, str],
+) -> tuple[dict[int | str, str], frozenset[str]]:
+    """The overrides but those that leave segments out, and these segments' names."""
+    names = {
+        key
+        for key, name in overrides.items()
+        if isinstance(key, str) and name.lower() == BACKGROUND
+    }
+    return {k: v for k, v in overrides.items() if k not in names}, frozenset(names)
+
+
 def _by_value(overrides: Mapping[int | str, str], source: LabelInput) -> dict[int, str]:
     """The table with label values in place of segment names."""
     segments = source.labels.segments
@@ -275,10 +300,7 @@ def _by_value(overrides: Mapping[int | str, str], source: LabelInput) -> dict[in
     for key, name in overrides.items():
         values = [s.value for s in segments if s.name == key] if isinstance(key, str) else [key]
         if not values:
-            names = ", ".join(segment.name for segment in segments)
-            raise UserError(
-                f"There is no segment {key} (the label map has {names})", "correct its name"
-            )
+            raise no_such_segment(str(key), [segment.name for segment in segments])
         by_value |= dict.fromkeys(values, name)
     return by_value
 

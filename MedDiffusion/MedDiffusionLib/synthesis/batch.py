@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..compute.errors import UserError
 from ..compute.memory import out_of_memory_as_user_error
-from ..volumes.reading import has_image_suffix, read_label_map, stem
+from ..volumes.reading import image_files, read_label_map, stem
 from ..volumes.writing import WRITABLE_SUFFIXES, check_writable
+from .labels import left_out
 from .results import (
     Request,
     is_finished,
@@ -37,7 +38,7 @@ def plan_requests(source: Path, output: Path, preview: Path | None) -> list[Requ
             raise UserError("is not a .png file name", "previews are PNG pictures", path=preview)
         requests = [Request(source, output, preview)]
     else:
-        files = sorted(p for p in source.iterdir() if p.is_file() and has_image_suffix(p))
+        files = image_files(source)
         if not files:
             raise UserError("holds no label maps", "give a folder of image files", path=source)
         for folder in (output, preview):
@@ -89,7 +90,7 @@ def run_request(
     if finished == len(paths):
         return 0
     with out_of_memory_as_user_error():
-        labels = read_label_map(request.source)
+        labels = read_label_map(request.source, left_out(overrides))
         for sample in synthesizer.samples(
             labels, settings, name=request.source.name, overrides=overrides, on_step=on_step,
             first=finished,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..bundles.manifest import Label, Manifest
 from ..compute.errors import UserError
+from ..volumes.label_statistics import slices_in_memory
 from ..volumes.volume import Segment, Volume
 
 BACKGROUND = "background"
@@ -64,7 +65,7 @@ def assign_labels(
 
 
 def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str]) -> Volume:
-    """The label map with the model's label values in place of its own, int32.
+    """The label map with the model's label values in place of its own.
 
     Raises UserError, listing what the file has and what the model knows, where a value matches
     nothing (see :func:`assign_labels`); also when ``overrides`` name a value or label that does not
@@ -78,7 +79,8 @@ def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str
     )
     names = {label.name.lower() for label in manifest.labels} | {BACKGROUND}
     for value, name in overrides.items():
-        if value not in found:
+        # Of a segment that was left out while it was read, nothing is found.
+        if value not in found and not (value in segments and value in left_out(overrides)):
             raise UserError(
                 f"No voxel has the value {value} that is to be {name} ({lists})",
                 "correct the value",
@@ -113,18 +115,28 @@ def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str
     return matched
 
 
-def _replaced(array: NDArray, targets: Mapping[int, int]) -> NDArray[np.int32]:
-    """The array with its values other than 0 replaced; itself where nothing changes."""
+def left_out(overrides: Mapping[int, str]) -> frozenset[int]:
+    """The values that overrides leave out."""
+    return frozenset(value for value, name in overrides.items() if name.lower() == BACKGROUND)
+
+
+def _replaced(array: NDArray, targets: Mapping[int, int]) -> NDArray:
+    """The array with its values other than 0 replaced, in the smallest unsigned type; itself where
+    nothing changes."""
     if all(value == target for value, target in targets.items()):
-        return array.astype(np.int32, copy=False)
+        return array
+    # Of the same memory order, and filled in parts: a table's index takes eight bytes a voxel.
+    replaced = np.zeros_like(array, np.min_scalar_type(max(targets.values())))
+    parts = zip(slices_in_memory(array), slices_in_memory(replaced), strict=True)
     if min(targets) >= 0 and max(targets) < _TABLE_SIZE:
-        table = np.zeros(max(targets) + 1, np.int32)
+        table = np.zeros(max(targets) + 1, replaced.dtype)
         for value, target in targets.items():
             table[value] = target
-        return table[array]
-    replaced = np.zeros(array.shape, np.int32)
-    for value, target in targets.items():
-        replaced[array == value] = target
+        for part, result in parts:
+            result[...] = table[part]
+    else:
+        for value, target in targets.items():
+            replaced[array == value] = target
     return replaced
 
 

@@ -20,7 +20,7 @@ from ..bundles.catalog import DEFAULT_MODEL, find_model
 from ..bundles.model import Model
 from ..compute.devices import choose_device
 from ..compute.errors import Cancelled
-from ..compute.execution import Execution
+from ..compute.execution import Execution, choose_execution
 from ..compute.memory import out_of_memory_as_user_error
 from ..diffusion.blocks import Place, denoise_in_blocks
 from ..diffusion.constraints import Constraint
@@ -32,7 +32,7 @@ from ..volumes.normalization import MODEL_RANGE, from_model_range, to_model_rang
 from ..volumes.reading import read_label_map
 from ..volumes.resampling import resample
 from ..volumes.volume import Grid, Kind, Volume
-from .labels import match_labels
+from .labels import left_out, match_labels
 from .provenance import provenance_of, recipe_of
 from .results import Sample, SyntheticVolume
 from .settings import ResolvedSettings, Settings
@@ -110,7 +110,10 @@ class Synthesizer:
         input that cannot be used. For one sample at a time, see :meth:`samples`.
         """
         settings = Settings(samples, seed, steps, sampler, guidance, native)
-        volume = labels if isinstance(labels, Volume) else read_label_map(Path(labels))
+        if isinstance(labels, Volume):
+            volume = labels
+        else:
+            volume = read_label_map(Path(labels), left_out(overrides or {}))
         name = "" if isinstance(labels, Volume) else Path(labels).name
 
         def step_done(step: Step) -> None:
@@ -260,12 +263,12 @@ class Synthesizer:
 
 
 def load(model: str | PathLike[str] = DEFAULT_MODEL, device: str = "auto") -> Synthesizer:
-    """Load a model by its name or its bundle's folder onto a device, in the fastest way.
+    """Load a model by its name or its bundle's folder onto a device.
 
     Raises UserError where there is no such model or device, or the bundle is damaged.
     """
     loaded = read_bundle(find_model(str(model)))
-    return Synthesizer(loaded, loaded.fastest_execution(choose_device(device)))
+    return Synthesizer(loaded, choose_execution(choose_device(device)))
 
 
 def region_grid(labels: Volume, spec: GridSpec, factor: int) -> Grid:

@@ -26,7 +26,7 @@ Events:
   finished sample;
 - ``{"event": "labelmap", "job": 2, "volume": VOLUME}``;
 - then one of ``finished``, ``cancelled`` and ``failed`` per job, the last with the fields of the
-  error: ``problem``, ``remedy``, ``path`` (a text or null) and ``code``.
+  error: ``problem``, ``remedy``, ``path`` (a text or null), ``code`` and ``detail``.
 
 VOLUME is ``{"file": PATH, "affine": 4 x 4, "kind": "intensity" or "label", "segments": [[value,
 name, code], ...]}`` with the array ``[i, j, k]`` in a ``.npy`` file. The receiver deletes the file.
@@ -83,12 +83,18 @@ def decode_event(line: bytes) -> dict[str, Any]:
 def put_error(error: UserError) -> dict[str, Any]:
     """An error's fields, as the event ``failed`` carries them."""
     path = None if error.path is None else str(error.path)
-    return {"problem": error.problem, "remedy": error.remedy, "path": path, "code": error.code}
+    return {
+        "problem": error.problem, "remedy": error.remedy, "path": path, "code": error.code,
+        "detail": error.detail,
+    }  # fmt: skip
 
 
 def take_error(event: Mapping[str, Any]) -> UserError:
     """The error of an event ``failed``."""
-    return UserError(event["problem"], event["remedy"], path=event["path"], code=event["code"])
+    return UserError(
+        event["problem"], event["remedy"], path=event["path"], code=event["code"],
+        detail=event.get("detail", ""),
+    )  # fmt: skip
 
 
 def put_volume(path: Path, volume: Volume) -> dict[str, Any]:

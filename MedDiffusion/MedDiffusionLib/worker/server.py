@@ -30,8 +30,8 @@ def main(idle_seconds: float = IDLE_SECONDS) -> int:
 
     try:
         from .jobs import Worker
-    except ImportError as error:
-        send({"event": "unusable", "message": f"{error.name} cannot be imported: {error}"})
+    except (ImportError, OSError) as error:  # A DLL that does not load is an OSError on Windows.
+        send({"event": "unusable", "message": str(error) or type(error).__name__})
         return 1
     worker = Worker(send)
     requests: queue.Queue[dict[str, Any]] = queue.Queue()

@@ -154,7 +154,7 @@ def read_case(case: CaseFiles, stamps: tuple[FileStamp, ...], keep: Keep) -> Cas
         names = {segment.value: segment.name for segment in label_map.segments}
         names = names or read_label_table(case.labels)
         facts = _facts(case.name, label_map)
-        keep("labels", label_map.array.astype(np.min_scalar_type(max(facts.voxels))))
+        keep("labels", label_map.array)
     images = []
     for number, path in enumerate(case.images):
         contents, image = _read(path, read_image)

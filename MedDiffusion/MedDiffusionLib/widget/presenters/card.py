@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from ...bundles.manifest import Manifest
-from ..wording import _
+from ..wording import _, rich
 
 
 def short_card(manifest: Manifest) -> str:
     """What one wants to know before drawing: what it makes, from which labels, how large."""
     labels = "&nbsp; ".join(
         f'<span style="background-color:rgb{label.color}">&nbsp;&nbsp;&nbsp;</span>&nbsp;'
-        f"{escape(label.name)}"
+        f"{rich(label.name)}"
         for label in manifest.labels
     )
     spacing = manifest.grid.spacing
     size = [n * s for n, s in zip(manifest.grid.size, spacing, strict=True)]
     makes = ", ".join(f"{channel.name} ({channel.units})" for channel in manifest.channels)
     rows = [
-        (_("Makes"), escape(makes)),
+        (_("Makes"), rich(makes)),
         (_("Labels"), labels),
         (_("Field of view"), f"{_product(size)} mm, {_product(spacing)} mm " + _("voxels")),
-        (_("License"), escape(manifest.license)),
+        (_("License"), rich(manifest.license)),
     ]
-    title = f"<b>{escape(manifest.title)}</b><br>{escape(manifest.description)}"
+    title = f"<b>{rich(manifest.title)}</b><br>{rich(manifest.description)}"
     return title + _table(rows)
 
 
@@ -32,15 +30,15 @@ def full_card(manifest: Manifest) -> str:
     """The rest: where the model comes from, and what was measured."""
     sampling, training = manifest.sampling, manifest.training
     recommended = _("{sampler}, {steps} steps, guidance {guidance}").format(
-        sampler=escape(sampling.sampler),
+        sampler=rich(sampling.sampler),
         steps=sampling.steps,
         guidance=f"{sampling.guidance:g}",
     )
-    rows = [(_("Version"), escape(manifest.version)), (_("Recommended"), recommended)]
+    rows = [(_("Version"), rich(manifest.version)), (_("Recommended"), recommended)]
     if training is not None:
-        rows += [(_("Trained on"), escape(training.data)), (_("Cases"), str(training.cases))]
-    rows.append((_("Attribution"), escape(manifest.attribution)))
-    rows += [(escape(figure.name), escape(figure.value)) for figure in manifest.figures]
+        rows += [(_("Trained on"), rich(training.data)), (_("Cases"), str(training.cases))]
+    rows.append((_("Attribution"), rich(manifest.attribution)))
+    rows += [(rich(figure.name), rich(figure.value)) for figure in manifest.figures]
     return _table(rows)
 
 
