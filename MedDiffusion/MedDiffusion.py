@@ -62,6 +62,8 @@ class MedDiffusionWidget(ScriptedLoadableModuleWidget):
         form.setMRMLScene(slicer.mrmlScene)
         self.logic = MedDiffusionLogic()
         self.panel = Panel(self.ui, self.logic, shared_runner())
+        if getattr(self.parent, "isEntered", False):  # Reloaded, while it is shown.
+            self.panel.enter()
 
     def enter(self) -> None:
         self.panel.enter()

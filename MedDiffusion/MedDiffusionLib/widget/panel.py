@@ -58,8 +58,8 @@ class Panel(VTKObservationMixin):
         self._entered = True
         self._connect()
         self.models.refresh()
-        self.show()
         self.labels.editor.enter()
+        self.show()
 
     def exit(self) -> None:
         """The parameters stay connected: a synthesis goes on while one looks at other modules."""
@@ -81,16 +81,16 @@ class Panel(VTKObservationMixin):
             self._showing = False
 
     def cleanup(self) -> None:
-        """Leave nothing behind: no observer, job, timer or node of the panel's own."""
+        """Leave no observer, job, timer or tool behind; the choices stay in the parameter node.
+
+        Slicer's Reload makes a new panel after this one, which finds them there.
+        """
         self.synthesis.cleanup()
         self.training.cleanup()
         self.results.cleanup()
-        node = self.parameters.parameterNode if self.parameters is not None else None
         self._disconnect()
         self.removeObservers()
         self.labels.cleanup()
-        if node is not None and node.GetScene() is not None:
-            slicer.mrmlScene.RemoveNode(node)
 
     def _connect(self) -> None:
         if self.parameters is None:
@@ -130,6 +130,7 @@ class Panel(VTKObservationMixin):
     def _on_nodes_changed(self, _caller: Any, _event: Any) -> None:
         scene = slicer.mrmlScene
         if not scene.IsBatchProcessing() and self.parameters is not None:
+            self.labels.on_nodes_changed()
             self.results.show()
 
     def _on_start_close(self, _caller: Any, _event: Any) -> None:
