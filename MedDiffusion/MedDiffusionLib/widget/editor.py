@@ -32,7 +32,10 @@ class Editor(VTKObservationMixin):
         self._node: Any = None
         self._segmentation: Any = None
         self._entered = False
-        self._active = False
+        self.active = False
+        """Whether one can draw now."""
+        self.fills = True
+        """Whether taking up a brush fills the segments, and hides what is under them."""
         self._effect = ""
         self._select_node()
         self.widget.setMRMLScene(slicer.mrmlScene)
@@ -96,18 +99,18 @@ class Editor(VTKObservationMixin):
     def _activate(self) -> None:
         """A brush, or a key that paints or undoes, only where one sees what it does."""
         active = self._entered and not self._section.collapsed
-        if active and not self._active:
+        if active and not self.active:
             self.widget.installKeyboardShortcuts()
             self.widget.updateWidgetFromMRML()
-        elif self._active and not active:
+        elif self.active and not active:
             self.widget.setActiveEffect(None)
             self.widget.uninstallKeyboardShortcuts()
             self.widget.removeViewObservations()
-        self._active = active
+        self.active = active
 
     def _on_modified(self, node: Any, _event: Any) -> None:
         """Who takes up a brush must see what is drawn, whatever the results show."""
         effect = node.GetActiveEffectName() or ""
-        if effect and effect != self._effect:
+        if effect and effect != self._effect and self.fills:
             show_filled(node.GetSegmentationNode())
         self._effect = effect

@@ -52,6 +52,8 @@ class LabelPanel(VTKObservationMixin):
         self._drawing = False
         self._looked: tuple[Any, ...] = ()
         self.fit = Fit(False, "")
+        self.on_stroke: Callable[[], None] = lambda: None
+        """Called whenever the label map changes, also in the middle of a stroke."""
         self.editor = Editor(ui.editorSection)
         self._table = LabelTable(ui, self._on_overrides)
         self._timer = qt.QTimer()
@@ -105,6 +107,12 @@ class LabelPanel(VTKObservationMixin):
         self._say(self.fit.text)
         self._on_changed()
 
+    def look_now(self) -> Fit:
+        """The fit of what is drawn now, where it has changed since it was looked at."""
+        if self._timer.active:
+            self.look()
+        return self.fit
+
     def cleanup(self) -> None:
         self._timer.stop()
         self._timer.disconnect("timeout()", self.look)
@@ -136,6 +144,7 @@ class LabelPanel(VTKObservationMixin):
     def _on_node_changed(self, _caller: Any, _event: Any) -> None:
         if not self._timer.active:
             self._timer.start()
+        self.on_stroke()
 
     def _show_buttons(self) -> None:
         model = self._models.chosen

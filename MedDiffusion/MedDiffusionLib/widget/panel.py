@@ -9,6 +9,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from .label_panel import LabelPanel
+from .live_panel import LivePanel
 from .model_panel import ModelPanel
 from .parameters import parameters_of
 from .results_panel import ResultsPanel
@@ -37,9 +38,10 @@ class Panel(VTKObservationMixin):
             runner,
             self.models,
             self.labels,
-            self.results.show_label_outlines,
+            self._on_synthesis,
             lambda nodes: self.results.choose(nodes[0]),
         )
+        self.live = LivePanel(ui, runner, self.models, self.labels, lambda: self.synthesis.busy)
         self.training = TrainingPanel(ui, self.models)
         scene = slicer.mrmlScene
         for event, react in (
@@ -76,6 +78,7 @@ class Panel(VTKObservationMixin):
             self.labels.show()
             self.results.show()
             self.synthesis.show()
+            self.live.show()
             self.training.show()
         finally:
             self._showing = False
@@ -85,6 +88,7 @@ class Panel(VTKObservationMixin):
 
         Slicer's Reload makes a new panel after this one, which finds them there.
         """
+        self.live.cleanup()
         self.synthesis.cleanup()
         self.training.cleanup()
         self.results.cleanup()
@@ -116,6 +120,7 @@ class Panel(VTKObservationMixin):
             self.labels,
             self.results,
             self.synthesis,
+            self.live,
             self.training,
         ):
             section.set_parameters(parameters)
@@ -126,6 +131,11 @@ class Panel(VTKObservationMixin):
     def _on_fit(self) -> None:
         if not self._showing:
             self.synthesis.show()
+
+    def _on_synthesis(self, label_node: Any) -> None:
+        """A synthesis has started."""
+        self.live.step_aside()
+        self.results.show_label_outlines(label_node)
 
     def _on_nodes_changed(self, _caller: Any, _event: Any) -> None:
         scene = slicer.mrmlScene
