@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def main() -> None:
         # Into the other label and back, so that each stroke changes something.
         editor.setCurrentSegmentID("posterior" if number % 2 else "anterior")
         stroke = [(tuple(center + shift), BRUSH) for shift in ((0, -1, 0), (0, 1, 0))]
-        found.append(clock.follow(lambda stroke=stroke: paint_stroke(editor, stroke)))
+        found.append(clock.follow(partial(paint_stroke, editor, stroke)))
         host.process_events(300)
     widget.ui.liveCheck.click()
     synthesize = [synthesis_seconds(host, widget) for _number in range(3)][1:]

@@ -8,6 +8,7 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
+from .annotation import annotate_views
 from .label_panel import LabelPanel
 from .live_panel import LivePanel
 from .model_panel import ModelPanel
@@ -30,6 +31,7 @@ class Panel(VTKObservationMixin):
         self._entered = False
         self._showing = False
         self._imported = False
+        annotate_views()
         self.models = ModelPanel(ui, self.show)
         self.labels = LabelPanel(ui, runner, self.models, self._on_fit)
         self.results = ResultsPanel(ui)
