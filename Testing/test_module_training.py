@@ -67,7 +67,8 @@ def wait_for_iteration(host: Any, panel: Any, folder: Path, least: int) -> None:
 
 def test_what_is_missing_for_a_training_stands_on_its_buttons(panel: Any) -> None:
     ui = panel.ui
-    assert ui.checkButton.toolTip == ui.trainButton.toolTip == "Choose the folder of the scans."
+    reason = "Choose the folder of the scans, or a table."
+    assert ui.checkButton.toolTip == ui.trainButton.toolTip == ui.trainingReason.text == reason
     ui.scansPath.currentPath = "somewhere"
     assert ui.checkButton.enabled
     ui.trainingNameEdit.text = "tiny"
@@ -126,7 +127,6 @@ def test_a_training_runs_beside_a_synthesis_stops_resumes_and_joins_the_models(
     wait_for_the_run(host, ready)
     assert status.text == "The model mine is in the list of models."
     assert ui.modelSelector.findData("mine") >= 0
-    assert not ui.curveLabel.pixmap.isNull()
     assert not ui.montageLabel.pixmap.isNull()
     stopped = int(read_log(folder)[-1]["iteration"])
     fill_in(ready, tmp_path)

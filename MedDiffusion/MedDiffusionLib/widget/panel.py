@@ -8,6 +8,7 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
+from .gui import plain_labels
 from .label_panel import LabelPanel
 from .model_panel import ModelPanel
 from .parameters import parameters_of
@@ -22,6 +23,7 @@ class Panel(VTKObservationMixin):
 
     def __init__(self, ui: Any, logic: Any, runner: Runner) -> None:
         VTKObservationMixin.__init__(self)
+        plain_labels(ui)
         self._ui = ui
         self._logic = logic
         self.parameters: Any = None
