@@ -120,7 +120,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_any_work(
         (tmp_path / "nowhere" / "v.nii.gz", "does not exist"),
         (out, "is a folder"),
         (out / "v.jpg", "use .nii.gz"),
-        (source, "label map itself"),
+        (source, "is read, and would be written over"),
     ):
         assert words in refused(capfd, synthesize(source, output, model, "--overwrite"))
     assert list(out.iterdir()) == []

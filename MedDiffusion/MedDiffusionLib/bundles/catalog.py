@@ -30,7 +30,8 @@ def resources_folder() -> Path:
 def model_folders() -> dict[str, Path]:
     """Model bundles by folder name, the user's over the bundled ones."""
     found: dict[str, Path] = {}
-    for root in (resources_folder() / "Models", user_folder() / "models"):
+    home = user_folder()
+    for root in (resources_folder() / "Models", *([home / "models"] if home else [])):
         try:
             folders = sorted(path for path in root.iterdir() if _may_be_model(path))
         except OSError:

@@ -16,7 +16,10 @@ from .sharing import open_zip
 
 def models_folder() -> Path:
     """The user's models folder, made where it does not exist yet."""
-    folder = user_folder() / "models"
+    home = user_folder()
+    if home is None:
+        raise UserError("There is no home folder", "set MEDDIFFUSION_HOME to one for models")
+    folder = home / "models"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..compute.errors import UserError
-from .terminal import ProgressLine, say, tell
+from .terminal import ProgressLine, say, tell, tell_text
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
             if options.check:
                 checked = check_request(request, progress.report)
                 progress.close()
-                tell(checked.describe())
+                tell_text(checked.describe())
                 if options.report:
                     checked.write(options.report)
                 return 0 if checked.usable else 1

@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 
-from ..bundles.model import build_model
 from ..bundles.names import MANIFEST_NAME
 from ..compute.devices import choose_device
 from ..compute.distributed import choose_local_device, process_group
 from ..compute.errors import UserError
-from ..compute.execution import Execution
+from ..compute.execution import Execution, choose_execution
 from ..compute.files import write_json
 from .data.cases import CaseFiles, DataSet, find_data
 from .data.findings import DataReport, Finding, Severity
@@ -172,7 +171,7 @@ def _settle(
     plan = _plan(request, usable, findings, device)
     cases, validation = _parts(request, usable)
     read_settings(plan["training"])
-    execution = build_model(check_manifest(plan["manifest"])).fastest_execution(device)
+    execution = choose_execution(device)
     return {
         "plan": plan,
         "train": [case.name for case in cases],

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...compute.errors import UserError
+from ...compute.files import open_regular
 from ...volumes.grids import GridSpec, labelled_box
 from ...volumes.reading import read_image, read_label_map
 from ...volumes.volume import Grid, Kind, Volume
@@ -153,7 +154,7 @@ def read_case(case: CaseFiles, stamps: tuple[FileStamp, ...], keep: Keep) -> Cas
         names = {segment.value: segment.name for segment in label_map.segments}
         names = names or read_label_table(case.labels)
         facts = _facts(case.name, label_map)
-        keep("labels", label_map.array.astype(np.min_scalar_type(max(facts.voxels))))
+        keep("labels", label_map.array)
     images = []
     for number, path in enumerate(case.images):
         contents, image = _read(path, read_image)
@@ -192,7 +193,7 @@ def _stamp(file: Path, before: Mapping[tuple[str, int, int], FileStamp]) -> File
 def _file_sha256(file: Path) -> str:
     digest = hashlib.sha256()
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
     except OSError:
