@@ -24,7 +24,7 @@ from ..worker.client import Event, Job, WorkerClient
 from ..worker.protocol import put_volume, take_error, take_volume
 from .canvas import add_label_map
 from .label_maps import LabelInput, label_map_state, no_such_segment, read_label_node
-from .synthetic import OVERRIDES, STATE, mark_synthetic, overrides_text
+from .synthetic import ATTRIBUTE, LABEL_MAP_STATE, LABEL_OVERRIDES, mark_synthetic, overrides_text
 from .volumes import add_result, put_voxels, show_in_grays
 
 MODELS_OWN = Settings()
@@ -68,7 +68,7 @@ class SynthesisJob:
         self._source = source
         self._name = name
         state = label_map_state(slicer.mrmlScene.GetNodeByID(source.node_id))
-        self._known = {STATE: state, OVERRIDES: overrides_text(overrides)}
+        self._known = {LABEL_MAP_STATE: state, LABEL_OVERRIDES: overrides_text(overrides)}
         self._job: Job | None = None
         self._channels: list[dict[str, Any]] = []
 
@@ -99,7 +99,7 @@ class SynthesisJob:
             name = f"{self._name} synthetic {channel['name']} {facts['seed'] + event['sample']}"
             volume = take_volume(described)
             low, high = channel["range"]
-            known = {**facts, **self._known}
+            known = {ATTRIBUTE + name: str(fact) for name, fact in facts.items()} | self._known
             added.append(
                 add_result(slicer.mrmlScene, volume, self._source, name, (low, high), known)
             )

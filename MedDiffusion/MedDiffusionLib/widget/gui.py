@@ -11,7 +11,7 @@ import qt
 from .presenters.control import Control
 from .wording import plain, tip
 
-RICH = ("modelCard", "modelDetails")
+RICH = ("modelCard", "modelDetails", "planLabel")
 """The labels whose presenter makes rich text, and escapes what comes from files."""
 
 

@@ -60,9 +60,7 @@ class Results:
                 unchosen or no_image,
             ),
             "opacitySlider": Control(
-                _(
-                    "How much of this volume is seen over the image that the label map was drawn on."
-                ),
+                _("How much of this volume is seen over the image of the label map."),
                 unchosen or no_image,
             ),
         }
