@@ -120,7 +120,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_any_work(
         (tmp_path / "nowhere" / "v.nii.gz", "does not exist"),
         (out, "is a folder"),
         (out / "v.jpg", "use .nii.gz"),
-        (source, "label map itself"),
+        (source, "is read, and would be written over"),
     ):
         assert words in refused(capfd, synthesize(source, output, model, "--overwrite"))
     assert list(out.iterdir()) == []
@@ -171,7 +171,7 @@ def test_models_that_cannot_be_used_are_refused(
     for name, words in (
         ("nobody", "There is no model nobody: use one of"),
         (source, "no model bundle"),
-        (broken, "SHA-256"),
+        (broken, "too small for what model.json says"),
     ):
         sentence = refused(capfd, synthesize(source, out / "v.nii.gz", Path(name)))
         assert words in sentence

@@ -87,7 +87,12 @@ def test_an_imported_model_is_chosen_and_one_that_is_not_to_be_replaced_stays(
 
     mine = make_bundle(tmp_path / "mine", title="Mine")
     newer = make_bundle(tmp_path / "tiny", title="Newer")
-    dialogs.answers["QFileDialog.getExistingDirectory"] = [str(mine), str(newer), "", str(tmp_path)]
+    dialogs.answers["QFileDialog.getOpenFileName"] = [
+        str(mine / "model.json"),
+        str(newer / "model.json"),
+        "",
+        str(tmp_path / "model.json"),
+    ]
     dialogs.answers["QMessageBox"] = [qt.QMessageBox.Cancel]
     panel.ui.importModelButton.click()
     assert panel.panel.parameters.model == "mine"

@@ -24,14 +24,12 @@ from ..worker.client import Event, Job, WorkerClient
 from ..worker.protocol import put_volume, take_error, take_volume
 from .canvas import add_label_map
 from .label_maps import LabelInput, label_map_state, no_such_segment, read_label_node
-from .synthetic import ATTRIBUTE, mark_synthetic
+from .synthetic import ATTRIBUTE, LABEL_MAP_STATE, LABEL_OVERRIDES, mark_synthetic, overrides_text
 from .volumes import add_result, put_voxels, show_in_grays
 
 MODELS_OWN = Settings()
 """One sample, as the model's author recommends."""
 PREVIEW_NAME = "MedDiffusion preview"
-LABEL_MAP_STATE = ATTRIBUTE + "labelMapState"
-"""The attribute of a result that keeps ``label_map_state`` as it was when its job started."""
 
 
 def _ignore(*arguments: Any) -> None:
@@ -41,7 +39,13 @@ def _ignore(*arguments: Any) -> None:
 class SynthesisJob:
     """A synthesis under way. Callbacks may be set until the next :meth:`SceneLogic.process`."""
 
-    def __init__(self, logic: SceneLogic, source: LabelInput, name: str) -> None:
+    def __init__(
+        self,
+        logic: SceneLogic,
+        source: LabelInput,
+        name: str,
+        overrides: Mapping[int | str, str],
+    ) -> None:
         self.onProgress: Callable[[int, int, int], None] = _ignore
         """Called with the sample (from 0), the steps done and all steps."""
         self.onPreview: Callable[[Any], None] = _ignore
@@ -63,7 +67,8 @@ class SynthesisJob:
         self._logic = logic
         self._source = source
         self._name = name
-        self._state = label_map_state(slicer.mrmlScene.GetNodeByID(source.node_id))
+        state = label_map_state(slicer.mrmlScene.GetNodeByID(source.node_id))
+        self._known = {LABEL_MAP_STATE: state, LABEL_OVERRIDES: overrides_text(overrides)}
         self._job: Job | None = None
         self._channels: list[dict[str, Any]] = []
 
@@ -94,9 +99,10 @@ class SynthesisJob:
             name = f"{self._name} synthetic {channel['name']} {facts['seed'] + event['sample']}"
             volume = take_volume(described)
             low, high = channel["range"]
-            node = add_result(slicer.mrmlScene, volume, self._source, name, (low, high), facts)
-            node.SetAttribute(LABEL_MAP_STATE, self._state)
-            added.append(node)
+            known = {ATTRIBUTE + name: str(fact) for name, fact in facts.items()} | self._known
+            added.append(
+                add_result(slicer.mrmlScene, volume, self._source, name, (low, high), known)
+            )
         self.volumes += added
         self.onSample(added)
 
@@ -150,7 +156,7 @@ class SceneLogic:
         find, and reach ``onFailed``.
         """
         prepared = prepare(labelNode, model, segments, overrides)
-        job = SynthesisJob(self, prepared.source, prepared.name)
+        job = SynthesisJob(self, prepared.source, prepared.name, overrides or {})
         job._job = self.submit(lambda files: prepared.request(files, settings, device), job._take)
         return job
 

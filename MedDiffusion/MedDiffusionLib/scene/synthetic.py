@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 ATTRIBUTE = "MedDiffusion."
@@ -10,6 +12,10 @@ SYNTHETIC = ATTRIBUTE + "synthetic"
 """The attribute of synthetic volumes that have no provenance: previews."""
 LABELS_ROLE = ATTRIBUTE + "labels"
 """The reference from a result to the node of its label map."""
+LABEL_MAP_STATE = ATTRIBUTE + "labelMapState"
+"""The attribute of a result that keeps ``label_map_state`` as it was when its job started."""
+LABEL_OVERRIDES = ATTRIBUTE + "labelOverrides"
+"""The attribute of a result that keeps what its labels were said to be."""
 
 
 def mark_synthetic(node: Any) -> None:
@@ -22,3 +28,8 @@ def is_synthetic(node: Any) -> bool:
     return node is not None and bool(
         node.GetAttribute(ATTRIBUTE + "model") or node.GetAttribute(SYNTHETIC)
     )
+
+
+def overrides_text(overrides: Mapping[int | str, str]) -> str:
+    """What a result keeps of what its labels were said to be."""
+    return json.dumps({str(key): name for key, name in overrides.items()}, sort_keys=True)

@@ -9,6 +9,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from .annotation import annotate_views
+from .gui import plain_labels
 from .label_panel import LabelPanel
 from .live_panel import LivePanel
 from .model_panel import ModelPanel
@@ -24,6 +25,7 @@ class Panel(VTKObservationMixin):
 
     def __init__(self, ui: Any, logic: Any, runner: Runner) -> None:
         VTKObservationMixin.__init__(self)
+        plain_labels(ui)
         self._ui = ui
         self._logic = logic
         self.parameters: Any = None
