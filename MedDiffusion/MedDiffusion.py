@@ -39,13 +39,16 @@ class MedDiffusion(ScriptedLoadableModule):
             "Diffusion (Khader et al. 2023, Scientific Reports 13:7303). Each model's card names "
             "the data that it was trained on, and its license."
         )
-        slicer.app.connect("startupCompleted()", _register_sample_data)
+        slicer.app.connect("startupCompleted()", _on_startup)
 
 
-def _register_sample_data() -> None:
+def _on_startup() -> None:
+    """Offer the examples, and mark synthetic volumes, also those that a scene is loaded with."""
+    from MedDiffusionLib.widget.annotation import annotate_views
     from MedDiffusionLib.widget.examples import register_sample_data
 
     register_sample_data()
+    annotate_views()
 
 
 class MedDiffusionWidget(ScriptedLoadableModuleWidget):
@@ -62,6 +65,8 @@ class MedDiffusionWidget(ScriptedLoadableModuleWidget):
         form.setMRMLScene(slicer.mrmlScene)
         self.logic = MedDiffusionLogic()
         self.panel = Panel(self.ui, self.logic, shared_runner())
+        if getattr(self.parent, "isEntered", False):  # Reloaded, while it is shown.
+            self.panel.enter()
 
     def enter(self) -> None:
         self.panel.enter()

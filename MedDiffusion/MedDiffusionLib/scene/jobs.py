@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -155,21 +155,9 @@ class SceneLogic:
         there is no such model or nothing drawn; labels that match nothing are for the worker to
         find, and reach ``onFailed``.
         """
-        folder = find_model(model)
-        kept, left_out = _without_left_out(overrides or {})
-        source = read_label_node(labelNode, segments, left_out)
-        by_value = _by_value(kept, source)
-        job = SynthesisJob(self, source, labelNode.GetName(), overrides or {})
-
-        def request(files: Path) -> Event:
-            return {
-                "do": "synthesize", "model": str(folder), "device": device,
-                "labels": put_volume(files / "labels.npy", source.labels),
-                "label_map": labelNode.GetName(), "overrides": by_value,
-                "settings": asdict(settings),
-            }  # fmt: skip
-
-        job._job = self._submit(request, job._take)
+        prepared = prepare(labelNode, model, segments, overrides)
+        job = SynthesisJob(self, prepared.source, prepared.name, overrides or {})
+        job._job = self.submit(lambda files: prepared.request(files, settings, device), job._take)
         return job
 
     def synthesize(
@@ -209,7 +197,7 @@ class SceneLogic:
             elif event["event"] == "failed":
                 onFailed(take_error(event))
 
-        return self._submit(lambda folder: {"do": "labelmap", "model": model, "seed": seed}, take)
+        return self.submit(lambda folder: {"do": "labelmap", "model": model, "seed": seed}, take)
 
     def cancelAll(self) -> None:
         """Cancel everything that runs or waits."""
@@ -262,9 +250,10 @@ class SceneLogic:
         self._preview_ids.append(node.GetID())
         return node
 
-    def _submit(
+    def submit(
         self, make_request: Callable[[Path], Event], on_event: Callable[[Event], None]
     ) -> Job:
+        """Queue a request of the worker. Raises UserError where its files cannot be written."""
         try:
             return self.client.submit(make_request, on_event)
         except OSError as error:
@@ -279,6 +268,37 @@ class SceneLogic:
             self.process()
             slicer.app.processEvents()
             time.sleep(0.005)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A label map as read, and all that a request says beside the settings."""
+
+    source: LabelInput
+    name: str
+    folder: Path
+    by_value: Mapping[int, str]
+
+    def request(self, files: Path, settings: Settings, device: str) -> Event:
+        """The worker's request; the label map is written to the folder ``files``."""
+        return {
+            "do": "synthesize", "model": str(self.folder), "device": device,
+            "labels": put_volume(files / "labels.npy", self.source.labels),
+            "label_map": self.name, "overrides": self.by_value, "settings": asdict(settings),
+        }  # fmt: skip
+
+
+def prepare(
+    label_node: Any,
+    model: str,
+    segments: Sequence[str] | None,
+    overrides: Mapping[int | str, str] | None,
+) -> Prepared:
+    """Find the model and read the label map; see :meth:`SceneLogic.startSynthesis`."""
+    folder = find_model(model)
+    kept, left_out = _without_left_out(overrides or {})
+    source = read_label_node(label_node, segments, left_out)
+    return Prepared(source, label_node.GetName(), folder, _by_value(kept, source))
 
 
 def _without_left_out(

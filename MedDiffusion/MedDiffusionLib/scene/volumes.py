@@ -50,7 +50,7 @@ def add_result(
     if label_node is not None:
         if on_labels_grid:
             node.SetAndObserveTransformNodeID(label_node.GetTransformNodeID())
-        _place_beside(scene, node, label_node)
+        place_beside(scene, node, label_node)
     return node
 
 
@@ -88,7 +88,7 @@ def show_in_grays(node: slicer.vtkMRMLScalarVolumeNode, display_range: tuple[flo
     node.SetAndObserveDisplayNodeID(display.GetID())
 
 
-def _place_beside(
+def place_beside(
     scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode, sibling: slicer.vtkMRMLNode
 ) -> None:
     """Give the node the sibling's parent in the subject hierarchy: the same study or folder."""

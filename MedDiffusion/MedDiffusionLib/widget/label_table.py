@@ -36,9 +36,9 @@ class LabelTable:
         self._section.setVisible(bool(table.names))
 
     def _fill(self) -> None:
-        while self._widgets:
-            self._widgets.popitem()
-            self._form.removeRow(0)
+        for widget in self._widgets.values():
+            self._take_out(widget)
+        self._widgets = {}
         for name in self._table.names:
             widget = qt.QComboBox()
             for text, choice in self._table.choices:
@@ -47,6 +47,15 @@ class LabelTable:
             widget.connect("currentIndexChanged(int)", lambda index, name=name: self._choose(name))
             self._form.addRow(name, widget)
             self._widgets[name] = widget
+
+    def _take_out(self, widget: Any) -> None:
+        """Remove the first row; its widgets end later: one may be telling of a choice now."""
+        label = self._form.labelForField(widget)
+        for part in (label, widget):
+            self._form.removeWidget(part)
+            part.hide()
+            part.deleteLater()
+        self._form.removeRow(0)
 
     def _choose(self, name: str) -> None:
         widget = self._widgets[name]

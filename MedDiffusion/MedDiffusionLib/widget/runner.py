@@ -13,6 +13,7 @@ from typing import Any
 import qt
 
 from ..scene.jobs import SceneLogic, SynthesisJob
+from ..scene.live import LiveVolume
 from ..synthesis.settings import Settings
 
 POLL_MILLISECONDS = 20
@@ -50,6 +51,11 @@ class Runner:
     def start_random_label_map(self, *arguments: Any) -> None:
         """See SceneLogic.startRandomLabelMap."""
         self.scene_logic.startRandomLabelMap(*arguments)
+        self._timer.start()
+
+    def make_live(self, live: LiveVolume, *arguments: Any) -> None:
+        """See LiveVolume.make."""
+        live.make(*arguments)
         self._timer.start()
 
     def close(self) -> None:
