@@ -161,20 +161,15 @@ class SceneLogic:
         job._job = self.submit(lambda files: prepared.request(files, settings, device), job._take)
         return job
 
-    def synthesize(
-        self,
-        labelNode: Any,
-        model: str = DEFAULT_MODEL,
-        settings: Settings = MODELS_OWN,
-        device: str = "auto",
-        segments: Sequence[str] | None = None,
-        overrides: Mapping[int | str, str] | None = None,
-    ) -> list[Any]:
-        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes.
+    def synthesize(self, *arguments: Any, **options: Any) -> list[Any]:
+        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes."""
+        return self.finish(self.startSynthesis(*arguments, **options))
 
-        Slicer stays alive meanwhile. Raises UserError when it fails, Cancelled when it is.
+    def finish(self, job: SynthesisJob) -> list[Any]:
+        """Wait for a job's end, while Slicer stays alive, and return its volume nodes.
+
+        Raises UserError when it fails, Cancelled when it is cancelled.
         """
-        job = self.startSynthesis(labelNode, model, settings, device, segments, overrides)
         self._wait(lambda: job.ended)
         if job.cancelled:
             raise Cancelled
