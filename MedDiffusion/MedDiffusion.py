@@ -19,7 +19,6 @@ from slicer.ScriptedLoadableModule import (
 
 from MedDiffusionLib.scene.jobs import SynthesisJob
 
-
 DOCUMENTATION = "https://github.com/meddiffusion/MedDiffusion#in-3d-slicer"
 
 
