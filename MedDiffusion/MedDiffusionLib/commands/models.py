@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compute.errors import UserError
-from .terminal import tell
+from .terminal import tell, tell_text
 
 
 def add_commands(commands: Any) -> None:
@@ -49,7 +49,7 @@ def info(options: argparse.Namespace) -> int:
     from ..bundles.manifest import read_manifest
 
     folder = find_model(options.model)
-    tell(describe(folder, read_manifest(folder)))
+    tell_text(describe(folder, read_manifest(folder)))
     return 0
 
 

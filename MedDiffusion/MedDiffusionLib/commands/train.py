@@ -6,7 +6,7 @@ import argparse
 
 from ..compute.errors import UserError
 from . import options
-from .terminal import ProgressLine, say, tell
+from .terminal import ProgressLine, say, tell, tell_text
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -62,7 +62,7 @@ def run(chosen: argparse.Namespace) -> int:
                     check_report(chosen.report, request.output)
                 checked = check_request(request, progress.report)
                 progress.close()
-                tell(checked.describe())
+                tell_text(checked.describe())
                 if chosen.report:
                     checked.write(chosen.report)
                 return 0 if checked.usable else 1

@@ -1,9 +1,19 @@
-"""The two exceptions that callers of the engine handle."""
+"""The two exceptions that callers of the engine handle, as a sentence that can be printed."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from os import PathLike
+
+_LONGEST = 300
+"""Letters of an error's own words that are passed on."""
+
+
+def printable(text: str) -> str:
+    """The text with a space in place of each character that is not printed, such as line ends and
+    the escape sequences of terminals."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class UserError(Exception):
@@ -37,12 +47,31 @@ class UserError(Exception):
         remedies: Mapping[str, str] | None = None,
         problems: Mapping[str, str] | None = None,
     ) -> str:
-        """The error as one sentence; ``remedies`` and ``problems`` are a front end's, by code."""
+        """The error as one sentence; ``remedies`` and ``problems`` are a front end's, by code.
+
+        It is one line that can be printed whatever names of files and labels are in it.
+        """
         problem = (problems or {}).get(self.code, self.problem)
         remedy = (remedies or {}).get(self.code, self.remedy)
         where = "" if self.path is None else f"{self.path} "
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{where}{problem}{detail}{f': {remedy}' if remedy else ''}."
+        return printable(f"{where}{problem}{detail}{f': {remedy}' if remedy else ''}.")
+
+
+def unexpected(error: Exception) -> UserError:
+    """Whatever went wrong as a UserError: one is returned as it is, all else asks for a report."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        return UserError(
+            f"cannot be used ({error.strerror})", "see to its permissions and the disk", path=name
+        )
+    return UserError(
+        f"Something unexpected happened ({type(error).__name__}: {str(error)[:_LONGEST]})",
+        "please report it",
+        code="unexpected",
+    )
 
 
 class Cancelled(Exception):

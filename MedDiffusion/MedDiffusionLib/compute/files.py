@@ -144,7 +144,13 @@ def _interrupted_later() -> Iterator[None]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON atomically, UTF-8; raises ValueError for NaN and infinite numbers."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_bytes(content)
     with atomic(path) as temporary:
-        # A name of a file that is not UTF-8 has such characters; they are kept as escapes.
-        temporary.write_text(text, "utf-8", errors="backslashreplace")
+        temporary.write_bytes(text)
+
+
+def json_bytes(content: Any) -> bytes:
+    """Readable JSON in UTF-8; raises ValueError for NaN and infinite numbers."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # A name of a file that is not UTF-8 has such characters; they are kept as escapes.
+    return text.encode("utf-8", errors="backslashreplace")

@@ -56,6 +56,8 @@ def read_label_map(path: Path, left_out: Container[int] = ()) -> Volume:
         array, merged = merge_layers(array, segments, left_out)
     array = _as_labels(array, path)
     statistics = find_label_statistics(array)
+    if not statistics.values and any(segment.value in left_out for segment in merged):
+        raise UserError("has nothing labelled but what is left out", "leave less out", path=path)
     _check_labels(statistics, path)
     named = tuple(s for s in merged if s.value in statistics.counts or s.value in left_out)
     labels = Volume(array, affine, Kind.LABEL, named)

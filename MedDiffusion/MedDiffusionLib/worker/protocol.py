@@ -7,7 +7,8 @@ Requests:
 - ``{"do": "synthesize", "job": 1, "model": NAME|PATH, "device": "auto", "labels": VOLUME,
   "label_map": NAME, "overrides": {"3": "anterior"}, "settings": {...}, "folder": PATH}``:
   ``settings`` are the fields of ``synthesis.settings.Settings``, ``overrides`` say which value is
-  which label of the model, results go to ``folder``;
+  which label of the model, results go to ``folder``; ``"previews": false`` leaves out the events
+  ``step``;
 - ``{"do": "labelmap", "job": 2, "model": NAME|PATH, "seed": 0, "folder": PATH}``: draws a random
   label map;
 - ``{"do": "cancel", "job": 1}``: taken at once, between two steps; all else waits for its turn.

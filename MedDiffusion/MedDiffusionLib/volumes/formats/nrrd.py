@@ -51,6 +51,8 @@ def read_nrrd(path: Path) -> Content:
     if len(sizes) != parse_integer(fields["dimension"]) or min(sizes) < 1:
         raise ValueError("no sizes")
     _check_segments(metadata, path)
+    if len(metadata) > _MAX_FIELDS:
+        raise ValueError("the header has too many fields")
     _check_shape(sizes, fields.get("kinds", "").split(), "Segment0_ID" in metadata, path)
     _check_spacings(fields, path)
     _check_units(fields, path)
@@ -74,8 +76,6 @@ def _header(content: bytes) -> tuple[Fields, dict[str, str], int]:
         raise ValueError("the header does not end")
     end = blank.end() if blank else len(content)
     lines = content[:end].splitlines()
-    if len(lines) > _MAX_FIELDS:
-        raise ValueError("the header has too many fields")
     fields: Fields = {}
     metadata: dict[str, str] = {}
     for line in lines[1:]:

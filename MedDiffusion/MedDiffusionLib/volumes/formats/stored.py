@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 
 from ...compute.files import open_regular
 
-MAX_HEADER_BYTES = 2**20
+MAX_HEADER_BYTES = 2**22
 """Of a header that is text."""
 _DEFLATE_RATIO = 1032
 """The most bytes that one byte of a deflate stream becomes."""
