@@ -98,6 +98,7 @@ def _running(path: Path) -> subprocess.Popen[bytes]:
 
 def _started(path: Path) -> subprocess.Popen[bytes]:
     command = [_python(path), "-m", f"{__package__}.itk_process"]
+    paths = [str(_PACKAGE_FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         process = subprocess.Popen(
             command,
@@ -105,7 +106,7 @@ def _started(path: Path) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=_PACKAGE_FOLDER,
-            env={**os.environ, **_ONE_THREAD},
+            env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
             pipesize=_PIPE_BYTES,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
