@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,24 @@ class Assignment:
     """The values that match nothing."""
     missing: tuple[Label, ...]
     """The labels of the model that no value stands for."""
+
+    def describe(self) -> str:
+        """As a label table is written: ``1=anterior,9=background``."""
+        names = {value: label.name if label else BACKGROUND for value, label in self.labels.items()}
+        return ",".join(f"{value}={name}" for value, name in sorted(names.items()))
+
+
+def overrides_from(pairs: Iterable[tuple[int, str]]) -> dict[int, str]:
+    """Overrides by value; raises UserError where a value is given twice."""
+    overrides: dict[int, str] = {}
+    for value, name in pairs:
+        if value in overrides:
+            raise UserError(
+                f"The label value {value} is given twice, as {overrides[value]} and as {name}",
+                "give each value once",
+            )
+        overrides[value] = name
+    return overrides
 
 
 def assign_labels(
@@ -64,15 +82,16 @@ def assign_labels(
     return Assignment(labels, tuple(unknown), missing)
 
 
-def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str]) -> Volume:
-    """The label map with the model's label values in place of its own.
+def checked_assignment(
+    labels: Volume, manifest: Manifest, overrides: Mapping[int, str]
+) -> Assignment:
+    """The assignment of a label map's values, all of them known and enough for the model.
 
     Raises UserError, listing what the file has and what the model knows, where a value matches
     nothing (see :func:`assign_labels`); also when ``overrides`` name a value or label that does not
     exist, when nothing labelled is left, and when labels are missing that the model needs.
     """
-    statistics = labels.label_statistics
-    found = statistics.values
+    found = labels.label_statistics.values
     segments = {segment.value: segment for segment in labels.segments}
     lists = f"the label map has {_listed(found, segments)}; {manifest.name} knows " + ", ".join(
         f"{label.value} ({label.name})" for label in manifest.labels
@@ -107,17 +126,36 @@ def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str
         raise UserError(
             f"The model needs all its labels and lacks {lacking} ({lists})", "add what is lacking"
         )
-    targets = {value: label.value if label else 0 for value, label in assigned.labels.items()}
-    kept = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
-    matched = Volume(_replaced(labels.array, targets), labels.affine, labels.kind, kept)
-    if 0 not in targets.values():
-        matched.remember(statistics.replaced(targets))
-    return matched
+    # What was left out while the file was read is not found any more, and yet was assigned.
+    unread: dict[int, Label | None] = dict.fromkeys(left_out(overrides))
+    return replace(assigned, labels={**unread, **assigned.labels})
 
 
 def left_out(overrides: Mapping[int, str]) -> frozenset[int]:
     """The values that overrides leave out."""
     return frozenset(value for value, name in overrides.items() if name.lower() == BACKGROUND)
+
+
+def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str]) -> Volume:
+    """The label map with the model's label values in place of its own, in the smallest type.
+
+    Raises UserError as :func:`checked_assignment` does.
+    """
+    return replace_labels(labels, manifest, checked_assignment(labels, manifest, overrides))
+
+
+def replace_labels(labels: Volume, manifest: Manifest, assigned: Assignment) -> Volume:
+    """The label map, or a part of it, with the values that an assignment gives it."""
+    statistics = labels.label_statistics
+    targets = {
+        value: label.value if (label := assigned.labels[value]) else 0
+        for value in statistics.values
+    }
+    kept = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
+    matched = Volume(_replaced(labels.array, targets), labels.affine, labels.kind, kept)
+    if 0 not in targets.values():
+        matched.remember(statistics.replaced(targets))
+    return matched
 
 
 def _replaced(array: NDArray, targets: Mapping[int, int]) -> NDArray:
