@@ -80,7 +80,7 @@ def image_files(folder: Path) -> list[Path]:
         )
     except OSError as error:
         raise UserError(
-            f"cannot be opened ({error.strerror})", "check its permissions", path=folder
+            "cannot be opened", "check its permissions", path=folder, detail=error.strerror or ""
         ) from error
 
 

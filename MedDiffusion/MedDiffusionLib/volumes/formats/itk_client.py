@@ -26,7 +26,6 @@ from ...compute.errors import UserError
 from .content import MAX_VOXELS
 
 _LONGEST_REPLY = 2**16
-_PIPE_BYTES = 2**20
 _KILLED = -getattr(signal, "SIGKILL", 0) or None
 """The return code of a process that the system ended, for lack of memory."""
 _ONE_THREAD = dict.fromkeys(
@@ -107,7 +106,6 @@ def _started(path: Path) -> subprocess.Popen[bytes]:
             stderr=subprocess.DEVNULL,
             cwd=_PACKAGE_FOLDER,
             env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
-            pipesize=_PIPE_BYTES,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
     except OSError as error:
