@@ -76,7 +76,15 @@ def end() -> None:
         _end(process)
 
 
+def _forget() -> None:
+    """A fork has a reading process of its own: this one's answers would go to both."""
+    global _process, _lock
+    _process, _lock = None, threading.Lock()
+
+
 atexit.register(end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _running(path: Path) -> subprocess.Popen[bytes]:
