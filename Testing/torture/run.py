@@ -15,6 +15,7 @@ where anything failed.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import queue
 import shutil
@@ -175,6 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help="how many of the inputs run as programs of their own")  # fmt: skip
     parser.add_argument("--slowest", action="store_true", help="also say what took longest")
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     set_threads()
     by_name = {kind.name: kind for kind in KINDS}
     if options.only:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -192,9 +193,9 @@ class Stage:
         home = f"MEDDIFFUSION_HOME={self.things.environment['MEDDIFFUSION_HOME']}"
         variables = [home] if "MEDDIFFUSION_HOME" not in changes else []
         variables += [f"-u {key}" for key, value in changes.items() if value is None]
-        variables += [f"{key}={shlex.quote(v)}" for key, v in changes.items() if v is not None]
+        variables += [f"{key}={_quoted(v)}" for key, v in changes.items() if v is not None]
         variables.sort(key=lambda word: not word.startswith("-u"))
-        words = ["env", *variables, "meddiffusion", *(shlex.quote(str(a)) for a in arguments)]
+        words = ["env", *variables, "meddiffusion", *(_quoted(str(a)) for a in arguments)]
         line = " ".join(words)
         if user is not None:
             line = f"setpriv --reuid {user} --regid {user} --clear-groups {line}"
@@ -205,7 +206,18 @@ class Stage:
                 line += f" {number}>{stream}"
         if file_bytes is not None:
             line = f"ulimit -f {-(-file_bytes // 1024)}; {line}"
-        return f"cd {shlex.quote(str(self.folder))} && {line}"
+        return f"cd {_quoted(str(self.folder))} && {line}"
+
+
+def _quoted(word: str) -> str:
+    """A word for a shell that prints: bash reads the escapes."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = "".join(
+        chr(byte) if 32 <= byte < 127 and chr(byte) not in "'\\" else f"\\x{byte:02x}"
+        for byte in os.fsencode(word)
+    )
+    return f"$'{escaped}'"
 
 
 def check_result(path: Path, geometry: Geometry | None) -> None:

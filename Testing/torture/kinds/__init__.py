@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torture.stage import Stage
 
-from . import fuzz
+from . import bundles, crafted, dicom, fuzz
 
 
 @dataclass(frozen=True)
@@ -26,5 +26,8 @@ class Kind:
 
 KINDS = (
     Kind("fuzz", 220, fuzz.play),
+    Kind("crafted", 280, crafted.play),
+    Kind("dicom", 88, dicom.play),
+    Kind("bundles", 358, bundles.play),
 )
 """With the weights of the first review, whose table this is."""
