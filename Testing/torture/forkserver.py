@@ -124,9 +124,10 @@ def _redirect(streams: list[str | None]) -> None:
     for number, (path, mode) in enumerate(zip(streams, modes, strict=True)):
         os.close(number)
         if path is not None:
-            # The lowest free number: the one just closed.
-            assert os.open(path, mode) == number
-            os.set_inheritable(number, True)
+            opened = os.open(path, mode)
+            os.dup2(opened, number)
+            if opened != number:
+                os.close(opened)
 
 
 def _run(words: list[str]) -> NoReturn:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import os
 import select
+import shutil
 import signal
+import site
 import subprocess
 import sys
 import time
@@ -25,10 +29,41 @@ _PATIENCE = 10.0
 """Seconds that processes of a command may outlive it."""
 
 
+class Skipped(Exception):
+    """An input that cannot be tried on this machine, and why."""
+
+
 def command_program() -> list[str]:
     """The installed command; without one, the library as a program."""
     script = Path(sys.executable).with_name("meddiffusion")
     return [str(script)] if script.exists() else [sys.executable, "-m", "MedDiffusionLib"]
+
+
+def program_of_others() -> tuple[list[str], dict[str, str]] | None:
+    """The command for a user who may not go where our interpreter lies; None where there is none.
+
+    With variables that it needs. Another interpreter of the same version does where ours is in a
+    folder of our own.
+    """
+    script = Path(command_program()[0])
+    if _is_open_to_all(script) and _is_open_to_all(Path(sys.executable)):
+        return command_program(), {}
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    other = shutil.which(version, path="/usr/local/bin:/usr/bin:/bin")
+    if other is None or not _is_open_to_all(Path(other)):
+        return None
+    library = importlib.util.find_spec("MedDiffusionLib")
+    assert library and library.submodule_search_locations
+    package = Path(library.submodule_search_locations[0])
+    folders = [package.parent, *map(Path, site.getsitepackages()), *map(Path, sys.path)]
+    paths = [str(f) for f in folders if f.is_dir() and _is_open_to_all(f)]
+    return [other, "-m", "MedDiffusionLib"], {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+def _is_open_to_all(path: Path) -> bool:
+    """Whether anyone may reach and use a file or folder, by its permissions."""
+    real = path.resolve()
+    return all(place.stat().st_mode & 0o001 for place in (real, *real.parents))
 
 
 @dataclass
@@ -53,6 +88,7 @@ class Surroundings:
     real: bool = False
     user: int | None = None
     file_bytes: int | None = None
+    most_seconds: float = MOST_SECONDS
 
 
 @dataclass
@@ -60,9 +96,12 @@ class Running:
     """A command that was started, and what is known of it so far."""
 
     pid: int
+    most_seconds: float = MOST_SECONDS
     begun: float = field(default_factory=time.monotonic)
     kib: int = 0
     cpu: float = 0.0
+    own_cpu: float = 0.0
+    """CPU seconds of its first thread so far."""
     waited: float = 0.0
     code: int | None = None
     stopped: str = ""
@@ -83,11 +122,11 @@ class Running:
         except (OSError, IndexError):
             return
         self.kib = max(self.kib, *map(int, peak), 0) if peak else self.kib
-        self.waited = int(schedule[1]) / 1e9
+        self.own_cpu, self.waited = (int(word) / 1e9 for word in schedule[:2])
         if self.kib > MOST_KIB:
             self.stop(f"over {MOST_KIB >> 20} GB of memory")
-        elif self.seconds > MOST_SECONDS:
-            self.stop(f"not done after {MOST_SECONDS:g} s")
+        elif self.seconds > self.most_seconds:
+            self.stop(f"not done after {self.most_seconds:g} s")
 
     def stop(self, reason: str) -> None:
         """End all of its processes."""
@@ -95,18 +134,14 @@ class Running:
         self.kill_all()
 
     def kill_all(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def signal(self, number: int) -> None:
         """Send a signal to the command alone, where it still runs."""
         if self.code is None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
-            except ProcessLookupError:
-                pass
 
 
 class Launcher:
@@ -141,13 +176,18 @@ class Launcher:
             "address_bytes": _ADDRESS_BYTES,
         }
         request |= {"program": command_program()} if around.real else {}
-        request |= {"user": around.user} if around.user is not None else {}
+        if around.user is not None:
+            found = program_of_others() if os.geteuid() == 0 else None
+            if found is None:
+                raise Skipped("another user cannot be had, or cannot reach the interpreter")
+            request["user"], request["program"] = around.user, found[0]
+            request["environment"] |= found[1]
         request |= {"file_bytes": around.file_bytes} if around.file_bytes is not None else {}
         assert self._server.stdin
         self._server.stdin.write((json.dumps(request) + "\n").encode())
         while not self._started:
             self._take(self._next())
-        running = Running(self._started.pop())
+        running = Running(self._started.pop(), around.most_seconds)
         self._running[running.pid] = running
         return running
 

@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from torture.judge import Broken, Tree, look_at
 from torture.kinds import KINDS, Kind
-from torture.launching import Launcher
+from torture.launching import Launcher, Skipped
 from torture.stage import Stage
 from torture.things import Things, make_things, set_threads
 
@@ -64,6 +64,8 @@ class Torture:
         self.keep = keep
         self.things = make_things(root / "things")
         self.tried: list[Tried] = []
+        self.skipped: list[str] = []
+        """What cannot be tried on this machine, and why."""
 
     def run(self, inputs: Sequence[Input], jobs: int) -> list[Tried]:
         """Try all of them; the order of the results is that of ``inputs``."""
@@ -110,6 +112,8 @@ class Torture:
             kind.play(stage)
         except Broken as broken:
             problem = str(broken)
+        except Skipped as skipped:
+            self.skipped.append(f"{kind.name}:{number}  {skipped}")
         except Exception:
             problem = f"the torture itself failed: {traceback.format_exc()}"
         seconds = time.monotonic() - begun
@@ -187,9 +191,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         inputs = choose_inputs(options.count, options.kind)
     root = Path(tempfile.mkdtemp(prefix="torture-"))
+    # Some inputs are tried as another user.
+    root.chmod(0o755)
     begun = time.monotonic()
-    tried = Torture(root, options.seed, options.real, options.keep).run(inputs, options.jobs)
+    torture = Torture(root, options.seed, options.real, options.keep)
+    tried = torture.run(inputs, options.jobs)
     print(table(tried))
+    for line in torture.skipped:
+        print(f"not tried: {line}")
     failed = [one for one in tried if one.problem]
     script = Path(__file__)
     for one in failed:

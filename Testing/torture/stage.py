@@ -24,7 +24,7 @@ from torture.judge import (
     look_at,
     record_of,
 )
-from torture.launching import Launcher, Running, Streams, Surroundings
+from torture.launching import MOST_SECONDS, Launcher, Running, Streams, Surroundings
 from torture.things import Things
 
 KEPT = "kept"
@@ -72,6 +72,7 @@ class Stage:
         stderr: str | None = KEPT,
         user: int | None = None,
         file_bytes: int | None = None,
+        most_seconds: float = MOST_SECONDS,
     ) -> Running:
         """Start a command in the folder.
 
@@ -87,7 +88,9 @@ class Stage:
             str(said[0]) if stdout == KEPT else stdout,
             str(said[1]) if stderr == KEPT else stderr,
         )
-        around = Surroundings(self.folder, full, streams, real or self.real, user, file_bytes)
+        around = Surroundings(
+            self.folder, full, streams, real or self.real, user, file_bytes, most_seconds
+        )
         self.commands.append(self._line(arguments, changes, streams, user, file_bytes))
         running = self.launcher.start(arguments, around)
         self._said[running.pid] = said
@@ -115,6 +118,7 @@ class Stage:
         geometry: Geometry | None = None,
         most_errors: int = 1,
         summary: bool = False,
+        report: bool = False,
         words: bool = True,
         **how: object,
     ) -> Ended:
@@ -133,7 +137,7 @@ class Stage:
         check_kept(before, after, [*replaced, *(wanted if "--overwrite" in arguments else ())])
         check_end(ended)
         if words:
-            check_words(ended, most_errors, summary)
+            check_words(ended, most_errors, summary, report)
         check_new(before, after, wanted, allowed, ended.code == 0)
         if made is not None and made != (ended.code == 0):
             said = ended.err.strip()[-300:]

@@ -110,7 +110,9 @@ def _use(stage: Stage, folder: Path) -> None:
             allowed=lambda name: measured(name) or name.startswith("out/v"), environment=home,
         )  # fmt: skip
         made = sorted((stage.folder / "out").iterdir())
-        stage.hold(bool(made) == (ended.code == 0), f"exit code {ended.code} with {len(made)} files")
+        stage.hold(
+            bool(made) == (ended.code == 0), f"exit code {ended.code} with {len(made)} files"
+        )
         for path in made:
             if path.name.endswith(".nii.gz"):
                 check_volume(path)

@@ -66,7 +66,9 @@ def _mha(change: tuple[str, str] = ("", ""), voxels: bytes = _VOXELS, name: str 
     return _file(name, _with(_MHA, *change).encode("utf-8", "surrogateescape") + voxels)
 
 
-def _nrrd(change: tuple[str, str] = ("", ""), voxels: bytes = _VOXELS, name: str = "a.nrrd") -> Make:
+def _nrrd(
+    change: tuple[str, str] = ("", ""), voxels: bytes = _VOXELS, name: str = "a.nrrd"
+) -> Make:
     header = _with(_NRRD, *change).encode("utf-8", "surrogateescape")
     return _file(name, header + b"\n" + voxels)
 
