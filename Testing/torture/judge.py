@@ -119,7 +119,7 @@ def _facts(path: Path) -> tuple[Any, ...]:
     status = path.lstat()
     mode = status.st_mode
     if stat.S_ISLNK(mode):
-        return ("link", os.readlink(path))
+        return ("link", str(path.readlink()))
     if not stat.S_ISREG(mode):
         return (stat.S_IFMT(mode), stat.S_IMODE(mode))
     digest = hashlib.sha256()

@@ -153,6 +153,8 @@ class Launcher:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(environment), bufsize=0,
             start_new_session=True,
         )  # fmt: skip
+        assert self._server.stdout
+        self._answers = self._server.stdout.fileno()
         self._running: dict[int, Running] = {}
         self._pending = b""
         self._started: list[int] = []
@@ -201,7 +203,7 @@ class Launcher:
                 return True
             for one in list(self._running.values()):
                 one.look()
-            if b"\n" in self._pending or select.select([self._server.stdout], [], [], _PAUSE)[0]:
+            if b"\n" in self._pending or select.select([self._answers], [], [], _PAUSE)[0]:
                 self._take(self._next())
         self._end_rest(running)
         return False
@@ -218,9 +220,8 @@ class Launcher:
         running.kill_all()
 
     def _next(self) -> dict[str, Any]:
-        assert self._server.stdout
         while b"\n" not in self._pending:
-            content = os.read(self._server.stdout.fileno(), 65536)
+            content = os.read(self._answers, 65536)
             if not content:
                 raise RuntimeError("the fork server ended")
             self._pending += content

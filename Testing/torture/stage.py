@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torture.judge import (
     Broken,
@@ -120,7 +120,7 @@ class Stage:
         summary: bool = False,
         report: bool = False,
         words: bool = True,
-        **how: object,
+        **how: Any,
     ) -> Ended:
         """Run a command and hold it to the promises; raises Broken.
 
@@ -132,7 +132,7 @@ class Stage:
         wanted = [str(name) for name in wanted]
         replaced = list(replaced)
         before = look_at(self.folder)
-        ended = self.finish(self.start(*arguments, **how))  # type: ignore[arg-type]
+        ended = self.finish(self.start(*arguments, **how))
         after = look_at(self.folder)
         check_kept(before, after, [*replaced, *(wanted if "--overwrite" in arguments else ())])
         check_end(ended)
@@ -148,7 +148,7 @@ class Stage:
         return ended
 
     def synthesize(
-        self, source: object, *more: object, output: str = "out/v.nii.gz", **promises: object
+        self, source: object, *more: object, output: str = "out/v.nii.gz", **promises: Any
     ) -> Ended:
         """Run ``synthesize`` on a file with the tiny model, unless ``more`` names another."""
         self.path(output)
@@ -157,7 +157,7 @@ class Stage:
         return self.run(
             "synthesize", source, "-o", output, *model, "--device", "cpu", *more,
             wanted=wanted, **promises,
-        )  # type: ignore[arg-type] # fmt: skip
+        )  # fmt: skip
 
     def hold(self, kept: object, problem: str) -> None:
         """Raise Broken with the problem unless a promise was kept."""

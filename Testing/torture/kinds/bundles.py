@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -190,29 +190,31 @@ def replace_at(content: Any, where: Path_, value: Any) -> None:
 
 
 def _damage_file(path: Path, random: Random) -> None:
+    """Another text in the place of a JSON file, or something that is no file."""
+    if random.random() < 0.25:
+        path.unlink()
+        way = random.randrange(5)
+        if way == 0:
+            path.mkdir()
+        elif way == 1:
+            os.mkfifo(path)
+        elif way == 2:
+            path.symlink_to("/dev/zero")
+        elif way == 3:
+            path.symlink_to(path.name)
+        else:
+            path.touch()
+            os.truncate(path, 2**34)
+        return
     text = path.read_bytes()
-    choices: list[Callable[[], object]] = [
-        lambda: path.write_bytes(text[: random.randrange(len(text))]),
-        lambda: path.write_bytes(b""),
-        lambda: path.write_bytes(b"[" * 100_000),
-        lambda: path.write_bytes(b'{"a":' * 50_000),
-        lambda: path.write_bytes(b'{"deep": ' + b"[" * 900 + b"]" * 900 + b"," + text[1:]),
-        lambda: path.write_bytes(b"\xff\xfe" + text),
-        lambda: path.write_bytes(b"\xef\xbb\xbf" + text),
-        lambda: path.write_bytes(text.decode().encode("utf-16")),
-        lambda: path.write_bytes(text + text),
-        lambda: path.write_bytes(text.replace(b'"name"', b'"name\\u0000"')),
-        lambda: path.write_bytes(b"null"),
-        lambda: path.write_bytes(b"[]"),
-        lambda: path.write_bytes(b"9" * 5000),
-        lambda: path.write_bytes(b'"' + b"x" * 2**24 + b'"'),
-        lambda: (path.unlink(), path.mkdir()),
-        lambda: (path.unlink(), os.mkfifo(path)),
-        lambda: (path.unlink(), path.symlink_to("/dev/zero")),
-        lambda: (path.unlink(), path.symlink_to(path.name)),
-        lambda: os.truncate(path, 2**34),
-    ]  # fmt: skip
-    random.choice(choices)()
+    texts = (
+        text[: random.randrange(len(text))], b"", b"[" * 100_000, b'{"a":' * 50_000,
+        b'{"deep": ' + b"[" * 900 + b"]" * 900 + b"," + text[1:], b"\xff\xfe" + text,
+        b"\xef\xbb\xbf" + text, text.decode().encode("utf-16"), text + text,
+        text.replace(b'"name"', b'"name\\u0000"'), b"null", b"[]", b"9" * 5000,
+        b'"' + b"x" * 2**24 + b'"',
+    )  # fmt: skip
+    path.write_bytes(random.choice(texts))
 
 
 def _vouch(folder: Path, key: str, name: str) -> None:
@@ -235,15 +237,13 @@ def _damage_shape_model(folder: Path, random: Random) -> None:
 def _damage_tensors(folder: Path, name: str, key: str, random: Random) -> None:
     path = folder / name
     way = random.randrange(12)
+    content = bytearray(path.read_bytes())
     if way == 0:
-        content = path.read_bytes()
         path.write_bytes(content[: random.randrange(len(content))])
     elif way == 1:
-        content = bytearray(path.read_bytes())
         content[random.randrange(len(content))] ^= 1 << random.randrange(8)
         path.write_bytes(content)
     elif way == 2:
-        content = bytearray(path.read_bytes())
         struct.pack_into("<Q", content, 0, random.choice((0, 2, 2**20, 2**40, 2**64 - 1)))
         path.write_bytes(content)
     elif way == 3:
@@ -253,7 +253,6 @@ def _damage_tensors(folder: Path, name: str, key: str, random: Random) -> None:
         _change_tensor(path, random)
     elif way == 7:
         # Bytes of the header: names, types, shapes, offsets.
-        content = bytearray(path.read_bytes())
         (size,) = struct.unpack_from("<Q", content)
         for _ in range(random.choice((1, 3))):
             content[8 + random.randrange(size)] = random.randrange(32, 127)

@@ -58,8 +58,8 @@ def _fault(series: Path, random: Random) -> None:
     elif way == 1:
         shutil.copy(one, one.with_name(f"copy of {one.name}"))
     elif way == 2:
-        content = one.read_bytes()
-        one.write_bytes(content[: random.randrange(len(content))])
+        whole = one.read_bytes()
+        one.write_bytes(whole[: random.randrange(len(whole))])
     elif way == 3:
         one.write_bytes(random.choice((b"", b"hello", bytes(128) + b"DICM", bytes(300))))
     elif way == 4:
@@ -103,10 +103,7 @@ def _set_text(path: Path, tag: bytes, word: bytes) -> None:
     content = path.read_bytes()
     found = re.search(tag, content, re.DOTALL)
     if found:
-        length = int.from_bytes(found.group(1), "little")
+        end = found.end(1) + int.from_bytes(found.group(1), "little")
         word += b" " * (len(word) % 2)
-        content = (
-            content[: found.start(1)] + len(word).to_bytes(2, "little") + word
-            + content[found.end(1) + length :]
-        )  # fmt: skip
-    path.write_bytes(content)
+        length = len(word).to_bytes(2, "little")
+        path.write_bytes(content[: found.start(1)] + length + word + content[end:])

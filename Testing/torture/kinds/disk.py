@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from torture.judge import Geometry, Tree, check_kept, check_volume, look_at
 from torture.stage import Stage
@@ -39,7 +40,7 @@ def small_disk(folder: Path, size: int) -> Iterator[bool]:
             subprocess.run(["umount", str(folder)], check=True)
 
 
-def _limit(mounted: bool, size: int) -> dict[str, object]:
+def _limit(mounted: bool, size: int) -> dict[str, Any]:
     """How to run there: without the disk, files may not grow beyond a size."""
     return {} if mounted else {"file_bytes": size}
 

@@ -1,9 +1,11 @@
-"""Surroundings that a process may find: streams, home, user, locale, folders nobody may write to."""
+"""Surroundings of a process: streams, home, user, locale, folders that nobody may write to."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 from torture.judge import Geometry, check_volume
 from torture.stage import Stage
@@ -22,7 +24,7 @@ def play(stage: Stage) -> None:
     stage.pick(CATALOGUE)(stage)
 
 
-def _synthesis(made: bool | None = True, source: str = "in/a.nii.gz", **how: object) -> Play:
+def _synthesis(made: bool | None = True, source: str = "in/a.nii.gz", **how: Any) -> Play:
     """A synthesis that works, or is refused, in these surroundings."""
 
     def try_it(stage: Stage) -> None:
@@ -83,7 +85,7 @@ def _broken_pipe(*arguments: str) -> Play:
 
 def _is_open(pid: int, path: str) -> bool:
     try:
-        return os.readlink(f"/proc/{pid}/fd/1") == path
+        return str(Path(f"/proc/{pid}/fd/1").readlink()) == path
     except OSError:
         return False
 
@@ -182,7 +184,8 @@ CATALOGUE: list[Play] = [
     _synthesis(environment={**_NO_HOME, "HOME": "/nonexistent"}, user=_UNKNOWN),
     _synthesis(environment={**_NO_HOME, "HOME": ""}, user=_UNKNOWN),
     lambda stage: stage.run("models", environment=_NO_HOME, user=_UNKNOWN, made=True),
-    lambda stage: stage.run("info", "hippocampus-mr", environment=_NO_HOME, user=_UNKNOWN, made=True),
+    lambda stage: stage.run("info", "hippocampus-mr", environment=_NO_HOME, user=_UNKNOWN,
+    made=True),
     _synthesis(environment=_ASCII), _synthesis(environment=_PLAIN_ASCII),
     _synthesis(source="in/\u00e9\U0001f9e0.nii.gz", environment=_ASCII),
     _synthesis(source="in/\u00e9\U0001f9e0.nii.gz", environment=_PLAIN_ASCII),

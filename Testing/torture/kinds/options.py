@@ -14,8 +14,10 @@ from torture.things import AFFINE, SIZE, label_array
 Play = Callable[[Stage], object]
 SOURCE = "in/a.nii.gz"
 _NUMBERS = (
-    "0", "-1", "1", "2", "1e3", "nan", "inf", "-inf", "", " 2", "2 ", "0x10", "1_0", "\u0662", "1.5",
-    "2147483648", "99999999999999999999", "9" * 310, "9" * 5000, "1e999", "true", "None", "\x1b[31m",
+    "0", "-1", "1", "2", "1e3", "nan", "inf", "-inf", "", " 2", "2 ", "0x10", "1_0", "\u0662",
+    "1.5",
+    "2147483648", "99999999999999999999", "9" * 310, "9" * 5000, "1e999", "true", "None",
+    "\x1b[31m",
 )  # fmt: skip
 _LABELS = (
     "", "=", "1=", "=anterior", "1", "1=anterior=x", "-1=anterior", "1=nothing", "99=anterior",
@@ -77,14 +79,12 @@ def _output(name: str, *more: str) -> Play:
 
     def try_it(stage: Stage) -> None:
         # Also the record, whatever its name is by the rules.
-        folder = os.path.normpath(os.path.dirname(name) or ".")
-        base = os.path.basename(name)
+        given = Path(os.path.normpath(name))
 
         def ours(path: str) -> bool:
-            first = base.split(".")[0][:100]
-            return os.path.dirname(path) == folder.replace(".", "", folder == ".") and (
-                bool(first) and os.path.basename(path).startswith(first)
-            )
+            first = given.name.split(".")[0][:100]
+            same_folder = Path(path).parent == given.parent
+            return same_folder and bool(first) and Path(path).name.startswith(first)
 
         ended = stage.run(
             "synthesize", SOURCE, "-o", name, "--model", stage.things.model, "--steps", "1", *more,

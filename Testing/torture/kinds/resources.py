@@ -64,10 +64,10 @@ def _mha_bomb(stage: Stage) -> None:
 
 def _nrrd_bomb(stage: Stage) -> None:
     header = (
-        "NRRD0004\ntype: unsigned char\ndimension: 3\nspace: left-posterior-superior\n"
-        "sizes: 12 14 13\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nencoding: gzip\n"
-        "space origin: (0,0,0)\n\n"
-    ).encode()
+        b"NRRD0004\ntype: unsigned char\ndimension: 3\nspace: left-posterior-superior\n"
+        b"sizes: 12 14 13\nspace directions: (1,0,0) (0,1,0) (0,0,1)\nencoding: gzip\n"
+        b"space origin: (0,0,0)\n\n"
+    )
     compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
     stage.path("in/a.nrrd").write_bytes(header + _zeros(5000 * _MB, compressor))
     stage.synthesize("in/a.nrrd", "--steps", 1)

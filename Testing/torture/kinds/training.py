@@ -48,7 +48,8 @@ def train(
     before = look_at(stage.folder)
     ended = stage.run(
         "train", *data, *output, *preset, *length, "--device", "cpu", *more,
-        made=made, report="--check" in words, **{"allowed": lambda name: name.split("/")[0] == "model", **how},
+        made=made, report="--check" in words,
+        **{"allowed": lambda name: name.split("/")[0] == "model", **how},
     )  # fmt: skip
     model = stage.folder / "model"
     if ended.code == 0 and "--check" not in words:
@@ -274,8 +275,8 @@ def _damaged_checkpoint(stage: Stage) -> None:
         content[random.randrange(len(content))] ^= 1 << random.randrange(8)
         path.write_bytes(content)
     elif way == 3:
-        content = path.read_bytes()
-        path.write_bytes(content[: random.randrange(len(content))])
+        whole = path.read_bytes()
+        path.write_bytes(whole[: random.randrange(len(whole))])
     elif way == 4:
         _change_metadata(path, random)
     elif way == 5:
@@ -354,11 +355,13 @@ CATALOGUE: list[Play] = [
       for v in ("0", "-1", "nan", "1.5", "", "9" * 400, "9" * 5000)),
     *(_option("--seed", v, made=False) for v in ("-1", "2147483648", "nan", "9" * 400)),
     *(_option("--seed", v, made=False, check=True) for v in ("-1", "9" * 30)),
-    *(_option("--group-pattern", v) for v in ("(", "", "(a+)+$", "\x1b[31m", "x" * 70000, "(?P<a>)")),
+    *(_option("--group-pattern", v) for v in ("(", "", "(a+)+$", "\x1b[31m", "x" * 70000,
+    "(?P<a>)")),
     *(_option("--name", v) for v in ("", "a b", "../x", "\x1b[31m", "a\nb", "n" * 300, "A", ".")),
     *(_option("--license", v) for v in ("", "\x1b[31m", "a\nb", "\udcff")),
     *(_option("--preset", v, made=False) for v in (
-        "", ".", "/dev/zero", "/dev/null", "nothing", "\x1b[31m", "x" * 5000, "a\nb", "/proc/self/mem",
+        "", ".", "/dev/zero", "/dev/null", "nothing", "\x1b[31m", "x" * 5000, "a\nb",
+        "/proc/self/mem",
     )),
     *(_option("--split", v, made=False) for v in ("", ".", "/dev/zero", "nothing", "x" * 5000)),
     *(_option("--data", v, made=False) for v in (
@@ -392,10 +395,13 @@ CATALOGUE: list[Play] = [
     _preset(("manifest", "intensity"), {"window": [[_NAN, 1]]}, made=False),
     _preset(("manifest", "intensity"), {"percentiles": [50, 50]}),
     *(_split(text) for text in (
-        "", "[]", "{}", '{"train": []}', '{"train": "case 0"}', '{"train": [0]}', '{"train": [null]}',
-        '{"train": ["case 0", "case 0"]}', '{"train": ["nothing"]}', "[" * 100_000, '{"train": NaN}',
+        "", "[]", "{}", '{"train": []}', '{"train": "case 0"}', '{"train": [0]}',
+        '{"train": [null]}',
+        '{"train": ["case 0", "case 0"]}', '{"train": ["nothing"]}', "[" * 100_000,
+        '{"train": NaN}',
         '{"train": ["case 0"], "validation": ["case 0"]}', '{"train": ["\\u001b[31m"]}',
-        '{"train": ["a\\nb"]}', '{"train": {"case 0": 1}}', '{"train": ["case 0"], "validation": 3}',
+        '{"train": ["a\\nb"]}', '{"train": {"case 0": 1}}',
+        '{"train": ["case 0"], "validation": 3}',
         "9" * 5000, '{"train": ["case 0"]}x',
     )),
     _split('{"train": ["case 0"]}', made=True),
@@ -403,18 +409,22 @@ CATALOGUE: list[Play] = [
     _table("name,T1,label\n0,a\0b.nii,c.nii\n"),
     _table(_rows(_row(0), "1," + "x" * 131_073 + ",y.nii")),
     _table(_rows(_row(0, name="n" * 5000), _row(1))),
-    _table(_rows(_row(0, name="\x1b[31m"), _row(1))), _table(_rows(_row(0, name="../../x"), _row(1))),
-    _table(_rows(_row(0), _row(1, image="/dev/zero"))), _table(_rows(_row(0), _row(1, label="/dev/null"))),
+    _table(_rows(_row(0, name="\x1b[31m"), _row(1))), _table(_rows(_row(0, name="../../x"),
+    _row(1))),
+    _table(_rows(_row(0), _row(1, image="/dev/zero"))), _table(_rows(_row(0), _row(1,
+    label="/dev/null"))),
     _table(_rows(_row(0), _row(0, name="0"))), _table(_rows('"unclosed')), _table("", made=False),
     _table(b"\xff\xfe\0\0"), _table(b"name,T1,label\n\xff,a,b\n"), _table("label\n", made=False),
     _table("name,name,label\n1,2,3\n", made=False), _table("T1,label\r0,1\r"), _table(bytes(5000)),
     _table("name,T1,label\n" + "a,b,c\n" * 50_000), _table("n" * 2**20), _table(_rows(",,,,,,")),
     _table(_rows(_row(0), _row(1)), name="t\x1b[31m.csv"), _table(_rows(_row(0)), name="t.xlsx"),
     _output(_mine("notes.txt")), _output(_mine("log.jsonl")), _output(_mine("plan.json")),
-    _output(_mine("loss.png")), _output(_mine("montage.png")), _output(_mine("weights.safetensors")),
+    _output(_mine("loss.png")), _output(_mine("montage.png")),
+    _output(_mine("weights.safetensors")),
     _output(_mine("stop")), _output(_mine(".meddiffusion-mine")), _output(_mine("model.json")),
     _output(_mine("checkpoint.safetensors")), _output(_mine("shape.safetensors")),
-    _output(_mine("cases/mine.txt")), _output(_folder_named("stop")), _output(_folder_named("cases")),
+    _output(_mine("cases/mine.txt")), _output(_folder_named("stop")),
+    _output(_folder_named("cases")),
     _output(_folder_named("log.jsonl")), _output(_folder_named("checkpoint.safetensors")),
     _output(_file_there), _output(_mine("log.jsonl"), "--check", made=None),
     _output(_mine("cases/fingerprint.json"), "--check", made=None),
@@ -429,12 +439,15 @@ CATALOGUE: list[Play] = [
     _report("data", "--check"), _report("nowhere/r.json", "--check"), _report("r.json", made=None),
     _report("r.json", "--check", made=True), _report("/dev/full", "--check"),
     _names_file({"labels": {"a": "1e999"}}), _names_file('{"labels": {"a": 1e999}}'),
-    _names_file({"labels": {"a": [1, 2]}}), _names_file({"labels": {"\x1b[31m": 1}}), _names_file("[" * 9999),
+    _names_file({"labels": {"a": [1, 2]}}), _names_file({"labels": {"\x1b[31m": 1}}),
+    _names_file("[" * 9999),
     _names_file({"labels": {"a": 10**400}}), _names_file({"labels": None}), _names_file("null"),
     _names_file({"channel_names": {"0": "\x1b[31m"}, "labels": {"b": 0, "a": 1, "c": 2}}),
-    _names_file({"channel_names": {"x": "T1"}, "labels": {"a": 1}}), _names_file({"labels": {"a": 2**63}}),
+    _names_file({"channel_names": {"x": "T1"}, "labels": {"a": 1}}),
+    _names_file({"labels": {"a": 2**63}}),
     _names_file({"channel_names": {"0": "../x"}, "labels": {"a": 1, "a b": 2}}), _names_file(""),
-    *(_odd_case(prepare, *more) for prepare in (_fifo_image, _zero_image, _fifo_labels, _odd_name, _hidden)
+    *(_odd_case(prepare, *more) for prepare in (_fifo_image, _zero_image, _fifo_labels, _odd_name,
+    _hidden)
       for more in ((), ("--skip-bad",))),
     _renamed_run,
 ]  # fmt: skip

@@ -141,10 +141,10 @@ def _nrrd_text(encoding: str) -> Make:
         text = " ".join(map(str, voxels.ravel("F"))).encode()
         data = text if encoding == "ascii" else voxels.tobytes("F").hex().encode()
         fields = (
-            f"encoding: {encoding}\ntype: unsigned char\nspace directions: (1,0,0) (0,-1,0) (0,0,1.2)\n"
-            "space: right-anterior-superior\nspace origin: (-31.25,17.5,10)"
+            f"encoding: {encoding}\ntype: unsigned char\nspace: right-anterior-superior\n"
+            "space directions: (-1,0,0) (0,-1,0) (0,0,1.2)\nspace origin: (-31.25,17.5,10)"
         )
-        return write_nrrd(folder / "a.nrrd", voxels, fields.replace("(1,0,0)", "(-1,0,0)"), data)
+        return write_nrrd(folder / "a.nrrd", voxels, fields, data)
 
     return make
 
@@ -205,16 +205,19 @@ CATALOGUE: list[tuple[str, Make, Geometry, bool, tuple[str, ...]]] = [
           ("float64", ".mhd", False), ("uint16", ".mhd", True), ("int32", ".nhdr", False),
           ("uint8", ".nhdr", True), ("int64", ".nrrd", True), ("int16", ".gipl", False))),
     *((f"named {name!r}", _named(name), _PLAIN, True, ()) for name in (
-        "a.NII.GZ", "A.Nrrd", "a b.mha", "\u00e9.nii.gz", "e\u0301.nrrd", "\U0001f9e0.mha", "a.b.c.nii",
+        "a.NII.GZ", "A.Nrrd", "a b.mha", "\u00e9.nii.gz", "e\u0301.nrrd", "\U0001f9e0.mha",
+        "a.b.c.nii",
         "a.mgz", "a.mgh", "a.gipl.gz", "a.seg.nrrd", "-a.nii.gz", "a=b;c.nii", "%s.nrrd",
     )),
     ("big-endian", _big_endian, _PLAIN, True, ()), ("scaled", _scaled, _PLAIN, True, ()),
-    ("NIfTI-2", _nifti2, _PLAIN, True, ()), ("four axes, the last of 1", _one_more_axis, _PLAIN, True, ()),
+    ("NIfTI-2", _nifti2, _PLAIN, True, ()), ("four axes, the last of 1", _one_more_axis, _PLAIN,
+    True, ()),
     ("two gzip members", _two_members, _PLAIN, True, ()), ("a link", _linked, _PLAIN, True, ()),
     ("a read-only file", _read_only, _PLAIN, True, ()),
     ("NRRD as text", _nrrd_text("ascii"), _PLAIN, True, ()),
     ("NRRD as hexadecimal", _nrrd_text("hex"), _PLAIN, True, ()),
-    ("a DICOM series", _dicom, Geometry(SIZE, affine(np.diag([-1.0, -1, 1]), (1, 1, 1.2))), False, ()),
+    ("a DICOM series", _dicom, Geometry(SIZE, affine(np.diag([-1.0, -1, 1]), (1, 1, 1.2))), False,
+    ()),
     ("labels told", _swapped, _PLAIN, True, _LABELS_SWAPPED),
     ("a label left out", _extra_labels, _PLAIN, False, ("--label", "2000000=background")),
     ("several windows", _wide, Geometry((60, 20, 20), AFFINE), False, ()),
