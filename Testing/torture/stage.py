@@ -49,6 +49,8 @@ class Stage:
     commands: list[str] = field(default_factory=list)
     """What was run, as lines for a shell."""
     ended: list[Ended] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    """What is worth to be known of this input."""
     _said: dict[int, tuple[Path, Path]] = field(default_factory=dict)
 
     def pick(self, catalogue: Sequence[T]) -> T:

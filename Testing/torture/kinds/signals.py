@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from torture.judge import (
@@ -27,6 +28,14 @@ from torture.stage import Stage
 from torture.things import label_array
 
 _MAPS = 3
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an undisturbed run makes: of a batch or of a training."""
+
+    batch: Tree | None
+    training: dict[str, object] | None
 
 
 def batch(stage: Stage, maps: int = _MAPS) -> tuple[object, ...]:
@@ -59,6 +68,8 @@ def kill_batch(stage: Stage, maps: int = _MAPS, expected: Tree | None = None) ->
     _wait_for_a_moment(stage, running, 2 * len(expected), "res", "pictures")
     running.signal(signal.SIGKILL)
     stage.finish(running, killed=True)
+    made = len(list((stage.folder / "res").glob("*.nii.gz")))
+    stage.notes["killed"] = f"{made:2} of {2 * maps} volumes were there"
     check_kept(before, look_at(stage.folder))
     stage.run(
         *command, allowed=lambda name: name.split("/")[0] in ("res", "pictures"), made=True,
@@ -149,11 +160,25 @@ def kill_training(
     _wait_for_a_moment(stage, running, 10 + 6 * iterations, "model", "model/cases")
     running.signal(signal.SIGKILL)
     stage.finish(running, killed=True)
+    stage.notes["killed"] = _stage_of_training(stage.folder / "model")
     check_kept(before, look_at(stage.folder))
     go_on(stage, command, stage.folder / "model")
     found = trained(stage.folder / "model")
     for name, value in expected.items():
         stage.hold(found[name] == value, f"{name} are not those of an undisturbed run")
+
+
+def _stage_of_training(model: Path) -> str:
+    """How far a training had come, by the files that it left."""
+    for name, words in (
+        ("model.json", "the model was written"),
+        ("montage.png", "it had validated"),
+        ("checkpoint.safetensors", "it was training"),
+        ("cases", "it was reading the cases"),
+    ):
+        if (model / name).exists():
+            return words
+    return "it had made nothing"
 
 
 def go_on(stage: Stage, command: tuple[object, ...], model: Path) -> None:
