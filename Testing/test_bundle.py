@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from conftest import TINY, make_bundle, tiny_manifest
 from MedDiffusionLib.bundles.bundle import read_bundle, write_bundle
-from MedDiffusionLib.bundles.manifest import SCHEMA_PATH, file_sha256, read_manifest
+from MedDiffusionLib.bundles.files import file_sha256
+from MedDiffusionLib.bundles.manifest import SCHEMA_PATH, read_manifest
 from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.compute.schema import validate
@@ -222,7 +223,19 @@ def mutations() -> list[Any]:
     valid = {**copy.deepcopy(TINY), "weights": weights}
     found: list[Any] = [valid, None, [], "x", 3]
     for path in _paths(valid):
-        values: tuple[Any, ...] = (None, -1, 0.5, "", "x" * 3, [], [1, 2, 3], {}, True, 10**6)
+        values: tuple[Any, ...] = (
+            None,
+            -1,
+            0.5,
+            "",
+            "x" * 3,
+            "x" * 99999,
+            [],
+            [1, 2, 3],
+            {},
+            True,
+            10**6,
+        )
         for value in values:
             changed = copy.deepcopy(valid)
             parent = changed
@@ -256,8 +269,8 @@ def test_our_schema_check_agrees_with_the_jsonschema_library() -> None:
 def test_the_schema_uses_only_what_our_check_understands() -> None:
     understood = {
         "$schema", "title", "description", "type", "enum", "pattern", "minimum", "maximum",
-        "exclusiveMinimum", "minItems", "maxItems", "items", "required", "properties",
-        "additionalProperties",
+        "exclusiveMinimum", "minItems", "maxItems", "items", "maxLength", "required",
+        "properties", "additionalProperties",
     }  # fmt: skip
 
     def keywords(schema: dict[str, Any]) -> set[str]:

@@ -305,8 +305,9 @@ def test_a_sample_leaves_nothing_mapped_or_open(tmp_path: Path) -> None:
 
 def test_no_voxel_is_left_beside_a_finished_model(data: Path) -> None:
     output = data.parent / "model"
+    assert command(data, output, "--check") == 0
     own = output / "cases" / "a folder of the user's"
-    own.mkdir(parents=True)
+    own.mkdir()
     (own / "scan.npy").touch()
     assert command(data, output, "--iterations", 1) == 0
     assert {path.name for path in (output / "cases").iterdir()} == {FINGERPRINT_NAME, own.name}

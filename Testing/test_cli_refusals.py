@@ -97,6 +97,7 @@ BAD_LABEL_MAPS: dict[str, tuple[Make, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.process  # ITK reads in a process of its own.
 @pytest.mark.parametrize("kind", BAD_LABEL_MAPS)
 def test_a_label_map_that_cannot_be_used_is_refused(
     tmp_path: Path, out: Path, model: Path, capfd: pytest.CaptureFixture[str], kind: str
@@ -120,7 +121,7 @@ def test_outputs_that_cannot_be_written_are_refused_before_any_work(
         (tmp_path / "nowhere" / "v.nii.gz", "does not exist"),
         (out, "is a folder"),
         (out / "v.jpg", "use .nii.gz"),
-        (source, "label map itself"),
+        (source, "is read, and would be written over"),
     ):
         assert words in refused(capfd, synthesize(source, output, model, "--overwrite"))
     assert list(out.iterdir()) == []
@@ -171,7 +172,7 @@ def test_models_that_cannot_be_used_are_refused(
     for name, words in (
         ("nobody", "There is no model nobody: use one of"),
         (source, "no model bundle"),
-        (broken, "SHA-256"),
+        (broken, "too small for what model.json says"),
     ):
         sentence = refused(capfd, synthesize(source, out / "v.nii.gz", Path(name)))
         assert words in sentence

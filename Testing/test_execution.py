@@ -1,64 +1,45 @@
-"""Where a network runs: measured once, kept, and never in the way."""
+"""How a network runs: by the hardware alone, so that the same machine gives the same bits."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from conftest import TINY, tiny_manifest
-from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.devices import choose_device
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.compute.execution import Execution, choose_execution
 
-CPU = torch.device("cpu")
+CPU, CUDA, MPS = (torch.device(name) for name in ("cpu", "cuda", "mps"))
 
 
-def seconds(execution: Execution) -> float:
-    """As if float32 with channels last were the fastest."""
-    times = {(True, True): 4.0, (True, False): 3.0, (False, True): 1.0, (False, False): 2.0}
-    return times[execution.bf16, execution.channels_last]
-
-
-def test_the_fastest_way_is_chosen() -> None:
-    assert choose_execution(CPU, "network", seconds) == Execution(CPU, False, True)
-
-
-def test_the_choice_is_measured_once_and_kept(own_user_folder: Path) -> None:
-    first = choose_execution(CPU, "network", seconds)
-    assert choose_execution(CPU, "network", lambda e: pytest.fail("measured again")) == first
-    (kept,) = json.loads((own_user_folder / "execution.json").read_text()).values()
-    assert kept == {"bf16": False, "channels_last": True}
-
-
-def test_another_network_is_measured_for_itself(own_user_folder: Path) -> None:
-    build_model(tiny_manifest()).fastest_execution(CPU)
-    architecture = {**TINY["architecture"], "schedule": {"name": "linear"}}
-    build_model(tiny_manifest(architecture=architecture)).fastest_execution(CPU)
-    assert len(json.loads((own_user_folder / "execution.json").read_text())) == 2
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}'])
-def test_a_damaged_record_is_measured_anew(own_user_folder: Path, content: str) -> None:
-    (own_user_folder / "execution.json").write_text(content)
-    choose_execution(CPU, "network", seconds)
-    (kept,) = [
-        choice
-        for name, choice in json.loads((own_user_folder / "execution.json").read_text()).items()
-        if name.endswith("network")
-    ]
-    assert kept == {"bf16": False, "channels_last": True}
-
-
-def test_a_user_folder_that_cannot_be_written_is_no_obstacle(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("instructions", "bf16"), [([], False), (["avx512_bf16"], True), (["amx_tile"], True)]
+)
+def test_a_cpu_computes_in_bfloat16_where_it_has_instructions_for_it(
+    monkeypatch: pytest.MonkeyPatch, instructions: list[str], bf16: bool
 ) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("MEDDIFFUSION_HOME", str(tmp_path / "file" / "below"))
-    assert choose_execution(CPU, "network", seconds).device == CPU
+    answers = {
+        f"_is_{name}_supported": lambda name=name: name in instructions
+        for name in ("avx512_bf16", "amx_tile")
+    }
+    monkeypatch.setattr(torch, "cpu", SimpleNamespace(**answers))
+    assert choose_execution(CPU) == Execution(CPU, bf16, True)
+
+
+def test_a_torch_that_does_not_tell_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "cpu", SimpleNamespace())
+    assert choose_execution(CPU) == Execution(CPU, False, True)
+
+
+@pytest.mark.parametrize(("capability", "fast"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_a_gpu_computes_in_bfloat16_from_ampere_on(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], fast: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_execution(CUDA) == Execution(CUDA, fast, fast)
+    assert choose_execution(MPS) == Execution(MPS, False, False)
 
 
 def test_auto_finds_a_device_and_an_absent_one_is_refused() -> None:

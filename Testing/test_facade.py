@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import nibabel
@@ -16,7 +17,8 @@ from MedDiffusionLib import load
 from MedDiffusionLib.compute.errors import Cancelled, UserError
 from MedDiffusionLib.diffusion.constraints import keep
 from MedDiffusionLib.synthesis.settings import Settings
-from MedDiffusionLib.synthesis.synthesizer import Editing, Synthesizer
+from MedDiffusionLib.synthesis.synthesis import Editing
+from MedDiffusionLib.synthesis.synthesizer import Synthesizer
 from MedDiffusionLib.volumes.normalization import from_model_range
 from MedDiffusionLib.volumes.volume import Kind, Volume
 from MedDiffusionLib.volumes.writing import write_volume
@@ -64,6 +66,7 @@ def test_a_saved_volume_lies_beside_its_provenance(
     image = nibabel.load(tmp_path / "out.nii.gz")
     assert (np.asanyarray(image.dataobj) == volume.array).all()
     said = json.loads((tmp_path / "out.json").read_text())
+    assert said.pop("volume_sha256") == sha256((tmp_path / "out.nii.gz").read_bytes()).hexdigest()
     assert said == volume.provenance.to_json()
     assert said["synthetic"] is True
     assert (said["steps"], said["sampler"]) == (1, "ddim")

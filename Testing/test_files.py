@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
+from MedDiffusionLib.bundles.catalog import model_folders
+from MedDiffusionLib.bundles.installing import models_folder
 from MedDiffusionLib.compute.errors import UserError
-from MedDiffusionLib.compute.files import atomic, open_regular, refuse_overlap, write_json
+from MedDiffusionLib.compute.files import (
+    atomic,
+    atomic_together,
+    open_regular,
+    refuse_overlap,
+    user_folder,
+    write_json,
+)
 
 NAMES = ["plain.json", "fall 1 ä.nii.gz", "脳.seg.nrrd", "without suffix"]
 
@@ -105,3 +115,45 @@ def test_json_with_a_number_that_is_not_finite_is_not_written(tmp_path: Path) ->
     with pytest.raises(ValueError):
         write_json(tmp_path / "a.json", {"a": math.nan})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a.json", "a.nii.gz", "a.png")]
+    paths[1].write_text("old")
+    with pytest.raises(OSError), atomic_together(paths) as temporaries:
+        temporaries[0].write_text("new")
+        temporaries[2].unlink()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
+    assert paths[1].read_text() == "old"
+    with atomic_together(paths) as temporaries:
+        for temporary in temporaries:
+            temporary.write_text("new")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {p.name: "new" for p in paths}
+
+
+def test_ctrl_c_while_files_are_renamed_comes_after_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def interrupted(path: Path, target: Path) -> None:
+        signal.raise_signal(signal.SIGINT)
+        replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_together([tmp_path / "a", tmp_path / "b"]):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_without_a_home_there_is_no_user_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MEDDIFFUSION_HOME")
+
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert user_folder() is None
+    assert "hippocampus-mr" in model_folders()
+    with pytest.raises(UserError, match="no home folder"):
+        models_folder()

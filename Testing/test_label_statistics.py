@@ -14,7 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 from data_factory import AFFINES, write_nifti
 from MedDiffusionLib import load
 from MedDiffusionLib.compute.errors import UserError
-from MedDiffusionLib.synthesis.results import write_sample_preview
+from MedDiffusionLib.synthesis.outputs import result_files
+from MedDiffusionLib.synthesis.results import write_sample
 from MedDiffusionLib.synthesis.settings import Settings
 from MedDiffusionLib.volumes import reading, volume
 from MedDiffusionLib.volumes.grids import GridSpec
@@ -184,9 +185,8 @@ def test_samples_with_previews_look_at_the_labels_once(
     path = write_nifti(tmp_path / "a.nii", blobs((20, 22, 24), (3, 7)).astype(np.uint8))
     model, overrides = load(tiny_bundle, "cpu"), {3: "anterior", 7: "posterior"}
     labels = reading.read_label_map(path)
-    pictures = [tmp_path / "1.png", tmp_path / "2.png"]
+    outputs = result_files(tmp_path / "v.nii", tmp_path / "p.png", 2, model.model.channels)
     for sample in model.samples(labels, Settings(samples=2), overrides=overrides):
-        picture = [pictures[sample.index]]
-        write_sample_preview(sample, picture, list(sample.volumes), model.model.manifest)
-    assert all(picture.exists() for picture in pictures)
+        write_sample(sample.volumes, outputs[sample.index], sample.labels)
+    assert all(path.exists() for sample in outputs for files in sample for path in files)
     assert len(looks) == 1

@@ -43,7 +43,7 @@ def test_every_control_says_what_it_does_or_why_it_cannot(panel: Any) -> None:
     controls = {name: one for name, one in vars(panel.ui).items() if isinstance(one, kinds)}
     assert [name for name, control in controls.items() if not control.toolTip] == []
     for name, reason in {
-        "synthesizeButton": "Choose a label map, or make one: New canvas, Example or Random.",
+        "synthesizeButton": "Choose a label map, or make one: begin with Example.",
         "exampleButton": "There is no example for this model.",
         "deleteButton": "There are no synthetic volumes yet.",
         "trainButton": "The module MedDiffusionTrain is not loaded: add the folder CLI to the "
@@ -87,7 +87,12 @@ def test_an_imported_model_is_chosen_and_one_that_is_not_to_be_replaced_stays(
 
     mine = make_bundle(tmp_path / "mine", title="Mine")
     newer = make_bundle(tmp_path / "tiny", title="Newer")
-    dialogs.answers["QFileDialog.getExistingDirectory"] = [str(mine), str(newer), "", str(tmp_path)]
+    dialogs.answers["QFileDialog.getOpenFileName"] = [
+        str(mine / "model.json"),
+        str(newer / "model.json"),
+        "",
+        str(tmp_path / "model.json"),
+    ]
     dialogs.answers["QMessageBox"] = [qt.QMessageBox.Cancel]
     panel.ui.importModelButton.click()
     assert panel.panel.parameters.model == "mine"
@@ -271,7 +276,7 @@ def three(drawn: Any) -> Any:
     """The panel with three volumes, as syntheses of its label map leave them; the first chosen."""
     import slicer.util
 
-    from MedDiffusionLib.widget.results_panel import LABELS_ROLE
+    from MedDiffusionLib.scene.synthetic import LABELS_ROLE
 
     made = []
     for n in range(3):

@@ -43,7 +43,7 @@ def test_the_card_says_what_the_model_is(found: Found, models: Path) -> None:
     tiny = choose(found, "tiny")
     for part in ("Tiny untrained model", "T1w", "anterior", "rgb(230, 120, 60)", "16 x 16", "CC0"):
         assert part in tiny.card
-    assert "ddim, 2 steps, guidance 1" in tiny.details
+    assert "ddim, 2 steps, label strength 1" in tiny.details
     assert tiny.details_tip == f"Lies in {models / 'tiny'}"
     assert tiny.refusal == ""
 

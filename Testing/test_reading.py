@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 from pathlib import Path
 
 import nibabel
@@ -23,7 +24,13 @@ from data_factory import (
     write_nifti,
     write_nrrd,
 )
-from MedDiffusionLib.volumes.reading import has_image_suffix, read_image, read_label_map, stem
+from MedDiffusionLib.volumes.reading import (
+    has_image_suffix,
+    image_files,
+    read_image,
+    read_label_map,
+    stem,
+)
 from MedDiffusionLib.volumes.resampling import to_sitk
 from MedDiffusionLib.volumes.volume import Kind, Volume
 
@@ -98,7 +105,47 @@ def test_every_number_type_of_nifti_is_read(tmp_path: Path, dtype: str) -> None:
     path = write_nifti(tmp_path / "a.nii.gz", LABELS.astype(dtype))
     assert_array_equal(read_image(path).array, LABELS)
     assert_array_equal(read_label_map(path).array, LABELS)
-    assert read_label_map(path).array.dtype == np.int32
+    assert read_label_map(path).array.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("highest", "dtype"),
+    [(1, "u1"), (255, "u1"), (256, "u2"), (65535, "u2"), (65536, "u4"), (2**31 - 1, "u4")],
+)
+@pytest.mark.parametrize("stored", ["<i8", ">i8", "<u8", ">f8"])
+def test_labels_are_of_the_smallest_type_that_holds_them(
+    tmp_path: Path, highest: int, dtype: str, stored: str
+) -> None:
+    array = np.where(LABELS == 3, highest, 0)
+    header = nibabel.Nifti1Header(endianness=stored[0])
+    header.set_data_dtype(stored)
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4), header), tmp_path / "a.nii")
+    labels = read_label_map(tmp_path / "a.nii")
+    assert labels.array.dtype == np.dtype(dtype)
+    assert_array_equal(labels.array, array)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
+def test_a_label_map_of_bytes_is_held_once(tmp_path: Path, name: str) -> None:
+    array = np.zeros((300, 300, 100), np.uint8)
+    array[100:103, 50:53, 20:23] = 1
+    write_by_itk(tmp_path / name, array, "identity", compress=True)
+    read_label_map(write_by_itk(tmp_path / f"small-{name}", LABELS, "identity"))
+    tracemalloc.start()
+    try:
+        labels = read_label_map(tmp_path / name)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert labels.label_statistics.counts == {0: array.size - 27, 1: 27}
+    assert peak < 1.5 * array.nbytes + 2**22
+
+
+def test_the_images_of_a_folder_are_its_files_that_are_not_hidden(tmp_path: Path) -> None:
+    for name in ("b.nii.gz", "a.nrrd", "._b.nii.gz", ".meddiffusion-0123.nii.gz", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.mha").mkdir()
+    assert [path.name for path in image_files(tmp_path)] == ["a.nrrd", "b.nii.gz"]
 
 
 def test_nifti_values_are_scaled_by_slope_and_intercept(tmp_path: Path) -> None:

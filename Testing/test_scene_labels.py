@@ -17,7 +17,7 @@ from host.fixtures import booted_mrml, scene
 from MedDiffusionLib.bundles.manifest import Manifest
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.scene.jobs import SceneLogic
-from MedDiffusionLib.scene.label_maps import read_label_node
+from MedDiffusionLib.scene.label_maps import label_map_state, read_label_node
 from MedDiffusionLib.synthesis.labels import match_labels
 from MedDiffusionLib.volumes.volume import Kind, Volume
 from scene_nodes import label_node, logic, manifest, put_under, segmentation, wait
@@ -163,3 +163,137 @@ def test_transforms_that_would_bend_or_shear_the_voxels_are_refused(scene: Any) 
     node.SetAndObserveTransformNodeID(bent.GetID())
     with pytest.raises(UserError, match="non-linear transform bent"):
         read_label_node(node)
+
+
+# ---- What is left out
+
+
+@pytest.fixture
+def wrapped(scene: Any) -> tuple[Volume, Any]:
+    """Two boxes, and after them a segment "brain" around both, and one that cuts the first."""
+    labels = two_boxes()
+    node = segmentation(scene, labels, {1: "anterior", 2: "posterior"})
+    cut = np.zeros_like(labels.array)
+    cut[: np.argwhere(labels.array == 1)[:, 0].min() + 2] = 1
+    for name, array in {"brain": np.ones_like(labels.array), "lesion": cut}.items():
+        segment_id = node.GetSegmentation().AddEmptySegment("", name)
+        node.GetSegmentation().SeparateSegmentLabelmap(segment_id)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            array.astype(np.uint8).transpose(), node, segment_id, scene.GetFirstNodeByName("source")
+        )
+    return labels, node
+
+
+def test_a_segment_left_out_makes_no_hole_in_what_it_covers(
+    wrapped: tuple[Volume, Any], manifest: Manifest
+) -> None:
+    labels, node = wrapped
+    read = read_label_node(node, left_out={"brain", "lesion"})
+    assert (match_labels(read.labels, manifest, {}).array == labels.array).all()
+    assert read.warnings == ()
+
+
+def test_a_synthesis_leaves_segments_out_before_they_are_painted(
+    wrapped: tuple[Volume, Any], tiny_bundle: Path, logic: SceneLogic
+) -> None:
+    labels, node = wrapped
+    overrides: dict[int | str, str] = {"brain": "background", "lesion": "Background"}
+    (made,) = logic.synthesize(node, str(tiny_bundle), overrides=overrides)
+    (wanted,) = logic.synthesize(label_node(slicer.mrmlScene, labels), str(tiny_bundle))
+    assert (slicer.util.arrayFromVolume(made) == slicer.util.arrayFromVolume(wanted)).all()
+
+
+def test_leaving_out_everything_or_what_is_not_there_is_refused(wrapped: Any) -> None:
+    _labels, node = wrapped
+    names = {"anterior", "posterior", "brain", "lesion"}
+    with pytest.raises(UserError, match="All segments of segmentation are left out"):
+        read_label_node(node, left_out=names)
+    with pytest.raises(UserError, match="no segment spleen"):
+        read_label_node(node, left_out={"spleen"})
+
+
+# ---- Whether a label map has changed
+
+
+def change_a_voxel(node: Any) -> None:
+    voxels = slicer.util.arrayFromSegmentBinaryLabelmap(
+        node, node.GetSegmentation().GetNthSegmentID(0), node.GetNodeReference(REFERENCE)
+    )
+    voxels[tuple(np.argwhere(voxels)[0])] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        voxels,
+        node,
+        node.GetSegmentation().GetNthSegmentID(0),
+        node.GetNodeReference(REFERENCE),
+    )
+
+
+REFERENCE = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+
+
+def test_the_state_of_a_label_map_changes_with_its_voxels_and_back(scene: Any) -> None:
+    node = segmentation(scene, two_boxes(affine=AFFINES["oblique"]), {1: "anterior", 2: "x"})
+    before = label_map_state(node)
+    kept = slicer.vtkSegmentation()
+    kept.DeepCopy(node.GetSegmentation())
+    change_a_voxel(node)
+    assert label_map_state(node) != before
+    node.GetSegmentation().DeepCopy(kept)
+    assert label_map_state(node) == before != ""
+    node.GetSegmentation().GetNthSegment(1).SetName("posterior")
+    assert label_map_state(node) != before
+
+
+def test_the_state_of_a_label_map_volume_changes_with_voxels_and_place(scene: Any) -> None:
+    labels = two_boxes()
+    node = label_node(scene, labels)
+    before = label_map_state(node)
+    slicer.util.arrayFromVolume(node)[0, 0, 0] = 2
+    slicer.util.arrayFromVolumeModified(node)
+    changed = label_map_state(node)
+    node.SetSpacing(1, 1, 2)
+    assert len({before, changed, label_map_state(node)}) == 3
+    assert label_map_state(None) == ""
+    put_under(scene, node, np.diag([1, 1, 1, 1.0]))
+    assert label_map_state(label_node(scene, labels)) == before
+
+
+@pytest.mark.parametrize("name", AFFINES)
+def test_the_state_of_a_label_map_survives_saving_and_loading(
+    scene: Any, tmp_path: Path, name: str
+) -> None:
+    labels = two_boxes(affine=AFFINES[name])
+    drawn, volume = segmentation(scene, labels, {1: "a", 2: "b"}), label_node(scene, labels)
+    before = label_map_state(drawn), label_map_state(volume)
+    for node, file in ((drawn, "drawn.seg.nrrd"), (volume, "volume.nrrd")):
+        assert slicer.util.saveNode(node, str(tmp_path / file), {})
+    loaded = slicer.util.loadSegmentation(str(tmp_path / "drawn.seg.nrrd"))
+    again = slicer.util.loadLabelVolume(str(tmp_path / "volume.nrrd"), {"show": False})
+    assert (label_map_state(loaded), label_map_state(again)) == before
+
+
+def test_an_unchanged_label_map_is_read_once(scene: Any, monkeypatch: Any) -> None:
+    from MedDiffusionLib.scene import label_maps
+
+    node = segmentation(scene, two_boxes(), {1: "anterior"})
+    reads: list[Any] = []
+
+    def read(node: Any) -> Any:
+        reads.append(node)
+        return read_label_node(node)
+
+    monkeypatch.setattr(label_maps, "read_label_node", read)
+    assert label_map_state(node) == label_map_state(node)
+    assert len(reads) == 1
+
+
+def test_a_result_keeps_the_state_of_its_label_map(
+    scene: Any, tiny_bundle: Path, logic: SceneLogic
+) -> None:
+    node = segmentation(scene, two_boxes(), {1: "anterior", 2: "posterior"})
+    job = logic.startSynthesis(node, str(tiny_bundle))
+    before = label_map_state(node)
+    change_a_voxel(node)  # While it is made.
+    wait(logic, lambda: job.ended)
+    assert job.volumes[0].GetAttribute("MedDiffusion.labelMapState") == before
+    assert label_map_state(node) != before

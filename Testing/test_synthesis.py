@@ -14,8 +14,10 @@ from data_factory import two_boxes
 from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.compute.errors import Cancelled, UserError
 from MedDiffusionLib.compute.execution import Execution
+from MedDiffusionLib.synthesis.region import region_grid
 from MedDiffusionLib.synthesis.settings import Settings
-from MedDiffusionLib.synthesis.synthesizer import Step, Synthesizer, region_grid
+from MedDiffusionLib.synthesis.synthesis import Step
+from MedDiffusionLib.synthesis.synthesizer import Synthesizer
 from MedDiffusionLib.volumes.volume import Kind, Volume
 
 CPU = Execution(torch.device("cpu"))
@@ -108,7 +110,7 @@ def test_sample_i_depends_on_seed_and_i_only(tmp_path: Path) -> None:
     three, five = arrays(made, labels, samples=3, seed=7), arrays(made, labels, samples=5, seed=7)
     assert all((a == b).all() for a, b in zip(three, five, strict=False))
     again = Synthesizer(made.model, CPU)
-    resumed = list(again.samples(labels, Settings(samples=5, seed=7), first=3))
+    resumed = list(again.prepare(labels, Settings(samples=5, seed=7)).samples(only=[3, 4]))
     assert [s.index for s in resumed] == [3, 4]
     assert (resumed[0].volumes[0].array == five[3]).all()
     assert not (five[0] == five[1]).all()

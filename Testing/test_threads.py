@@ -1,4 +1,4 @@
-"""Wherever torch is started, threads that wait for others sleep, unless the user has chosen."""
+"""Wherever torch is started, threads that wait for others soon sleep, unless the user chose."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ STARTS = {
     "command": ["-m", "MedDiffusionLib", "synthesize", "labels.nii", "-o", "volume.nii"],
     "training, as torchrun starts it": ["-m", "MedDiffusionLib.train", "--output", "model"],
     "worker": ["-m", "MedDiffusionLib.worker"],
-    "module Synthesize": [str(LIBRARY / "CLI" / "MedDiffusionSynthesize.py")],
+    "module Synthesize": [
+        str(LIBRARY / "CLI" / "MedDiffusionSynthesize.py"),
+        "--label_map",
+        "labels.nii",
+        "--output_volume",
+        "volume.nii",
+    ],
     "module Train": [str(LIBRARY / "CLI" / "MedDiffusionTrain.py"), "--output", "model"],
 }
 """What Python is started with, by what it starts; each loads torch before it misses anything."""
@@ -29,6 +35,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
     seen = tmp_path / "seen"
+    (tmp_path / "labels.nii").touch()
     (tmp_path / "shadow").mkdir()
     (tmp_path / "shadow" / "torch.py").write_text(
         "import os, pathlib\n"
@@ -89,7 +96,7 @@ def test_torchs_own_runtime_understands_it() -> None:
         [sys.executable, "-c", "import torch"], capture_output=True, text=True, check=True,
         env={**others, **environment, "OMP_DISPLAY_ENV": "VERBOSE"},
     )  # fmt: skip
-    assert "GOMP_SPINCOUNT = '0'" in done.stderr
+    assert "GOMP_SPINCOUNT = '2000'" in done.stderr
 
 
 def start(folder: Path, arguments: list[str]) -> None:

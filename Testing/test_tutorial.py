@@ -9,8 +9,18 @@ import pytest
 
 from host import missing
 from host.fixtures import host, started_host
-from module_panel import backgrounds, home, module, own_user_folder, panel, tiny, worker
-from tutorial import STROKES, Tutorial
+from module_panel import (
+    backgrounds,
+    choose_model,
+    home,
+    module,
+    own_user_folder,
+    panel,
+    synthesize,
+    tiny,
+    worker,
+)
+from tutorial import MODEL, STROKES, Tutorial
 
 __all__ = ["home", "host", "module", "own_user_folder", "panel", "started_host", "tiny", "worker"]
 
@@ -23,6 +33,16 @@ def segment_voxels(node: Any, name: str) -> int:
     import slicer.util
 
     return int((slicer.util.arrayFromSegmentBinaryLabelmap(node, name) > 0).sum())
+
+
+def test_the_first_volume_takes_two_presses(host: Any, panel: Any) -> None:
+    choose_model(panel, MODEL)
+    panel.ui.qualitySelector.currentIndex = 0
+    panel.ui.exampleButton.click()
+    synthesize(host, panel)
+    assert panel.ui.statusLabel.text == ""
+    assert backgrounds() == [panel.panel.parameters.result.GetName()] * 3
+    assert "synthetic" in panel.panel.parameters.result.GetName()
 
 
 def test_who_follows_the_tutorial_gets_volumes_of_what_was_drawn(host: Any, panel: Any) -> None:

@@ -25,7 +25,7 @@ from common import report
 from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.bundles.catalog import DEFAULT_MODEL, find_model, resources_folder
 from MedDiffusionLib.bundles.model import build_model
-from MedDiffusionLib.compute.execution import Execution
+from MedDiffusionLib.compute.execution import Execution, choose_execution
 from MedDiffusionLib.compute.registry import Component
 from MedDiffusionLib.synthesis.settings import Settings
 from MedDiffusionLib.synthesis.synthesizer import Synthesizer
@@ -64,7 +64,7 @@ def warm(large: bool, ancestral: bool) -> dict[str, float]:
         array[32:96, 32:96, 32:64], array[32:96, 32:96, 64:96] = 1, 2
         labels = Volume(array, np.eye(4), Kind.LABEL)
     device = torch.device("cpu")
-    execution = Execution(device) if ancestral else model.fastest_execution(device)
+    execution = Execution(device) if ancestral else choose_execution(device)
     synthesizer = Synthesizer(model, execution)
     timed_steps = 2 if large else ANCESTRAL_STEPS
     settings = Settings(steps=timed_steps, sampler="ddpm", guidance=1) if ancestral else Settings()

@@ -1,4 +1,4 @@
-"""What threads that wait asleep cost and save: synthesis on an idle CPU, and on a busy one.
+"""What threads that soon sleep where they wait cost and save, on an idle CPU and on a busy one.
 
     python benchmarks/threads.py
 
@@ -30,8 +30,8 @@ REPEATS = 3
 BUSY = 2
 DEFAULT = "spinning (OpenMP's own)"
 WAITING = {
-    "asleep": {},
-    "spinning a tenth as long": {"GOMP_SPINCOUNT": "30000", "KMP_BLOCKTIME": "20"},
+    "asleep soon (the project's)": {},
+    "asleep at once": {"OMP_WAIT_POLICY": "PASSIVE"},
     DEFAULT: {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"},
 }
 """The environment of each way to wait; the runtimes' own defaults count as a user's choice."""
@@ -66,7 +66,7 @@ def main() -> None:
             )  # fmt: skip
     report(
         "threads",
-        f"Threads that wait asleep or spinning: {os.cpu_count()} cores, load {load:.1f} at the "
+        f"Threads that wait: {os.cpu_count()} cores, load {load:.1f} at the "
         f"start, medians of {ROUNDS} rounds",
         ["what", "waiting threads", "idle", f"beside {BUSY} busy processes", "busy / idle",
          "idle / idle spinning"],

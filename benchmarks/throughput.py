@@ -25,10 +25,9 @@ import numpy as np
 import torch
 
 from common import data_folder, report
-from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.devices import choose_device
 from MedDiffusionLib.compute.distributed import Ranks
-from MedDiffusionLib.compute.execution import Execution
+from MedDiffusionLib.compute.execution import Execution, choose_execution
 from MedDiffusionLib.training.data.cases import find_cases
 from MedDiffusionLib.training.data.samples import TrainingSamples
 from MedDiffusionLib.training.data.store import CaseStore
@@ -38,7 +37,7 @@ from MedDiffusionLib.training.loop.step import Stepper
 from MedDiffusionLib.training.loop.train import initial_state, train
 from MedDiffusionLib.training.objectives.denoising import Denoising, stack
 from MedDiffusionLib.training.plan.presets import load_preset
-from MedDiffusionLib.training.plan.settings import Limits, check_manifest
+from MedDiffusionLib.training.plan.settings import Limits
 from MedDiffusionLib.volumes.volume import Kind, Volume
 from MedDiffusionLib.volumes.writing import write_volume
 
@@ -167,7 +166,7 @@ def main() -> None:
     options = parser.parse_args()
     plan = load_preset("hippocampus-mr")
     device = choose_device(options.device)
-    execution = build_model(check_manifest(plan["manifest"])).fastest_execution(device)
+    execution = choose_execution(device)
     real, busy, cached = np.sum(measure(plan, execution, options.iterations), 0)
     samples = options.iterations * plan["training"]["batch"]
     rows = [

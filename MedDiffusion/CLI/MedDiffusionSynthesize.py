@@ -13,15 +13,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from MedDiffusionLib.commands.slicer_progress import ModuleParser, SlicerProgress
-    from MedDiffusionLib.synthesis.results import Request
+    from MedDiffusionLib.synthesis.outputs import Plan
     from MedDiffusionLib.synthesis.settings import Settings
-    from MedDiffusionLib.synthesis.synthesizer import OnStep, Step, Synthesizer
+    from MedDiffusionLib.synthesis.synthesis import OnStep, Step
+    from MedDiffusionLib.synthesis.synthesizer import Synthesizer
 
 MODELS_OWN = "default"
 """The sampler's name that stands for the model's own."""
@@ -70,6 +70,8 @@ def make_parser() -> ModuleParser:
         help="How the steps are taken; default: as the model recommends.")  # fmt: skip
     add("guidance", type=float, default=-1.0, help="How strongly to follow the label map, 1 is "
         "neutral; -1: as the model recommends.")  # fmt: skip
+    add("accept_costs", action="store_true", help="Synthesize even if it takes more memory than "
+        "there is, or more than an hour.")  # fmt: skip
     add("device", default="auto", choices=DEVICES,
         help="What computes; auto: a GPU where there is one.")  # fmt: skip
     return parser
@@ -78,44 +80,44 @@ def make_parser() -> ModuleParser:
 def synthesize(options: argparse.Namespace) -> dict[str, object]:
     """Do what the parameters ask for; returns the values that Slicer gets back."""
     from MedDiffusionLib import load
+    from MedDiffusionLib.bundles.catalog import find_model
+    from MedDiffusionLib.bundles.manifest import read_manifest
     from MedDiffusionLib.commands.slicer_progress import SlicerProgress
     from MedDiffusionLib.compute.errors import UserError
-    from MedDiffusionLib.synthesis.batch import plan_requests
+    from MedDiffusionLib.synthesis.outputs import plan_requests
     from MedDiffusionLib.synthesis.settings import Settings
 
     single = is_single(options)
     if single and options.samples != 1:
         raise UserError("From a single label map comes one volume", "give folders for more samples")
+    settings = Settings(
+        options.samples, options.seed, options.steps or None,
+        None if options.sampler == MODELS_OWN else options.sampler,
+        None if options.guidance == -1 else options.guidance,
+        accept_costs=options.accept_costs,
+    )  # fmt: skip
     overrides = read_table(options.table)
     source, output = (
         (options.label_map, options.output_volume)
         if single
         else (options.input_folder, options.output_folder)
     )
-    requests = plan_requests(source, output, None)
+    bundle = find_model(options.model)
+    manifest = read_manifest(bundle)
+    # Slicer deletes the volume from its temporary folder; a file beside it would stay.
+    file = options.returnparameterfile
+    alone = single and file is not None and file.parent == options.output_volume.parent
+    plan = plan_requests(
+        source, output, None, bundle, manifest, settings,
+        channel=(options.channel or manifest.channels[0].name) if single else None,
+        with_records=not alone,
+    )  # fmt: skip
     with SlicerProgress("MedDiffusion Synthesize") as progress:
         progress.show(0, 0, "loading the model")
-        synthesizer = load(options.model, options.device)
-        settings = Settings(
-            options.samples, options.seed, options.steps or None,
-            None if options.sampler == MODELS_OWN else options.sampler,
-            None if options.guidance == -1 else options.guidance,
-        )  # fmt: skip
-        settings.resolve(synthesizer.model.manifest)
-        if single:
-            channel = options.channel or synthesizer.model.channels[0].name
-            request = replace(requests[0], channel=channel)
-            # Slicer deletes the volume from its temporary folder; a file beside it would stay.
-            file = options.returnparameterfile
-            alone = file is not None and file.parent == options.output_volume.parent
-            make_one(request, synthesizer, settings, overrides, alone, progress)
-            count = 1
-        else:
-            count = make_all(
-                requests, synthesizer, settings, overrides, options.overwrite, progress
-            )
-    model = synthesizer.model.manifest.name
-    return {"volumes": count, "usedModel": model, "usedSeed": settings.seed}
+        synthesizer = load(bundle, options.device)
+        with plan.folders_held():
+            count = make(plan, synthesizer, settings, overrides, options.overwrite, progress)
+    return {"volumes": count, "usedModel": manifest.name, "usedSeed": settings.seed}
 
 
 def is_single(options: argparse.Namespace) -> bool:
@@ -137,65 +139,52 @@ def is_single(options: argparse.Namespace) -> bool:
 
 def read_table(text: str) -> dict[int, str]:
     """Label value -> label name out of ``3=anterior,7=posterior``; raises UserError."""
+    from MedDiffusionLib.commands.parsers import label
     from MedDiffusionLib.compute.errors import UserError
+    from MedDiffusionLib.synthesis.labels import overrides_from
 
-    overrides: dict[int, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        value, _, name = (word.strip() for word in part.partition("="))
-        if not value.isdecimal() or not name:
-            raise UserError(
-                f"{part} in the table is not of the form VALUE=NAME", "write 3=anterior,7=posterior"
-            )
-        overrides[int(value)] = name
-    return overrides
+    try:
+        return overrides_from(label(part) for part in text.split(",") if part.strip())
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"In the table, {error}", "write 3=anterior,7=posterior") from error
 
 
-def make_one(
-    request: Request,
-    synthesizer: Synthesizer,
-    settings: Settings,
-    overrides: dict[int, str],
-    alone: bool,
-    progress: SlicerProgress,
-) -> None:
-    """Make a label map's volume of one contrast; unless ``alone``, its provenance beside it."""
-    from MedDiffusionLib.synthesis.batch import run_request
-
-    run_request(
-        request, synthesizer, settings, overrides, overwrite=True, with_provenance=not alone,
-        on_step=steps_of(progress, 0, 1, settings),
-    )  # fmt: skip
-
-
-def make_all(
-    requests: list[Request],
+def make(
+    plan: Plan,
     synthesizer: Synthesizer,
     settings: Settings,
     overrides: dict[int, str],
     overwrite: bool,
     progress: SlicerProgress,
 ) -> int:
-    """Make the volumes that a folder lacks; returns how many. UserError lists the failures."""
+    """Make the volumes that are lacking, a single label map's anew; returns how many.
+
+    UserError lists the failures of a folder.
+    """
     from MedDiffusionLib.commands.wording import MODULE
-    from MedDiffusionLib.compute.errors import UserError
+    from MedDiffusionLib.compute.errors import UserError, unexpected
     from MedDiffusionLib.synthesis.batch import run_request
 
-    made, failed = 0, []
-    for number, request in enumerate(requests):
-        on_step = steps_of(progress, number, len(requests), settings, f"{request.source.name}, ")
+    made, failed, count = 0, list(plan.refused), len(plan.requests)
+    for number, request in enumerate(plan.requests):
+        name = f"{request.source.name}, " if plan.is_folder else ""
         try:
-            made += run_request(
-                request, synthesizer, settings, overrides, overwrite=overwrite, skip_finished=True,
-                on_step=on_step,
+            samples = run_request(
+                request, synthesizer, settings, overrides,
+                overwrite=overwrite or not plan.is_folder,
+                on_step=steps_of(progress, number, count, settings, name),
             )  # fmt: skip
-        except UserError as error:
-            failed.append(error.sentence(MODULE))
+            made += samples * len(request.channels)
+        except Exception as error:
+            if not plan.is_folder:
+                raise
+            failed.append(unexpected(error))
     if failed:
         raise UserError(
-            f"{len(failed)} of {len(requests)} label maps failed, the others are done",
-            " ".join(failed).removesuffix("."),
+            f"{len(failed)} of {count + len(plan.refused)} label maps failed, the others are done",
+            " ".join(error.sentence(MODULE) for error in failed).removesuffix("."),
         )
-    return made * len(synthesizer.model.channels)
+    return made
 
 
 def steps_of(

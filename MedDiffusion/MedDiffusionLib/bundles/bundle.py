@@ -13,9 +13,13 @@ from torch import Tensor
 from ..compute.errors import UserError
 from ..compute.files import atomic, write_json
 from . import version_1
-from .manifest import Manifest, Weights, damaged, file_sha256, read_manifest
+from .files import check_file, file_sha256
+from .manifest import Manifest, Weights, damaged, read_manifest, unreadable
 from .model import Model, build_model
 from .names import MANIFEST_NAME, WEIGHTS_NAME
+
+_DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
+"""What safetensors files call the types that a manifest may declare."""
 
 
 def read_bundle(folder: Path) -> Model:
@@ -25,19 +29,19 @@ def read_bundle(folder: Path) -> Model:
     """
     manifest = read_manifest(folder)
     path = folder / WEIGHTS_NAME
-    if not path.is_file():
-        raise UserError(f"has no {WEIGHTS_NAME}", "copy the bundle anew", path=folder)
-    if manifest.weights is None or file_sha256(path) != manifest.weights.sha256:
-        raise UserError(
-            f"does not match the SHA-256 in {MANIFEST_NAME}",
-            "the weights are damaged or of another model; copy the bundle anew",
-            path=path,
-        )
     try:
-        model = build_model(manifest, folder)
-    except (TypeError, ValueError) as error:
+        # For its shapes alone: no memory is taken before they are those of the file.
+        with torch.device("meta"):
+            wanted = build_model(manifest).state_dict()
+    except (TypeError, ValueError, RuntimeError) as error:
         raise damaged(folder / MANIFEST_NAME, error) from error
-    model.load_state_dict(_read_tensors(path, manifest, model.state_dict()))
+    count = sum(tensor.numel() for tensor in wanted.values())
+    if manifest.weights is None or count != manifest.weights.parameters:
+        raise damaged(folder / MANIFEST_NAME, f"its network has {count:,} parameters")
+    check_file(folder, WEIGHTS_NAME, manifest)
+    tensors = _read_tensors(path, manifest, wanted)
+    model = build_model(manifest, folder)
+    model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
 
 
@@ -45,14 +49,20 @@ def write_bundle(folder: Path, model: Model) -> Manifest:
     """Write a bundle: the weights first, then the manifest that vouches for them, returned.
 
     Parameters are stored in half precision, buffers (a latent's scale, say) as they are. Raises
-    OSError where the folder cannot be written.
+    UserError for weights that would not be finite, and OSError where the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     parameters = {name for name, _ in model.named_parameters()}
     tensors = {
         name: (tensor.detach().half() if name in parameters else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"The weights {name} have NaN, or numbers that half precision does not hold",
+                "train anew with a lower learning_rate in the plan",
+            )
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / WEIGHTS_NAME
     with atomic(path) as temporary:
         temporary.write_bytes(save(tensors))
@@ -76,19 +86,33 @@ def _read_tensors(path: Path, manifest: Manifest, wanted: dict[str, Tensor]) -> 
                     "copy the bundle anew",
                     path=path,
                 )
+            for name, tensor in wanted.items():
+                stub = file.get_slice(stored[name])
+                _check_tensor(path, manifest, name, stub.get_dtype(), stub.get_shape(), tensor)
             tensors = {name: file.get_tensor(stored[name]) for name in wanted}
     except SafetensorError as error:
         raise damaged(path, error) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
     for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape:
-            raise UserError(
-                f"does not fit the architecture in {MANIFEST_NAME} (tensor {name} is "
-                f"{list(tensor.shape)}, not {list(wanted[name].shape)})",
-                "copy the bundle anew",
-                path=path,
-            )
         if not torch.isfinite(tensor).all():
             raise UserError(
                 f"has NaN or infinite weights in {name}", "copy the bundle anew", path=path
             )
     return tensors
+
+
+def _check_tensor(
+    path: Path, manifest: Manifest, name: str, dtype: str, shape: list[int], wanted: Tensor
+) -> None:
+    """Raise UserError unless a tensor of the file is what the architecture has; it is not read."""
+    if list(shape) != list(wanted.shape):
+        raise UserError(
+            f"does not fit the architecture in {MANIFEST_NAME} (tensor {name} is "
+            f"{list(shape)}, not {list(wanted.shape)})",
+            "copy the bundle anew",
+            path=path,
+        )
+    declared = _DTYPES[manifest.weights.dtype] if manifest.weights else ""
+    if dtype not in (declared, "F32"):
+        raise damaged(path, f"tensor {name} is of the type {dtype}, and {declared} is declared")

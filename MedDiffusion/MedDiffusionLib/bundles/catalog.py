@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..compute.errors import UserError
 from ..compute.files import user_folder
+from ..compute.parsing import shortened
 from .manifest import Manifest, read_manifest
 from .names import MANIFEST_NAME
 
@@ -28,10 +30,22 @@ def resources_folder() -> Path:
 def model_folders() -> dict[str, Path]:
     """Model bundles by folder name, the user's over the bundled ones."""
     found: dict[str, Path] = {}
-    for root in (resources_folder() / "Models", user_folder() / "models"):
-        if root.is_dir():
-            found |= {p.name: p for p in sorted(root.iterdir()) if (p / MANIFEST_NAME).is_file()}
+    home = user_folder()
+    for root in (resources_folder() / "Models", *([home / "models"] if home else [])):
+        try:
+            folders = sorted(path for path in root.iterdir() if _may_be_model(path))
+        except OSError:
+            # There is none, or none that can be looked into.
+            continue
+        found |= {path.name: path for path in folders}
     return found
+
+
+def _may_be_model(folder: Path) -> bool:
+    """Whether a folder is to be listed: also one of which then is said why it cannot be used."""
+    if folder.name.startswith(".") or not folder.is_dir():
+        return False
+    return os.path.lexists(folder / MANIFEST_NAME) or not os.access(folder, os.R_OK | os.X_OK)
 
 
 def find_model(name: str) -> Path:
@@ -39,14 +53,16 @@ def find_model(name: str) -> Path:
     folders = model_folders()
     if name in folders:
         return folders[name]
-    if (Path(name) / MANIFEST_NAME).is_file():
+    # These answer no, and raise nothing, for names that no file can have.
+    if name and os.path.lexists(Path(name) / MANIFEST_NAME):
         return Path(name)
-    if Path(name).exists():
+    if name and os.path.lexists(name):
         raise UserError(
             f"is no model bundle (it has no {MANIFEST_NAME})", "give the folder of one", path=name
         )
     raise UserError(
-        f"There is no model {name}", f"use one of {', '.join(folders)} or a bundle folder"
+        f"There is no model {shortened(name, 200)}",
+        f"use one of {', '.join(folders)} or a bundle folder",
     )
 
 

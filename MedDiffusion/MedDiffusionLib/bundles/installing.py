@@ -1,23 +1,25 @@
-"""Copies a model bundle into the user's models folder."""
+"""Copies models into the user's models folder, from a folder or an exported zip file."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from ..compute.errors import UserError
-from ..compute.files import user_folder
+from ..compute.files import open_regular, user_folder
+from .files import bundle_files, check_files, most_bytes
 from .manifest import read_manifest
-from .names import MANIFEST_NAME, SHAPE_MODEL_NAME, WEIGHTS_NAME
-
-_REQUIRED = (MANIFEST_NAME, WEIGHTS_NAME)
-_OPTIONAL = (SHAPE_MODEL_NAME,)
+from .sharing import open_zip
 
 
 def models_folder() -> Path:
     """The user's models folder, made where it does not exist yet."""
-    folder = user_folder() / "models"
+    home = user_folder()
+    if home is None:
+        raise UserError("There is no home folder", "set MEDDIFFUSION_HOME to one for models")
+    folder = home / "models"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -28,25 +30,29 @@ def models_folder() -> Path:
 
 
 def check_bundle(source: Path) -> Path:
-    """Where the bundle would be copied to; raises UserError where it is none."""
-    read_manifest(source)
-    if lacking := [name for name in _REQUIRED if not (source / name).is_file()]:
-        raise UserError(
-            f"is no whole model bundle (it has no {', '.join(lacking)})",
-            "choose the folder of a bundle",
-            path=source,
-        )
+    """Where the model of a folder or a zip file would be copied to.
+
+    A folder's has the folder's name, a zip file's that of its manifest. Raises UserError where it
+    is no model.
+    """
+    if not source.is_dir():
+        with open_zip(source) as found:
+            return models_folder() / found.manifest.name
+    bundle_files(source, read_manifest(source))
     target = models_folder() / source.resolve().name
     if target.resolve() == source.resolve():
         raise UserError("is in the models folder already", "choose it by its name", path=source)
     return target
 
 
-def import_bundle(source: Path, replace: bool = False) -> str:
-    """Copy a bundle's files and return the model's name.
+def import_bundle(
+    source: Path, replace: bool = False, check: Callable[[Path], object] = read_manifest
+) -> str:
+    """Copy a model from its folder or from an exported zip file, and return its name.
 
-    Whole or not at all: the copy gets its name only when it is complete, and what it replaces is
-    only removed then. Raises UserError, also where there is such a model and ``replace`` is false.
+    Whole or not at all: the copy gets its name only when its files are those that the manifest
+    vouches for and ``check`` has not refused it, and what it replaces is only removed then. Raises
+    UserError, also where there is such a model and ``replace`` is false.
     """
     target = check_bundle(source)
     if target.exists() and not replace:
@@ -59,16 +65,30 @@ def import_bundle(source: Path, replace: bool = False) -> str:
         with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as work:
             new = Path(work) / "new"
             new.mkdir()
-            for name in (*_REQUIRED, *_OPTIONAL):
-                if (source / name).is_file():
-                    shutil.copyfile(source / name, new / name)
+            if source.is_dir():
+                _copy(source, new)
+            else:
+                with open_zip(source) as found:
+                    found.unpack(new)
+            check_files(new, read_manifest(new))
+            check(new)
             if target.exists():
                 target.rename(Path(work) / "old")
             new.rename(target)
     except OSError as error:
         raise UserError(
-            f"cannot be copied to {target} ({error.strerror})",
+            f"cannot be copied to {target} ({error.strerror or error})",
             "see to room and permissions",
             path=source,
         ) from error
     return target.name
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a bundle's own files."""
+    manifest = read_manifest(source)
+    for name in bundle_files(source, manifest):
+        with open_regular(source / name) as old, (target / name).open("xb") as new:
+            if (source / name).stat().st_size > most_bytes(name, manifest):
+                raise UserError(f"has a {name} that is too large", "copy it anew", path=source)
+            shutil.copyfileobj(old, new)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..compute.errors import UserError
+from ..compute.files import read_regular
+from ..compute.parsing import parse_json, read_json, shortened
 from ..compute.registry import Component
 from ..compute.schema import Schema, validate
 from ..volumes.grids import GridSpec
@@ -19,6 +24,7 @@ from .names import MANIFEST_NAME
 
 BUNDLE_VERSION = 2
 """The newest manifest version that this code reads, and that it writes."""
+MOST_MANIFEST_BYTES = 2**20
 SCHEMA_PATH = Path(__file__).with_name("manifest.schema.json")
 
 
@@ -160,13 +166,22 @@ def read_manifest(folder: Path) -> Manifest:
     A manifest of version 1 is taken for what it would be in version 2.
     """
     path = folder / MANIFEST_NAME
-    if not path.is_file():
+    try:
+        content = read_regular(path, MOST_MANIFEST_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"is no model bundle (it has no {MANIFEST_NAME})", "give the folder of one", path=folder
-        )
+        ) from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return parse_manifest(content, path)
+
+
+def parse_manifest(text: bytes, path: Path) -> Manifest:
+    """The manifest of the content of ``path``; raises UserError as :func:`read_manifest` does."""
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise damaged(path, error) from error
     version = content.get("bundle_version") if isinstance(content, dict) else None
     if isinstance(version, int) and version > BUNDLE_VERSION:
@@ -177,7 +192,7 @@ def read_manifest(folder: Path) -> Manifest:
             path=path,
         )
     upgraded = version_1.upgrade(content)
-    if problem := _problem(upgraded, _schema()):
+    if problem := _problem(upgraded, manifest_schema()):
         raise damaged(path, problem)
     return _from_json(upgraded, int(content["bundle_version"]))
 
@@ -187,7 +202,7 @@ def parse_plan_manifest(content: Mapping[str, Any]) -> Manifest:
 
     Raises ValueError with a clause where it could not become a bundle's.
     """
-    schema = _schema()
+    schema = manifest_schema()
     made = {"bundle_version", "training", "figures", "weights"}
     required = [name for name in schema["required"] if name not in made]
     upgraded = version_1.upgrade(dict(content))
@@ -201,13 +216,17 @@ def damaged(path: Path, problem: object) -> UserError:
     return UserError(f"is damaged ({problem})", "copy the bundle anew", path=path)
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def unreadable(path: Path, error: OSError) -> UserError:
+    """The error for a bundle's file that cannot be read."""
+    return UserError(
+        f"cannot be read ({error.strerror or error})", "see to the file and its folder", path=path
+    )
 
 
-def _schema() -> Schema:
-    schema: Schema = json.loads(SCHEMA_PATH.read_text("utf-8"))
+@cache
+def manifest_schema() -> Schema:
+    """The JSON Schema of a manifest."""
+    schema: Schema = read_json(SCHEMA_PATH)
     return schema
 
 
@@ -215,14 +234,26 @@ def _problem(content: Any, schema: Schema, where: str = MANIFEST_NAME) -> str | 
     """What is wrong with a manifest's content, in words, or None."""
     if problem := validate(content, schema, where):
         return problem
-    intensity, channels = content["intensity"], len(content["channels"])
+    names = [label["name"].lower() for label in content["labels"]]
+    values = [label["value"] for label in content["labels"]]
+    channels = [channel["name"].lower() for channel in content["channels"]]
+    for what, given in (("label", names), ("label value", values), ("channel", channels)):
+        twice = [item for item, count in Counter(given).items() if count > 1]
+        if twice:
+            return f"it has the {what} {shortened(str(twice[0]))} twice"
+    intensity = content["intensity"]
     if len(intensity) != 1:
         return "its intensity needs percentiles or a window, one of them"
-    windows = intensity.get("window", [[0, 1]] * channels)
-    if len(windows) != channels:
-        return f"its intensity has {len(windows)} windows for {channels} channels"
-    if any(low >= high for low, high in windows):
-        return "a window of its intensity ends before it starts"
+    windows = intensity.get("window", [[0, 1]] * len(channels))
+    if len(windows) != len(channels):
+        return f"its intensity has {len(windows)} windows for {len(channels)} channels"
+    ranges = [channel["range"] for channel in content["channels"]]
+    ends = {"a channel's range": ranges, "a window of its intensity": windows}
+    ends |= {"the percentiles of its intensity": [intensity.get("percentiles", [0, 1])]}
+    for words, pairs in ends.items():
+        # What computes with them has float32.
+        if any(np.float32(low) >= np.float32(high) for low, high in pairs):
+            return f"{words} does not end above its start"
     return None
 
 

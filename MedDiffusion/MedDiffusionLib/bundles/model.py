@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import time
 from functools import cached_property
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..compute.errors import UserError
-from ..compute.execution import Execution, choose_execution
 from ..compute.registry import build
 from ..diffusion.denoiser import Denoiser
 from ..diffusion.networks import NETWORKS
@@ -20,9 +16,6 @@ from ..diffusion.representations import REPRESENTATIONS, Representation
 from ..diffusion.schedules import SCHEDULES
 from .manifest import Channel, Label, Manifest
 from .shape_model import ShapeModel, load_shape_model
-
-_PROBE_SIZE = 16
-"""Latent voxels along each axis of the timing probe; fits networks of up to five levels."""
 
 
 class Model(nn.Module):
@@ -76,31 +69,6 @@ class Model(nn.Module):
                 f"The model {self.manifest.name} has no shape model", "give a label map instead"
             )
         return load_shape_model(self.folder, self.manifest)
-
-    def fastest_execution(self, device: torch.device) -> Execution:
-        """The fastest way to run this model's network on a device; see ``choose_execution``."""
-        what = json.dumps(self.manifest.architecture.to_json(), sort_keys=True)
-        return choose_execution(device, what, self._seconds)
-
-    @torch.inference_mode()
-    def _seconds(self, execution: Execution) -> float:
-        """The best of three forward passes on a small latent."""
-        denoiser = execution.prepare(self.denoiser)
-        size, factor = [_PROBE_SIZE] * 3, self.representation.factor
-        device = execution.device
-        x = torch.zeros(1, self.representation.latent_channels, *size, device=device)
-        full_size = [n * factor for n in size]
-        labels = torch.zeros(1, *full_size, dtype=torch.long, device=device)
-        annotated = torch.ones(1, len(self.labels), device=device)
-        times = []
-        for _ in range(4):
-            start = time.perf_counter()
-            with execution.autocast():
-                estimate: Tensor = denoiser(x, torch.ones(1, device=device), labels, annotated)
-                # Reading a value back waits for the device to finish.
-                float(estimate.sum())
-            times.append(time.perf_counter() - start)
-        return min(times[1:])
 
 
 def build_model(manifest: Manifest, folder: Path | None = None) -> Model:

@@ -3,3 +3,5 @@
 MANIFEST_NAME = "model.json"
 WEIGHTS_NAME = "weights.safetensors"
 SHAPE_MODEL_NAME = "shape.safetensors"
+TEXT_NAMES = ("LICENSE", "MODEL_CARD.md")
+"""Texts that its author may put beside."""

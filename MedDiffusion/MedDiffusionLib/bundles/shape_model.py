@@ -24,12 +24,14 @@ from ..compute.files import atomic
 from ..volumes.grids import GridSpec, fov_grid
 from ..volumes.resampling import resample, signed_distance
 from ..volumes.volume import Grid, Kind, Segment, Volume
-from .manifest import Manifest, damaged, file_sha256
+from .files import check_file, file_sha256
+from .manifest import Manifest, damaged, unreadable
 from .names import MANIFEST_NAME, SHAPE_MODEL_NAME
 
 _TENSORS = ("mean", "modes", "explained", "volumes")
 _REACH = 5.0
 """Distances are cut off at this many voxels: farther away they would only add to the variance."""
+_MOST_MODES = 256
 _LIMIT = 2.0
 """Standard deviations within which coefficients are drawn."""
 _DRAWS = 30
@@ -149,29 +151,33 @@ def load_shape_model(bundle_folder: Path, manifest: Manifest) -> ShapeModel:
     path = bundle_folder / SHAPE_MODEL_NAME
     if manifest.shape_model_sha256 is None:
         raise UserError(f"The model {manifest.name} has no shape model", "give a label map instead")
-    if not path.is_file():
-        raise UserError(f"has no {SHAPE_MODEL_NAME}", "copy the bundle anew", path=bundle_folder)
-    if file_sha256(path) != manifest.shape_model_sha256:
-        raise UserError(
-            f"does not match the SHA-256 in {MANIFEST_NAME}",
-            "the shape model is damaged or of another model; copy the bundle anew",
-            path=path,
-        )
+    check_file(bundle_folder, SHAPE_MODEL_NAME, manifest)
+    segments = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
+    shape = (1 + len(segments), *_coarse_size(manifest.grid))
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata()
+            kinds = {name: file.get_slice(name) for name in _TENSORS}
+            sizes = {name: tuple(kind.get_shape()) for name, kind in kinds.items()}
+            types = [kind.get_dtype() for kind in kinds.values()]
+            count = min((*sizes["explained"], _MOST_MODES))
+            wanted = {"mean": shape, "modes": (count, *shape), "explained": (count,)}
+            if (
+                file.metadata() != _metadata(manifest.grid, [s.value for s in segments])
+                or sizes != {**wanted, "volumes": (2,)}
+                or types != ["F16", "F16", "F32", "F32"]
+            ):
+                raise UserError(
+                    f"does not fit the grid or the labels in {MANIFEST_NAME}",
+                    "fit the shape model anew",
+                    path=path,
+                )
             mean, modes, explained, volumes = map(file.get_tensor, _TENSORS)
     except SafetensorError as error:
         raise damaged(path, error) from error
-    segments = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
-    shape = (1 + len(segments), *_coarse_size(manifest.grid))
-    fits = metadata == _metadata(manifest.grid, [s.value for s in segments])
-    if not fits or mean.shape != shape or modes.shape != (len(explained), *shape):
-        raise UserError(
-            f"does not fit the grid or the labels in {MANIFEST_NAME}",
-            "fit the shape model anew",
-            path=path,
-        )
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not all(np.isfinite(tensor).all() for tensor in (mean, modes, explained, volumes)):
+        raise damaged(path, "it has NaN or infinite numbers")
     return ShapeModel(manifest.grid, segments, mean, modes, explained, volumes)
 
 

@@ -3,80 +3,54 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import importlib
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from ..bundles.catalog import DEFAULT_MODEL
 from ..compute.devices import DEVICES
-from ..compute.errors import Cancelled, UserError
+from ..compute.errors import Cancelled, UserError, unexpected
 from ..compute.threads import wait_passively
 from ..compute.version import __version__
-from ..diffusion.samplers import SAMPLERS
-from ..synthesis.settings import Settings, check_seed
+from ..synthesis.settings import check_seed
+from . import models as cli_models
+from . import synthesize
 from . import train as cli_train
-from .terminal import ProgressLine, say, say_error, tell
+from .interrupts import CANCELLED, undo_first
+from .parsers import Parser
+from .terminal import is_debugged, is_stdout_whole, say, say_error, tell
 from .wording import COMMAND
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code.
 
-    0 done, 1 bad input, 2 bad usage, 130 cancelled, 143 a training stopped by SIGTERM.
+    0 done, 1 bad input, 2 bad usage, 130 cancelled, 143 a training stopped by SIGTERM. What could
+    not be printed to stdout is 1 too: the results in files are made all the same.
     """
     wait_passively()
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        # Libraries do not take an interruption well while they are loaded: that comes first.
+        importlib.import_module(options.engine, __package__)
+        undo_first()
+        code = int(options.run(options))
     except UserError as error:
         say_error(error, COMMAND)
         return 1
     except (KeyboardInterrupt, Cancelled):
-        say("cancelled; no file was left half-written.")
+        say(CANCELLED)
         return 130
-
-
-def synthesize(options: argparse.Namespace) -> int:
-    """``meddiffusion synthesize``."""
-    from ..compute.distributed import choose_local_device, ranks_here
-    from ..synthesis.batch import plan_requests, run_request
-    from ..synthesis.synthesizer import load
-
-    requests = plan_requests(options.label_map, options.output, options.preview)
-    # Under torchrun each process takes its share of a folder; none needs to know of the others.
-    choose_local_device()
-    ranks = ranks_here()
-    requests = requests[ranks.rank :: ranks.world]
-    synthesizer = load(options.model, options.device)
-    settings = Settings(
-        options.samples, options.seed, options.steps, options.sampler, options.guidance,
-        options.native,
-    )  # fmt: skip
-    settings.resolve(synthesizer.model.manifest)
-    is_folder = options.label_map.is_dir()
-    failed: list[UserError] = []
-    for number, request in enumerate(requests, start=1):
-        prefix = f"{request.source.name} ({number}/{len(requests)})" if is_folder else ""
-        progress = ProgressLine(prefix)
-        try:
-            made = run_request(
-                request, synthesizer, settings, dict(options.label), overwrite=options.overwrite,
-                skip_finished=is_folder, on_step=progress.step,
-            )  # fmt: skip
-        except UserError as error:
-            if not is_folder:
-                raise
-            failed.append(error)
-        else:
-            tell(f"{request.output}{'' if made else ' (was there already)'}")
-        finally:
-            progress.close()
-    for failure in failed:
-        say_error(failure, COMMAND)
-    if failed:
-        say(f"{len(failed)} of {len(requests)} label maps failed; the others are done.")
-    return 1 if failed else 0
+    except Exception as error:
+        if is_debugged():
+            traceback.print_exc()
+        say_error(unexpected(error), COMMAND)
+        return 1
+    if not is_stdout_whole():
+        say("error: what is made is whole, but stdout could not be written.")
+        return code or 1
+    return code
 
 
 def label_map(options: argparse.Namespace) -> int:
@@ -97,62 +71,22 @@ def label_map(options: argparse.Namespace) -> int:
     return 0
 
 
-def models(options: argparse.Namespace) -> int:
-    """``meddiffusion models``: a line per bundled and user model."""
-    from ..bundles.catalog import load_manifests
-
-    for folder, manifest in load_manifests():
-        if isinstance(manifest, UserError):
-            tell(f"{folder.name:<20} unusable: {manifest}")
-        else:
-            tell(f"{folder.name:<20} {manifest.title}")
-    return 0
-
-
-def info(options: argparse.Namespace) -> int:
-    """``meddiffusion info``: a model's card."""
-    from ..bundles.catalog import describe, find_model
-    from ..bundles.manifest import read_manifest
-
-    folder = find_model(options.model)
-    tell(describe(folder, read_manifest(folder)))
-    return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        say(f"error: {message} (see {self.prog} --help)")
-        sys.exit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="meddiffusion", description="Turn label maps into synthetic volumes.")
+    parser = Parser(prog="meddiffusion", description="Turn label maps into synthetic volumes.")
     parser.add_argument("--version", action="version", version=f"meddiffusion {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    parser.set_defaults(engine="..bundles.catalog")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
     command = commands.add_parser("synthesize", help="make volumes from a label map or a folder")
-    command.set_defaults(run=synthesize)
-    command.add_argument("label_map", type=Path, metavar="LABELMAP|FOLDER")
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE|FOLDER")
-    command.add_argument("--samples", type=int, default=1, metavar="N", help="volumes to make")
+    command.set_defaults(run=synthesize.run, engine="..synthesis.batch")
+    synthesize.add_options(command)
     _add_seed(command)
-    command.add_argument("--steps", type=int, metavar="K", help="default: the model's")
-    command.add_argument(
-        "--sampler", metavar="NAME", help=f"{', '.join(SAMPLERS)}; default: the model's"
-    )
-    command.add_argument(
-        "--guidance", type=float, metavar="W", help="1 is none; default: the model's"
-    )
-    command.add_argument("--label", type=_label, action="append", default=[], metavar="V=NAME",
-                         help="label value V is the model's label NAME, or background")  # fmt: skip
-    command.add_argument("--native", action="store_true", help="stay on the model's own grid")
-    command.add_argument("--preview", type=Path, metavar="PNG", help="also draw the three planes")
     _add_model(command)
     _add_device(command)
     _add_overwrite(command)
 
     command = commands.add_parser("labelmap", help="draw a random label map")
-    command.set_defaults(run=label_map)
+    command.set_defaults(run=label_map, engine="..bundles.shape_model")
     command.add_argument(
         "--random", action="store_true", required=True, help="from the shape model"
     )
@@ -161,15 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(command)
     _add_overwrite(command)
 
-    command = commands.add_parser("models", help="list the models")
-    command.set_defaults(run=models)
-
-    command = commands.add_parser("info", help="print a model's card")
-    command.set_defaults(run=info)
-    command.add_argument("model", metavar="MODEL")
+    cli_models.add_commands(commands)
 
     command = commands.add_parser("train", help="train a model on your own cases")
-    command.set_defaults(run=cli_train.run)
+    command.set_defaults(run=cli_train.run, engine="..training.request")
     cli_train.add_options(command)
     _add_seed(command)
     _add_device(command)
@@ -191,14 +120,3 @@ def _add_device(command: argparse.ArgumentParser) -> None:
 
 def _add_overwrite(command: argparse.ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace existing files")
-
-
-def _label(text: str) -> tuple[int, str]:
-    value, separator, name = text.partition("=")
-    if not separator or not value.isdigit() or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form VALUE=NAME")
-    return int(value), name
-
-
-if __name__ == "__main__":
-    sys.exit(main())

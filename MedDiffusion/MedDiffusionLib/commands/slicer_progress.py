@@ -12,22 +12,26 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
-from ..compute.errors import Cancelled, UserError
+from ..compute.errors import Cancelled, UserError, unexpected
+from ..compute.parsing import printable
 from ..compute.threads import wait_passively
-from .terminal import say, say_error
+from .interrupts import CANCELLED
+from .parsers import Parser
+from .terminal import is_debugged, say, say_error
 from .wording import MODULE
 
 _SHORTEST_PAUSE = 0.1
 _PAUSE_SHARE = 1 / 500
 
 
-class ModuleParser(argparse.ArgumentParser):
-    """Long flags as Slicer spells them; a wrong one is answered with a sentence."""
+class ModuleParser(Parser):
+    """Long flags as Slicer spells them."""
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, allow_abbrev=False)
@@ -40,10 +44,6 @@ class ModuleParser(argparse.ArgumentParser):
         Slicer accepts no hyphen in a flag.
         """
         self.add_argument(*dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"]), **options)
-
-    def error(self, message: str) -> NoReturn:
-        say(f"error: {message} (see --help)")
-        sys.exit(2)
 
 
 class SlicerProgress:
@@ -96,6 +96,8 @@ class SlicerProgress:
         self._print(sentence)
 
     def _print(self, *lines: str) -> None:
+        if sys.stdout is None:
+            return
         try:
             print(*lines, sep="\n", flush=True)
         except OSError:
@@ -123,9 +125,9 @@ def run_module(
     it is 0. ``work`` may raise :class:`Ended` for another code.
     """
     wait_passively()
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):
         # On Windows a pipe has another encoding, which lacks most letters of file names.
-        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+        stream.reconfigure(encoding="utf-8", errors="replace")
     options = parser.parse_args(arguments)
     try:
         if importlib.util.find_spec("torch") is None:
@@ -143,8 +145,13 @@ def run_module(
         say(str(end))
         return end.code
     except (KeyboardInterrupt, Cancelled):
-        say("cancelled; no file was left half-written.")
+        say(CANCELLED)
         return 130
+    except Exception as error:
+        if is_debugged():
+            traceback.print_exc()
+        say_error(unexpected(error), MODULE)
+        return 1
     return 0
 
 
@@ -158,5 +165,5 @@ def _write_values(path: Path, values: Mapping[str, object]) -> None:
 
 
 def _tag(name: str, text: str) -> str:
-    """A tag in the form that Slicer finds: no other tag inside."""
-    return f"<filter-{name}>{text.replace('<', '(')}</filter-{name}>"
+    """A tag in the form that Slicer finds: no other tag inside, and in one line."""
+    return f"<filter-{name}>{printable(text).replace('<', '(')}</filter-{name}>"

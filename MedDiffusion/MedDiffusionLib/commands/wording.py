@@ -14,6 +14,9 @@ COMMAND = {
     "use --native, close other programs, or use --device cpu if this was a GPU",
     "output-exists": "use --overwrite to replace it, or choose another name",
     "resume": "see to it, then go on with --resume",
+    "too-much": "crop the label map to the region of interest, use --native or a coarser label "
+    "map, take fewer --steps or --samples, or say --yes to do it all the same",
+    "unexpected": "please report it; with MEDDIFFUSION_DEBUG=1 all is said about it",
 }
 """Of the ``meddiffusion`` command."""
 
@@ -25,5 +28,7 @@ MODULE = {
     "no-checkpoint": "start the run without Resume",
     "output-exists": "switch on Overwrite to replace it, or choose another folder",
     "resume": "see to it, then go on with Resume",
+    "too-much": "crop the label map to the region of interest, use a coarser one, take fewer Steps "
+    "or Samples, or switch on Accept costs to do it all the same",
 }
 """Of the CLI modules, whose parameters have the labels of their XML."""

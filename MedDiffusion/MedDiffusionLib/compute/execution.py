@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,9 +9,9 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from .files import user_folder, write_json
-
 _Module = TypeVar("_Module", bound=nn.Module)
+_AMPERE = (8, 0)
+"""The compute capability from which on NVIDIA's tensor cores know bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -30,42 +28,38 @@ class Execution:
         # torch's stubs do not know this overload.
         return module.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
 
+    @property
+    def precision(self) -> str:
+        """In which numbers convolutions are computed."""
+        return "bfloat16" if self.bf16 else "float32"
+
+    @property
+    def memory_format(self) -> str:
+        """In which order a tensor's numbers lie in memory."""
+        return "channels last" if self.channels_last else "contiguous"
+
     def autocast(self) -> AbstractContextManager[None]:
         """Context in which convolutions run in bfloat16, where that was chosen."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
 
 
-def choose_execution(
-    device: torch.device, what: str, seconds: Callable[[Execution], float]
-) -> Execution:
-    """The fastest precision and memory format on a device, by ``seconds``, which measures one.
+def choose_execution(device: torch.device) -> Execution:
+    """The precision and memory format for a device, by what its hardware computes natively.
 
-    Measured once for each ``what`` (a network in words) and kept in the user's folder, because a
-    choice that flipped from run to run would change the last bits of the results. Without a
-    writable folder it is measured anew.
+    By a rule and not by measuring, so that the same machine always gives the same bits. bfloat16
+    where the processor multiplies in it: elsewhere it is emulated, and slower than float32.
+    Channels last is what oneDNN and the tensor cores compute in; where there are none of either
+    nothing is gained by it.
     """
-    if device.type == "mps":
-        return Execution(device)
-    path = user_folder() / "execution.json"
-    key = f"{_device_name(device)}, torch {torch.__version__}, {what}"
-    known: dict[str, dict[str, bool]] = {}
-    try:
-        known = json.loads(path.read_text("utf-8"))
-        return Execution(device, *(bool(known[key][n]) for n in ("bf16", "channels_last")))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    candidates = [Execution(device, b, c) for b in (True, False) for c in (True, False)]
-    execution = min(candidates, key=seconds)
-    choice = {"bf16": execution.bf16, "channels_last": execution.channels_last}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {**(known if isinstance(known, dict) else {}), key: choice})
-    except OSError:
-        pass
-    return execution
-
-
-def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device.type} {torch.backends.cpu.get_cpu_capability()} x{torch.get_num_threads()}"
+        has_tensor_cores = torch.cuda.get_device_capability(device) >= _AMPERE
+        return Execution(device, bf16=has_tensor_cores, channels_last=has_tensor_cores)
+    if device.type == "cpu":
+        return Execution(device, bf16=_cpu_has_bf16(), channels_last=True)
+    return Execution(device)
+
+
+def _cpu_has_bf16() -> bool:
+    # torch tells of Intel's and AMD's processors only, and not in every version.
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in asked)

@@ -7,8 +7,10 @@ import errno
 import json
 import os
 import secrets
+import signal
 import stat
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,9 +22,17 @@ _LONGEST_SUFFIX = len(".safetensors")
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
-def user_folder() -> Path:
-    """The user's folder: ``MEDDIFFUSION_HOME``, or ``.meddiffusion`` in the home folder."""
-    return Path(os.environ.get("MEDDIFFUSION_HOME") or Path.home() / ".meddiffusion")
+def user_folder() -> Path | None:
+    """The user's folder: ``MEDDIFFUSION_HOME``, or ``.meddiffusion`` in the home folder.
+
+    None where there is no home folder, as in a container whose user is unknown.
+    """
+    if chosen := os.environ.get("MEDDIFFUSION_HOME"):
+        return Path(chosen)
+    try:
+        return Path.home() / ".meddiffusion"
+    except RuntimeError:
+        return None
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -81,23 +91,66 @@ def atomic(path: Path) -> Iterator[Path]:
     On any exception, Ctrl-C included, the temporary file is removed and ``path`` is untouched.
     Raises OSError where the folder cannot be written.
     """
-    # Writers choose the format by it; a long one is none, and the name must not become too long.
-    suffixes = "".join(s for s in path.suffixes[-2:] if len(s) <= _LONGEST_SUFFIX)
-    temporary = path.with_name(f".meddiffusion-{secrets.token_hex(8)}{suffixes}")
-    temporary.touch(exist_ok=False)
-    try:
+    with atomic_together([path]) as (temporary,):
         yield temporary
-        with temporary.open("rb+") as file:
-            # A power failure must not leave the name without the content.
-            os.fsync(file.fileno())
-        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def atomic_together(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """A temporary path beside each path, as :func:`atomic` gives it; all replaced, or none.
+
+    They replace the paths in their order, once all are whole and on the disk.
+    """
+    with contextlib.ExitStack() as stack:
+        temporaries = []
+        for path in paths:
+            temporary = _temporary(path)
+            stack.callback(temporary.unlink, missing_ok=True)
+            temporary.touch(exist_ok=False)
+            temporaries.append(temporary)
+        yield temporaries
+        for temporary in temporaries:
+            with temporary.open("rb+") as file:
+                # A power failure must not leave the name without the content.
+                os.fsync(file.fileno())
+        with _interrupted_later():
+            for temporary, path in zip(temporaries, paths, strict=True):
+                temporary.replace(path)
+
+
+def _temporary(path: Path) -> Path:
+    # Writers choose the format by it, in small letters; a long one is none, and the name must not
+    # become too long.
+    suffixes = "".join(s.lower() for s in path.suffixes[-2:] if len(s) <= _LONGEST_SUFFIX)
+    return path.with_name(f".meddiffusion-{secrets.token_hex(8)}{suffixes}")
+
+
+@contextlib.contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Let Ctrl-C wait until a block that takes no time is done."""
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or handler is None:
+        yield
+        return
+    pressed: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        signal.signal(signal.SIGINT, handler)
+    for number in pressed[:1]:
+        signal.raise_signal(number)
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON atomically, UTF-8; raises ValueError for NaN and infinite numbers."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_bytes(content)
     with atomic(path) as temporary:
-        # A name of a file that is not UTF-8 has such characters; they are kept as escapes.
-        temporary.write_text(text, "utf-8", errors="backslashreplace")
+        temporary.write_bytes(text)
+
+
+def json_bytes(content: Any) -> bytes:
+    """Readable JSON in UTF-8; raises ValueError for NaN and infinite numbers."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    # A name of a file that is not UTF-8 has such characters; they are kept as escapes.
+    return text.encode("utf-8", errors="backslashreplace")

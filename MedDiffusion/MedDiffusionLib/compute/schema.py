@@ -1,14 +1,19 @@
 """Checks JSON against the part of JSON Schema (2020-12) that our schemas use.
 
-Slicer users install what the engine needs, so this replaces a dependency with thirty lines; a test
-holds its verdicts against the jsonschema library's.
+Slicer users install what the engine needs, so this replaces a dependency with some lines; a test
+holds its verdicts against the jsonschema library's. Beyond a schema, numbers are finite, and texts
+have no control characters but line ends and tabs: no schema of ours can say either.
 """
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
+
+from .parsing import shortened
 
 Schema = Mapping[str, Any]
 """A JSON Schema, as far as :func:`validate` knows them."""
@@ -31,10 +36,13 @@ def validate(value: Any, schema: Schema, where: str = "model.json") -> str | Non
     ):
         return f"{where} is not of type {kind}"
     if "enum" in schema and value not in schema["enum"]:
-        return f"{where} is {value!r}, not one of {', '.join(map(str, schema['enum']))}"
-    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
-        return f"{where} does not match {schema['pattern']}"
+        shown = shortened(repr(value))
+        return f"{where} is {shown}, not one of {', '.join(map(str, schema['enum']))}"
+    if isinstance(value, str) and (problem := _text_problem(value, schema)):
+        return f"{where} {problem}"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            return f"{where} is no finite number"
         if value < schema.get("minimum", value) or value > schema.get("maximum", value):
             return f"{where} is {value}, out of range"
         if "exclusiveMinimum" in schema and value <= schema["exclusiveMinimum"]:
@@ -55,5 +63,17 @@ def validate(value: Any, schema: Schema, where: str = "model.json") -> str | Non
                 if problem := validate(item, known[key], f"{where}: {key}"):
                     return problem
             elif schema.get("additionalProperties", True) is False:
-                return f"{where} has an unknown entry {key!r}"
+                return f"{where} has an unknown entry {shortened(repr(key))}"
+    return None
+
+
+def _text_problem(text: str, schema: Schema) -> str | None:
+    if len(text) > schema.get("maxLength", len(text)):
+        return f"is longer than {schema['maxLength']} characters"
+    if any(c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cs") for c in text):
+        return "has control characters"
+    # As in JSON Schema, where $ is the end alone; Python's is also the place before a line end.
+    pattern = re.sub(r"\$$", r"\\Z", schema.get("pattern", ""))
+    if not re.search(pattern, text):
+        return f"does not match {schema['pattern']}"
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,20 @@ import slicer
 from ..bundles.catalog import DEFAULT_MODEL, find_model
 from ..bundles.manifest import Manifest, read_manifest
 from ..compute.errors import Cancelled, UserError
+from ..synthesis.labels import BACKGROUND
 from ..synthesis.settings import Settings
 from ..volumes.volume import Volume
 from ..worker.client import Event, Job, WorkerClient
 from ..worker.protocol import put_volume, take_error, take_volume
 from .canvas import add_label_map
-from .label_maps import LabelInput, read_label_node
+from .label_maps import LabelInput, label_map_state, no_such_segment, read_label_node
+from .synthetic import ATTRIBUTE, LABEL_MAP_STATE, LABEL_OVERRIDES, mark_synthetic, overrides_text
+from .translation import _
 from .volumes import add_result, put_voxels, show_in_grays
 
 MODELS_OWN = Settings()
 """One sample, as the model's author recommends."""
-PREVIEW_NAME = "MedDiffusion preview"
+PREVIEW_NAME = "MedDiffusion synthetic preview"
 
 
 def _ignore(*arguments: Any) -> None:
@@ -37,7 +40,13 @@ def _ignore(*arguments: Any) -> None:
 class SynthesisJob:
     """A synthesis under way. Callbacks may be set until the next :meth:`SceneLogic.process`."""
 
-    def __init__(self, logic: SceneLogic, source: LabelInput, name: str) -> None:
+    def __init__(
+        self,
+        logic: SceneLogic,
+        source: LabelInput,
+        name: str,
+        overrides: Mapping[int | str, str],
+    ) -> None:
         self.onProgress: Callable[[int, int, int], None] = _ignore
         """Called with the sample (from 0), the steps done and all steps."""
         self.onPreview: Callable[[Any], None] = _ignore
@@ -59,6 +68,8 @@ class SynthesisJob:
         self._logic = logic
         self._source = source
         self._name = name
+        state = label_map_state(slicer.mrmlScene.GetNodeByID(source.node_id))
+        self._known = {LABEL_MAP_STATE: state, LABEL_OVERRIDES: overrides_text(overrides)}
         self._job: Job | None = None
         self._channels: list[dict[str, Any]] = []
 
@@ -89,8 +100,9 @@ class SynthesisJob:
             name = f"{self._name} synthetic {channel['name']} {facts['seed'] + event['sample']}"
             volume = take_volume(described)
             low, high = channel["range"]
+            known = {ATTRIBUTE + name: str(fact) for name, fact in facts.items()} | self._known
             added.append(
-                add_result(slicer.mrmlScene, volume, self._source, name, (low, high), facts)
+                add_result(slicer.mrmlScene, volume, self._source, name, (low, high), known)
             )
         self.volumes += added
         self.onSample(added)
@@ -144,36 +156,20 @@ class SceneLogic:
         there is no such model or nothing drawn; labels that match nothing are for the worker to
         find, and reach ``onFailed``.
         """
-        folder = find_model(model)
-        source = read_label_node(labelNode, segments)
-        by_value = _by_value(overrides or {}, source)
-        job = SynthesisJob(self, source, labelNode.GetName())
-
-        def request(files: Path) -> Event:
-            return {
-                "do": "synthesize", "model": str(folder), "device": device,
-                "labels": put_volume(files / "labels.npy", source.labels),
-                "label_map": labelNode.GetName(), "overrides": by_value,
-                "settings": asdict(settings),
-            }  # fmt: skip
-
-        job._job = self._submit(request, job._take)
+        prepared = prepare(labelNode, model, segments, overrides)
+        job = SynthesisJob(self, prepared.source, prepared.name, overrides or {})
+        job._job = self.submit(lambda files: prepared.request(files, settings, device), job._take)
         return job
 
-    def synthesize(
-        self,
-        labelNode: Any,
-        model: str = DEFAULT_MODEL,
-        settings: Settings = MODELS_OWN,
-        device: str = "auto",
-        segments: Sequence[str] | None = None,
-        overrides: Mapping[int | str, str] | None = None,
-    ) -> list[Any]:
-        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes.
+    def synthesize(self, *arguments: Any, **options: Any) -> list[Any]:
+        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes."""
+        return self.finish(self.startSynthesis(*arguments, **options))
 
-        Slicer stays alive meanwhile. Raises UserError when it fails, Cancelled when it is.
+    def finish(self, job: SynthesisJob) -> list[Any]:
+        """Wait for a job's end, while Slicer stays alive, and return its volume nodes.
+
+        Raises UserError when it fails, Cancelled when it is cancelled.
         """
-        job = self.startSynthesis(labelNode, model, settings, device, segments, overrides)
         self._wait(lambda: job.ended)
         if job.cancelled:
             raise Cancelled
@@ -197,7 +193,7 @@ class SceneLogic:
             elif event["event"] == "failed":
                 onFailed(take_error(event))
 
-        return self._submit(lambda folder: {"do": "labelmap", "model": model, "seed": seed}, take)
+        return self.submit(lambda folder: {"do": "labelmap", "model": model, "seed": seed}, take)
 
     def cancelAll(self) -> None:
         """Cancel everything that runs or waits."""
@@ -246,19 +242,22 @@ class SceneLogic:
         node = self._scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", PREVIEW_NAME)
         node.SetSaveWithScene(False)
         node.SetHideFromEditors(True)
+        mark_synthetic(node)
         self._preview_ids.append(node.GetID())
         return node
 
-    def _submit(
+    def submit(
         self, make_request: Callable[[Path], Event], on_event: Callable[[Event], None]
     ) -> Job:
+        """Queue a request of the worker. Raises UserError where its files cannot be written."""
         try:
             return self.client.submit(make_request, on_event)
         except OSError as error:
             raise UserError(
-                f"The temporary folder {slicer.app.temporaryPath} cannot be written "
-                f"({error.strerror})",
-                "free some space or choose another in Slicer's settings",
+                _("The temporary folder {folder} cannot be written ({reason})").format(
+                    folder=slicer.app.temporaryPath, reason=error.strerror
+                ),
+                _("free some space or choose another in Slicer's settings"),
             ) from error
 
     def _wait(self, until: Callable[[], bool]) -> None:
@@ -268,6 +267,49 @@ class SceneLogic:
             time.sleep(0.005)
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A label map as read, and all that a request says beside the settings."""
+
+    source: LabelInput
+    name: str
+    folder: Path
+    by_value: Mapping[int, str]
+
+    def request(self, files: Path, settings: Settings, device: str) -> Event:
+        """The worker's request; the label map is written to the folder ``files``."""
+        return {
+            "do": "synthesize", "model": str(self.folder), "device": device,
+            "labels": put_volume(files / "labels.npy", self.source.labels),
+            "label_map": self.name, "overrides": self.by_value, "settings": asdict(settings),
+        }  # fmt: skip
+
+
+def prepare(
+    label_node: Any,
+    model: str,
+    segments: Sequence[str] | None,
+    overrides: Mapping[int | str, str] | None,
+) -> Prepared:
+    """Find the model and read the label map; see :meth:`SceneLogic.startSynthesis`."""
+    folder = find_model(model)
+    kept, left_out = _without_left_out(overrides or {})
+    source = read_label_node(label_node, segments, left_out)
+    return Prepared(source, label_node.GetName(), folder, _by_value(kept, source))
+
+
+def _without_left_out(
+    overrides: Mapping[int | str, str],
+) -> tuple[dict[int | str, str], frozenset[str]]:
+    """The overrides but those that leave segments out, and these segments' names."""
+    names = {
+        key
+        for key, name in overrides.items()
+        if isinstance(key, str) and name.lower() == BACKGROUND
+    }
+    return {k: v for k, v in overrides.items() if k not in names}, frozenset(names)
+
+
 def _by_value(overrides: Mapping[int | str, str], source: LabelInput) -> dict[int, str]:
     """The table with label values in place of segment names."""
     segments = source.labels.segments
@@ -275,10 +317,7 @@ def _by_value(overrides: Mapping[int | str, str], source: LabelInput) -> dict[in
     for key, name in overrides.items():
         values = [s.value for s in segments if s.name == key] if isinstance(key, str) else [key]
         if not values:
-            names = ", ".join(segment.name for segment in segments)
-            raise UserError(
-                f"There is no segment {key} (the label map has {names})", "correct its name"
-            )
+            raise no_such_segment(str(key), [segment.name for segment in segments])
         by_value |= dict.fromkeys(values, name)
     return by_value
 

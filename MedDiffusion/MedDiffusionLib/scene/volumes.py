@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 from ..volumes.volume import Volume
 from .geometry import set_node_affine
 from .label_maps import LabelInput
+from .synthetic import ATTRIBUTE, LABELS_ROLE
 
-ATTRIBUTE = "MedDiffusion."
-"""What the names of provenance attributes start with: ``MedDiffusion.seed``, ...."""
+
+def results() -> list[Any]:
+    """The synthetic volumes of the scene, the oldest first."""
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [node for node in volumes if node.GetAttribute(ATTRIBUTE + "model")]
 
 
 def add_result(
@@ -23,25 +27,42 @@ def add_result(
     source: LabelInput,
     name: str,
     display_range: tuple[float, float],
-    provenance: Mapping[str, Any],
+    attributes: Mapping[str, str],
 ) -> slicer.vtkMRMLScalarVolumeNode:
     """Add a synthetic volume in its label map's geometry, beside it and under its transform.
 
     A volume on the label map's grid gets the node's own affine and parent transform, so that both
-    geometries are equal; one on the model's grid stays in the world's frame.
+    geometries are equal; one on the model's grid stays in the world's frame. Who is told of the new
+    node finds all of its facts on it already.
     """
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(name))
+    node = scene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
+    node.UnRegister(None)
+    node.SetName(scene.GenerateUniqueName(name))
+    for key, value in attributes.items():
+        node.SetAttribute(key, value)
+    label_node = scene.GetNodeByID(source.node_id)
+    if label_node is not None:
+        node.SetNodeReferenceID(LABELS_ROLE, source.node_id)
+    scene.AddNode(node)
     on_labels_grid = volume.grid.equals(source.labels.grid)
     put_voxels(node, volume.array, source.affine if on_labels_grid else volume.affine)
     show_in_grays(node, display_range)
-    for key, value in provenance.items():
-        node.SetAttribute(ATTRIBUTE + key, str(value))
-    label_node = scene.GetNodeByID(source.node_id)
     if label_node is not None:
         if on_labels_grid:
             node.SetAndObserveTransformNodeID(label_node.GetTransformNodeID())
-        _place_beside(scene, node, label_node)
+        place_beside(scene, node, label_node)
     return node
+
+
+def save_volume(node: slicer.vtkMRMLScalarVolumeNode, path: str) -> bool:
+    """Write a volume to a file; whether it was written.
+
+    A storage node keeps what it complained of, and with a complaint every writing counts as failed.
+    """
+    storage = node.GetStorageNode()
+    if storage is not None:
+        storage.GetUserMessages().ClearMessages()
+    return bool(slicer.util.saveNode(node, path, {}))
 
 
 def put_voxels(
@@ -67,7 +88,7 @@ def show_in_grays(node: slicer.vtkMRMLScalarVolumeNode, display_range: tuple[flo
     node.SetAndObserveDisplayNodeID(display.GetID())
 
 
-def _place_beside(
+def place_beside(
     scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode, sibling: slicer.vtkMRMLNode
 ) -> None:
     """Give the node the sibling's parent in the subject hierarchy: the same study or folder."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..bundles.manifest import Label, Manifest
 from ..compute.errors import UserError
+from ..volumes.label_statistics import slices_in_memory
 from ..volumes.volume import Segment, Volume
 
 BACKGROUND = "background"
@@ -28,6 +29,24 @@ class Assignment:
     """The values that match nothing."""
     missing: tuple[Label, ...]
     """The labels of the model that no value stands for."""
+
+    def describe(self) -> str:
+        """As a label table is written: ``1=anterior,9=background``."""
+        names = {value: label.name if label else BACKGROUND for value, label in self.labels.items()}
+        return ",".join(f"{value}={name}" for value, name in sorted(names.items()))
+
+
+def overrides_from(pairs: Iterable[tuple[int, str]]) -> dict[int, str]:
+    """Overrides by value; raises UserError where a value is given twice."""
+    overrides: dict[int, str] = {}
+    for value, name in pairs:
+        if value in overrides:
+            raise UserError(
+                f"The label value {value} is given twice, as {overrides[value]} and as {name}",
+                "give each value once",
+            )
+        overrides[value] = name
+    return overrides
 
 
 def assign_labels(
@@ -63,22 +82,24 @@ def assign_labels(
     return Assignment(labels, tuple(unknown), missing)
 
 
-def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str]) -> Volume:
-    """The label map with the model's label values in place of its own, int32.
+def checked_assignment(
+    labels: Volume, manifest: Manifest, overrides: Mapping[int, str]
+) -> Assignment:
+    """The assignment of a label map's values, all of them known and enough for the model.
 
     Raises UserError, listing what the file has and what the model knows, where a value matches
     nothing (see :func:`assign_labels`); also when ``overrides`` name a value or label that does not
     exist, when nothing labelled is left, and when labels are missing that the model needs.
     """
-    statistics = labels.label_statistics
-    found = statistics.values
+    found = labels.label_statistics.values
     segments = {segment.value: segment for segment in labels.segments}
     lists = f"the label map has {_listed(found, segments)}; {manifest.name} knows " + ", ".join(
         f"{label.value} ({label.name})" for label in manifest.labels
     )
     names = {label.name.lower() for label in manifest.labels} | {BACKGROUND}
     for value, name in overrides.items():
-        if value not in found:
+        # Of a segment that was left out while it was read, nothing is found.
+        if value not in found and not (value in segments and value in left_out(overrides)):
             raise UserError(
                 f"No voxel has the value {value} that is to be {name} ({lists})",
                 "correct the value",
@@ -105,7 +126,31 @@ def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str
         raise UserError(
             f"The model needs all its labels and lacks {lacking} ({lists})", "add what is lacking"
         )
-    targets = {value: label.value if label else 0 for value, label in assigned.labels.items()}
+    # What was left out while the file was read is not found any more, and yet was assigned.
+    unread: dict[int, Label | None] = dict.fromkeys(left_out(overrides))
+    return replace(assigned, labels={**unread, **assigned.labels})
+
+
+def left_out(overrides: Mapping[int, str]) -> frozenset[int]:
+    """The values that overrides leave out."""
+    return frozenset(value for value, name in overrides.items() if name.lower() == BACKGROUND)
+
+
+def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str]) -> Volume:
+    """The label map with the model's label values in place of its own, in the smallest type.
+
+    Raises UserError as :func:`checked_assignment` does.
+    """
+    return replace_labels(labels, manifest, checked_assignment(labels, manifest, overrides))
+
+
+def replace_labels(labels: Volume, manifest: Manifest, assigned: Assignment) -> Volume:
+    """The label map, or a part of it, with the values that an assignment gives it."""
+    statistics = labels.label_statistics
+    targets = {
+        value: label.value if (label := assigned.labels[value]) else 0
+        for value in statistics.values
+    }
     kept = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
     matched = Volume(_replaced(labels.array, targets), labels.affine, labels.kind, kept)
     if 0 not in targets.values():
@@ -113,18 +158,23 @@ def match_labels(labels: Volume, manifest: Manifest, overrides: Mapping[int, str
     return matched
 
 
-def _replaced(array: NDArray, targets: Mapping[int, int]) -> NDArray[np.int32]:
-    """The array with its values other than 0 replaced; itself where nothing changes."""
+def _replaced(array: NDArray, targets: Mapping[int, int]) -> NDArray:
+    """The array with its values other than 0 replaced, in the smallest unsigned type; itself where
+    nothing changes."""
     if all(value == target for value, target in targets.items()):
-        return array.astype(np.int32, copy=False)
+        return array
+    # Of the same memory order, and filled in parts: a table's index takes eight bytes a voxel.
+    replaced = np.zeros_like(array, np.min_scalar_type(max(targets.values())))
+    parts = zip(slices_in_memory(array), slices_in_memory(replaced), strict=True)
     if min(targets) >= 0 and max(targets) < _TABLE_SIZE:
-        table = np.zeros(max(targets) + 1, np.int32)
+        table = np.zeros(max(targets) + 1, replaced.dtype)
         for value, target in targets.items():
             table[value] = target
-        return table[array]
-    replaced = np.zeros(array.shape, np.int32)
-    for value, target in targets.items():
-        replaced[array == value] = target
+        for part, result in parts:
+            result[...] = table[part]
+    else:
+        for value, target in targets.items():
+            replaced[array == value] = target
     return replaced
 
 

@@ -1,22 +1,26 @@
-"""Results: a volume with its provenance, the names of files, and files that appear whole."""
+"""Results: volumes with their provenance, and files that appear whole and together."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from ..bundles.manifest import Channel, Manifest
+from ..bundles.files import file_sha256
+from ..bundles.manifest import Channel
 from ..compute.errors import UserError
-from ..compute.files import write_json
+from ..compute.files import atomic_together, json_bytes
+from ..compute.parsing import read_json
 from ..volumes.preview import write_preview
-from ..volumes.reading import stem
 from ..volumes.resampling import resample
 from ..volumes.volume import Volume
-from ..volumes.writing import check_writable, write_volume
-from .provenance import Provenance, Recipe, recipe_of
-from .settings import ResolvedSettings
+from ..volumes.writing import check_format, check_writable, put_volume, writing
+from .outputs import ResultFiles, provenance_path, refuse_existing
+from .provenance import Provenance, Recipe
+
+_VOLUME_HASH, _PREVIEW_HASH = "volume_sha256", "preview_sha256"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -29,32 +33,27 @@ class SyntheticVolume(Volume):
     def save(
         self, path: str | Path, *, overwrite: bool = False, with_provenance: bool = True
     ) -> None:
-        """Write the volume and, beside it, its provenance: ``out.nii.gz`` and ``out.json``.
+        """Write the volume and, beside it, its record: ``out.nii.gz`` and ``out.json``.
 
-        The provenance comes first, so that a volume never stands without it. Raises UserError where
-        one of the two is there already and may not be overwritten, and as ``write_volume`` does.
+        The record is the provenance and the volume's SHA-256. Both appear, or neither. Raises
+        UserError where one of the two is there already and may not be overwritten, and as
+        ``write_volume`` does.
         """
         path = Path(path)
-        beside = provenance_path(path)
+        files = ResultFiles(path, provenance_path(path) if with_provenance else None)
+        check_format(path, self.kind)
         check_writable(path)
         if not overwrite:
-            refuse_existing([path, beside] if with_provenance else [path])
-        if not with_provenance:
-            write_volume(path, self)
-            return
-        write_json(beside, self.provenance.to_json())
-        try:
-            write_volume(path, self)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
+            refuse_existing(files)
+        write_sample([self], [files])
 
 
 @dataclass(frozen=True)
 class Sample:
     """One finished sample: a volume per channel of the model, in the model's order.
 
-    ``labels`` is the label map that it was made from, with the model's label values.
+    ``labels`` is the label map that it was made from (of a large one the part about what is
+    labelled), with the model's label values.
     """
 
     index: int
@@ -62,98 +61,79 @@ class Sample:
     labels: Volume
 
 
-@dataclass(frozen=True)
-class Request:
-    """One label map to synthesize from, and where its results go; ``channel``: only this one."""
+def write_sample(
+    volumes: Sequence[SyntheticVolume],
+    files: Sequence[ResultFiles],
+    labels: Volume | None = None,
+    colors: Mapping[int, tuple[int, int, int]] = MappingProxyType({}),
+) -> None:
+    """Write a sample's volumes, previews and records: all of them whole, or none.
 
-    source: Path
-    output: Path
-    preview: Path | None = None
-    channel: str | None = None
-
-    def channels(self, manifest: Manifest) -> tuple[Channel, ...]:
-        """The channels that are written; raises UserError where the model has no such channel."""
-        wanted = [c for c in manifest.channels if self.channel in (None, c.name)]
-        if not wanted:
-            names = ", ".join(channel.name for channel in manifest.channels)
-            raise UserError(f"{manifest.name} has no contrast {self.channel}", f"use {names}")
-        return tuple(wanted)
-
-
-def result_path(path: Path, index: int, samples: int, channel: str, channels: int) -> Path:
-    """``out.nii.gz`` -> ``out_T1_sample-2.nii.gz``; a part is left out where there is but one."""
-    name = stem(path)
-    suffix = path.name[len(name) :]
-    if channels > 1:
-        name += f"_{channel}"
-    if samples > 1:
-        name += f"_sample-{index + 1}"
-    return path.with_name(name + suffix)
-
-
-def result_paths(path: Path, samples: int, channels: tuple[Channel, ...]) -> list[list[Path]]:
-    """The path of every volume (or preview): a list per sample, an entry per channel."""
-    return [
-        [result_path(path, index, samples, c.name, len(channels)) for c in channels]
-        for index in range(samples)
-    ]
-
-
-def provenance_path(volume_path: Path) -> Path:
-    """The JSON file beside a volume: ``out.nii.gz`` -> ``out.json``."""
-    return volume_path.with_name(stem(volume_path) + ".json")
-
-
-def refuse_existing(paths: list[Path]) -> None:
-    """Raises UserError for the first of the paths that exists."""
-    for path in paths:
-        if path.exists():
-            raise UserError(
-                "exists",
-                "allow it to be replaced, or choose another name",
-                path=path,
-                code="output-exists",
-            )
-
-
-def is_finished(
-    paths: list[Path],
-    request: Request,
-    settings: ResolvedSettings,
-    manifest: Manifest,
-    index: int,
-) -> bool:
-    """Whether a sample's files are all there, made by just this request.
-
-    Raises UserError when files are there that something else made.
+    ``files`` are those of each volume; ``labels`` and the labels' ``colors`` are what previews
+    show. Raises UserError where something cannot be written.
     """
-    files = [f for p in paths for f in (p, provenance_path(p))]
-    if not any(f.exists() for f in files):
-        return False
-    for path, channel in zip(paths, request.channels(manifest), strict=True):
-        wanted = recipe_of(request.source.name, settings, manifest, index, channel.name)
-        if not (path.exists() and _was_made_by(provenance_path(path), wanted)):
+    rows = [(f.record, f.volume, f.preview) for f in files]
+    # Records first: they vouch for what follows, and tell a later run if it did not.
+    order = [path for column in zip(*rows, strict=True) for path in column if path is not None]
+    with writing(files[0].volume), atomic_together(order) as temporaries:
+        place = dict(zip(order, temporaries, strict=True))
+        for volume, file in zip(volumes, files, strict=True):
+            record = volume.provenance.to_json()
+            with writing(file.volume):
+                put_volume(place[file.volume], volume)
+                record[_VOLUME_HASH] = file_sha256(place[file.volume])
+            if file.preview is not None and labels is not None:
+                with writing(file.preview):
+                    drawn = resample(labels, volume.grid)
+                    write_preview(place[file.preview], volume, drawn, colors)
+                    record[_PREVIEW_HASH] = file_sha256(place[file.preview])
+            if file.record is not None:
+                with writing(file.record):
+                    place[file.record].write_bytes(json_bytes(record))
+
+
+def is_finished(files: Sequence[ResultFiles], recipes: Sequence[Recipe]) -> bool:
+    """Whether a sample's files are all there, whole and made by just these recipes.
+
+    A record without its volume or preview is what a killed run left: that sample is not finished.
+    Raises UserError when something is there that something else made, or that was changed since.
+    """
+    # Each is looked at: what is wrong with a later one is not to be found only after the work.
+    whole = [_is_whole(file, recipe) for file, recipe in zip(files, recipes, strict=True)]
+    return all(whole)
+
+
+def _is_whole(files: ResultFiles, recipe: Recipe) -> bool:
+    record = _read_record(files.record) if files.record else {}
+    is_ours = asdict(recipe).items() <= record.items()
+    there = [path for path in files if path.exists()]
+    if there and not is_ours:
+        raise UserError(
+            "exists and was not made with these settings from this label map",
+            "allow it to be replaced, or choose another output",
+            path=there[-1] if len(there) == 1 else files.volume,
+            code="output-exists",
+        )
+    for path, name in ((files.volume, _VOLUME_HASH), (files.preview, _PREVIEW_HASH)):
+        if path in there and path is not None and _sha256(path) != record.get(name):
             raise UserError(
-                "or its .json exists and was not made with these settings",
+                "exists and is not what was written there: it was changed or damaged since",
                 "allow it to be replaced, or choose another output",
                 path=path,
                 code="output-exists",
             )
-    return True
+    return len(there) == len(list(files))
 
 
-def _was_made_by(file: Path, recipe: Recipe) -> bool:
+def _read_record(path: Path) -> dict[str, Any]:
+    """What a record says; nothing where there is none."""
     try:
-        found = json.loads(file.read_text("utf-8"))
+        record = read_json(path)
     except (OSError, ValueError):
-        return False
-    return isinstance(found, Mapping) and asdict(recipe).items() <= found.items()
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
-def write_sample_preview(
-    sample: Sample, previews: list[Path], volumes: list[SyntheticVolume], manifest: Manifest
-) -> None:
-    """Draw a sample's volumes with the outlines of their labels, a picture each."""
-    colors = {label.value: label.color for label in manifest.labels}
-    for path, volume in zip(previews, volumes, strict=True):
-        write_preview(path, volume, resample(sample.labels, volume.grid), colors)
+def _sha256(path: Path) -> str:
+    with writing(path):
+        return file_sha256(path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..bundles.manifest import Manifest
 from ..compute.errors import UserError
+from ..compute.parsing import shortened
 from ..diffusion.samplers import SAMPLERS
 
 MAX_SEED = 2**31 - 1
@@ -25,19 +26,22 @@ class Settings:
     guidance: float | None = None
     native: bool = False
     """Leave the result on the model's own grid."""
+    accept_costs: bool = False
+    """Also where more memory is needed than there is, or more time than an hour."""
 
     def resolve(self, manifest: Manifest) -> ResolvedSettings:
         """The settings with the model's defaults filled in; raises UserError when out of range."""
         default = manifest.sampling
         steps = default.steps if self.steps is None else self.steps
-        sampler = self.sampler or default.sampler
+        sampler = default.sampler if self.sampler is None else self.sampler
         guidance = default.guidance if self.guidance is None else self.guidance
         _check_range("samples", self.samples, 1, MAX_SAMPLES)
         check_seed(self.seed)
         _check_range("steps", steps, 1, MAX_STEPS)
         _check_range("guidance", guidance, 0, MAX_GUIDANCE)
         if sampler not in SAMPLERS:
-            raise UserError(f"There is no sampler {sampler}", f"use one of {', '.join(SAMPLERS)}")
+            named = shortened(sampler) or "without a name"
+            raise UserError(f"There is no sampler {named}", f"use one of {', '.join(SAMPLERS)}")
         if guidance != 1 and not manifest.label_dropout:
             raise UserError(
                 f"{manifest.name} was trained without label dropout, so guidance has no meaning "
@@ -66,4 +70,7 @@ def check_seed(seed: int) -> None:
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise UserError(f"{name} is {value:g}", f"it must lie between {low:g} and {high:g}")
+        # A whole number may be larger than any that could be formatted as a fraction.
+        raise UserError(
+            f"{name} is {shortened(str(value))}", f"it must lie between {low:g} and {high:g}"
+        )

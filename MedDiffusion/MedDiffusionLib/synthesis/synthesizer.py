@@ -1,13 +1,14 @@
-"""Synthesis: a label map in, volumes in the same geometry out. The one path that computes.
+"""The synthesizer: a loaded model on its device, warm for any number of syntheses.
 
-Command, CLI modules, worker and scripts all :func:`load` a :class:`Synthesizer`.
+Command, CLI modules, worker and scripts all :func:`load` one, the one way to compute.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 
@@ -19,64 +20,26 @@ from ..bundles.bundle import read_bundle
 from ..bundles.catalog import DEFAULT_MODEL, find_model
 from ..bundles.model import Model
 from ..compute.devices import choose_device
-from ..compute.errors import Cancelled
-from ..compute.execution import Execution
+from ..compute.errors import Cancelled, UserError
+from ..compute.execution import Execution, choose_execution
 from ..compute.memory import out_of_memory_as_user_error
 from ..diffusion.blocks import Place, denoise_in_blocks
-from ..diffusion.constraints import Constraint
 from ..diffusion.denoiser import guide
 from ..diffusion.samplers import SAMPLERS
 from ..diffusion.schedules import lambda_spaced_times
-from ..volumes.grids import GridSpec, fov_grid, labelled_box
 from ..volumes.normalization import MODEL_RANGE, from_model_range, to_model_range
 from ..volumes.reading import read_label_map
 from ..volumes.resampling import resample
 from ..volumes.volume import Grid, Kind, Volume
-from .labels import match_labels
-from .provenance import provenance_of, recipe_of
+from .costs import network_bytes
+from .labels import checked_assignment, left_out, replace_labels
+from .provenance import label_source
+from .region import Region, labelled_part, region_grid
 from .results import Sample, SyntheticVolume
 from .settings import ResolvedSettings, Settings
+from .synthesis import Editing, OnStep, Step, Synthesis
 
-
-@dataclass(frozen=True)
-class Step:
-    """What the progress callback receives after each step."""
-
-    sample: int
-    """Sample being made, from 0."""
-    step: int
-    """Steps done, from 1."""
-    steps: int
-    estimate: Callable[[], list[Volume]]
-    """Makes the current estimate into volumes on the model's own grid, when called."""
-
-
-OnStep = Callable[[Step], None]
 IsCancelled = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class Editing:
-    """What is known of the result beforehand, for edits of a real scan.
-
-    ``latent``: where to start from, ``[1, C, x, y, z]`` on the region's grid, as
-    :meth:`Synthesizer.latent` makes it of a scan; ``start``: the time to start at, 1 for nothing
-    but noise; ``constraints``: imposed in order on every estimate of x_0.
-    """
-
-    latent: Tensor | None = None
-    start: float = 1.0
-    constraints: Sequence[Constraint] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class _Region:
-    """Where a synthesis takes place: its grid, label indices ``[1, X, Y, Z]`` (int64, 0 is
-    background) and which labels are annotated ``[1, L]``."""
-
-    grid: Grid
-    indices: Tensor
-    annotated: Tensor
 
 
 class Synthesizer:
@@ -98,6 +61,7 @@ class Synthesizer:
         sampler: str | None = None,
         guidance: float | None = None,
         native: bool = False,
+        accept_costs: bool = False,
         overrides: Mapping[int, str] | None = None,
         on_step: OnStep = lambda step: None,
         is_cancelled: IsCancelled = lambda: False,
@@ -105,12 +69,16 @@ class Synthesizer:
         """Volumes from a label map or its file: of each sample, one per channel of the model.
 
         ``overrides`` says which label value is which label of the model, by name, or "background".
-        None takes the model's own default. ``on_step`` is called after each step;
+        None takes the model's own default. ``accept_costs``: also where it takes more memory than
+        there is, or more than an hour. ``on_step`` is called after each step;
         ``is_cancelled`` is asked then, and Cancelled raised when it says so. Raises UserError for
         input that cannot be used. For one sample at a time, see :meth:`samples`.
         """
-        settings = Settings(samples, seed, steps, sampler, guidance, native)
-        volume = labels if isinstance(labels, Volume) else read_label_map(Path(labels))
+        settings = Settings(samples, seed, steps, sampler, guidance, native, accept_costs)
+        if isinstance(labels, Volume):
+            volume = labels
+        else:
+            volume = read_label_map(Path(labels), left_out(overrides or {}))
         name = "" if isinstance(labels, Volume) else Path(labels).name
 
         def step_done(step: Step) -> None:
@@ -129,46 +97,35 @@ class Synthesizer:
         name: str = "",
         overrides: Mapping[int, str] | None = None,
         on_step: OnStep = lambda step: None,
-        first: int = 0,
         editing: Editing | None = None,
     ) -> Iterator[Sample]:
-        """Make the samples one by one, from number ``first`` (0) on.
+        """Make the samples one by one; see :meth:`prepare` and :meth:`Synthesis.samples`."""
+        prepared = self.prepare(labels, settings, name=name, overrides=overrides)
+        return prepared.samples(on_step=on_step, editing=editing)
+
+    def prepare(
+        self,
+        labels: Volume,
+        settings: Settings,
+        *,
+        name: str = "",
+        overrides: Mapping[int, str] | None = None,
+    ) -> Synthesis:
+        """All that is known of a synthesis before it is computed.
 
         ``labels`` is a label map with values of its own (see :func:`.labels.match_labels`),
-        ``name`` what provenance calls it. Sample i depends on ``seed`` and i only. Intensities lie
-        in each channel's output range; outside the field of view they take the range's lower end.
-        ``on_step`` may raise (``errors.Cancelled``, say) to stop; then nothing more is made. Raises
-        UserError for labels that match nothing, settings out of range, and want of memory.
+        ``name`` what provenance calls it. Raises UserError for labels that match nothing and
+        settings out of range.
         """
         manifest = self.model.manifest
         resolved = settings.resolve(manifest)
         with out_of_memory_as_user_error():
-            matched = match_labels(labels, manifest, overrides or {})
-            region = self._region(matched)
-            target = region.grid if resolved.native else labels.grid
-            for index in range(first, resolved.samples):
-
-                def report(step: int, x0: Tensor, index: int = index) -> None:
-                    estimate = partial(self._volumes, x0, region.grid, region.grid)
-                    on_step(Step(index, step, resolved.steps, estimate))
-
-                x0 = self._sample(region, resolved, index, report, editing or Editing())
-                volumes = [
-                    SyntheticVolume(
-                        volume.array,
-                        volume.affine,
-                        volume.kind,
-                        channel=channel,
-                        provenance=provenance_of(
-                            recipe_of(name, resolved, manifest, index, channel.name),
-                            self.execution,
-                        ),
-                    )
-                    for volume, channel in zip(
-                        self._volumes(x0, region.grid, target), manifest.channels, strict=True
-                    )
-                ]
-                yield Sample(index, tuple(volumes), matched)
+            assigned = checked_assignment(labels, manifest, overrides or {})
+            source = label_source(name, labels, assigned)
+            matched = replace_labels(labelled_part(labels), manifest, assigned)
+            grid = self.grid(matched)
+        target = grid if resolved.native else labels.grid
+        return Synthesis(self, source, matched, grid, target, resolved, settings.accept_costs)
 
     def grid(self, labels: Volume) -> Grid:
         """The grid that a synthesis from a label map is made on, before it is resampled."""
@@ -186,28 +143,38 @@ class Synthesizer:
         with torch.inference_mode():
             return self._representation.encode(image)
 
-    def _region(self, labels: Volume) -> _Region:
-        """The region around the labels of a label map with the model's label values."""
-        grid = self.grid(labels)
-        known = self.model.labels
-        on_grid = resample(labels, grid).array
-        indices = np.zeros(on_grid.shape, np.int64)
-        for index, label in enumerate(known, start=1):
-            indices[on_grid == label.value] = index
-        values = labels.label_statistics.values
-        annotated = torch.tensor([[label.value in values for label in known]])
-        return _Region(grid, torch.from_numpy(indices)[None], annotated)
+    @cached_property
+    def network_bytes(self) -> int:
+        """What the network takes on one block."""
+        return network_bytes(self.model)
+
+    @cached_property
+    @torch.inference_mode()
+    def seconds_per_evaluation(self) -> float:
+        """How long the network takes for one block here, measured once."""
+        size = (1, self._representation.latent_channels, *self.model.latent_size)
+        x, t = torch.zeros(size, device=self.execution.device), torch.ones(1)
+        labels = torch.zeros(1, *self.model.manifest.grid.size, dtype=torch.uint8)
+        annotated = torch.ones(1, len(self.model.labels))
+        seconds = math.inf
+        # The first time is longer: buffers are made, kernels chosen.
+        for _ in range(3):
+            start = time.perf_counter()
+            # Reading a value back waits for the device to finish.
+            float(self._estimate(x, t, labels, annotated, 1.0).sum())
+            seconds = min(seconds, time.perf_counter() - start)
+        return seconds
 
     @torch.inference_mode()
-    def _sample(
+    def sample(
         self,
-        region: _Region,
+        region: Region,
         settings: ResolvedSettings,
         index: int,
         report: Callable[[int, Tensor], None],
         editing: Editing,
     ) -> Tensor:
-        """The latent of sample ``index``, ``[1, C, x, y, z]``."""
+        """The latent of sample ``index``, ``[1, C, x, y, z]``; ``report``: step and estimate."""
         device, factor = self.execution.device, self._representation.factor
         size = (n // factor for n in region.indices.shape[1:])
         shape = (1, self._representation.latent_channels, *size)
@@ -241,7 +208,7 @@ class Synthesizer:
     ) -> Tensor:
         device = self.execution.device
         time = t.reshape(1).float().to(device)
-        labels, known = labels.to(device), annotated.float().to(device)
+        labels, known = labels.to(device).long(), annotated.float().to(device)
         with self.execution.autocast():
             conditional: Tensor = self._denoiser(x, time, labels, known)
             if guidance == 1:
@@ -249,35 +216,32 @@ class Synthesizer:
             nothing = torch.zeros_like(labels), torch.zeros_like(known)
             return guide(conditional, self._denoiser(x, time, *nothing), guidance)
 
-    def _volumes(self, x0: Tensor, grid: Grid, target: Grid) -> list[Volume]:
+    def volumes(self, x0: Tensor, grid: Grid, target: Grid) -> list[Volume]:
+        """A latent on a grid as volumes on another, a channel each.
+
+        Raises UserError where they are not finite.
+        """
         image = self._representation.decode(x0.float())[0].cpu().numpy()
         volumes = []
         for array, channel in zip(image, self.model.channels, strict=True):
             scaled = from_model_range(array, channel.range)
+            # Both ends of the way: what is huge here would be clipped, what is huge there written.
+            if not (np.isfinite(array).all() and np.isfinite(scaled).all()):
+                raise UserError(
+                    f"{self.model.manifest.name} made a volume with NaN or infinite intensities, "
+                    "which is not kept",
+                    "its weights or its range of intensities cannot be used; take another model",
+                    code="not-finite",
+                )
             volume = Volume(scaled, grid.affine, Kind.INTENSITY)
             volumes.append(resample(volume, target, background=channel.range[0]))
         return volumes
 
 
 def load(model: str | PathLike[str] = DEFAULT_MODEL, device: str = "auto") -> Synthesizer:
-    """Load a model by its name or its bundle's folder onto a device, in the fastest way.
+    """Load a model by its name or its bundle's folder onto a device.
 
     Raises UserError where there is no such model or device, or the bundle is damaged.
     """
     loaded = read_bundle(find_model(str(model)))
-    return Synthesizer(loaded, loaded.fastest_execution(choose_device(device)))
-
-
-def region_grid(labels: Volume, spec: GridSpec, factor: int) -> Grid:
-    """The grid to synthesize on: the model's FOV, enlarged where the labelled region exceeds it.
-
-    An enlarged axis gets a margin of an eighth of the FOV on either side, and a length that is a
-    multiple of the representation's ``factor``.
-    """
-    low, high = box = labelled_box(labels, spec)
-    extent = np.ceil((high - low) / np.array(spec.spacing) - 1e-6).astype(int)
-    size = []
-    for needed, fov in zip(extent, spec.size, strict=True):
-        enlarged = -(-(int(needed) + fov // 4) // factor) * factor
-        size.append(fov if needed <= fov else enlarged)
-    return fov_grid(labels, spec, (size[0], size[1], size[2]), box)
+    return Synthesizer(loaded, choose_execution(choose_device(device)))

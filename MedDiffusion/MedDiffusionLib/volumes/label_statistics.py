@@ -83,8 +83,8 @@ def find_label_statistics(array: NDArray) -> LabelStatistics:
 
     The array may be of any type and memory order; it is not copied.
     """
-    # The axes from the slowest to the fastest in memory: lines run along the fastest.
-    order = sorted(range(3), key=lambda axis: -abs(array.strides[axis]))
+    # Lines run along the axis that is fastest in memory.
+    order = _memory_order(array)
     found: list[tuple[NDArray, NDArray]] = []
     ends = [np.zeros((0, 3), np.int32)]
     total, labelled = np.zeros(3), 0
@@ -118,6 +118,17 @@ def label_values(array: NDArray) -> list[int]:
         part = flat[start : start + _AT_ONCE]
         values.update(np.unique(_runs(part, part.size)[2]).tolist())
     return sorted(values - {0})
+
+
+def slices_in_memory(array: NDArray) -> NDArray:
+    """The array with the axis first that is slowest in memory: iterating gives views of parts that
+    lie together. Arrays of one memory order give parts that fit each other."""
+    return array.transpose(_memory_order(array))
+
+
+def _memory_order(array: NDArray) -> list[int]:
+    """The axes from the slowest to the fastest in memory."""
+    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
 
 
 def _blocks(array: NDArray) -> Iterator[tuple[tuple[int, int, int], NDArray]]:

@@ -13,10 +13,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from ..compute.files import atomic
 from .grids import GridSpec, fov_grid, labelled_box
 from .resampling import resample
 from .volume import Grid, Kind, Volume
+from .writing import put_image
 
 Array = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -49,8 +49,9 @@ def write_preview(
     The top row shows the image alone, the bottom row adds the outlines of the labels that
     ``colors`` has (label value -> RGB, 0-255). Black to white spans the 1st to the 99th percentile
     of the voxels shown that are above the image's minimum. The planes are square to the patient,
-    whatever the axes of the volume. ``path`` ends in ``.png``.
-    Raises ValueError unless image and labels share a grid, UserError when no voxel is labelled.
+    whatever the axes of the volume. ``path`` ends in ``.png`` and is written straight away, not
+    only once it is whole. Raises ValueError unless image and labels share a grid, UserError when no
+    voxel is labelled, OSError where it cannot be written.
     """
     if not image.grid.equals(labels.grid):
         raise ValueError("A preview needs image and labels on the same grid.")
@@ -69,8 +70,7 @@ def write_preview(
         outlined.append(_framed(_outlined(panel, _label_panel(labels, plane, axis, size), colors)))
     rows = [np.concatenate(row, 1) for row in (plain, outlined)]
     picture = sitk.GetImageFromArray(np.concatenate(rows), isVector=True)
-    with atomic(path) as temporary:
-        sitk.WriteImage(picture, str(temporary), useCompression=True)
+    put_image(path, picture)
 
 
 def _shown_box(labels: Volume) -> Grid:

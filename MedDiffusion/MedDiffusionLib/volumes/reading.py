@@ -5,6 +5,7 @@ Input that cannot be used raises UserError with one sentence.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,11 @@ from numpy.typing import NDArray
 
 from ..compute.errors import UserError
 from .formats import image_suffix, read_file
-from .label_statistics import LabelStatistics, find_label_statistics
-from .segments import merge_layers
+from .label_statistics import LabelStatistics, find_label_statistics, slices_in_memory
+from .segments import MAX_LABEL, merge_layers
 from .volume import Kind, Volume
 
 MAX_LABEL_VALUES = 256
-_MAX_LABEL = 2**31 - 1
 
 
 def read_image(path: Path) -> Volume:
@@ -38,26 +38,49 @@ def read_image(path: Path) -> Volume:
     return Volume(array, affine, Kind.INTENSITY)
 
 
-def read_label_map(path: Path) -> Volume:
-    """A label map ``[i, j, k]``, int32, 0 is background; with its segments where the file has them.
+def read_label_map(path: Path, left_out: Container[int] = ()) -> Volume:
+    """A label map ``[i, j, k]``, 0 is background, in the smallest unsigned type that holds its
+    labels; with its segments where the file has them.
 
     Layers of a .seg.nrrd are merged, a later segment over an earlier one; a label value that two
-    layers share is renumbered for the later segment. Raises UserError as :func:`read_image` does,
-    and for an empty map or values that are no labels.
+    layers share is renumbered for the later segment. These are the values that the label map has
+    from there on: what names a label, names it by them. What is ``left_out``, by its value, is
+    dropped before segments are painted over each other, so that it covers nothing; of its segment
+    no voxel remains.
+
+    Raises UserError as :func:`read_image` does, and for an empty map or values that are no labels.
     """
     array, affine, segments = read_file(path)
+    merged = [segment for _, segment in segments]
     if array.ndim == 4:
-        array, merged = merge_layers(array, segments)
-    else:
-        merged = [segment for _, segment in segments]
-    _check_label_range(array, path)
-    array = array.astype(np.int32)
+        array, merged = merge_layers(array, segments, left_out)
+    array = _as_labels(array, path)
     statistics = find_label_statistics(array)
+    if not statistics.values and any(segment.value in left_out for segment in merged):
+        raise UserError("has nothing labelled but what is left out", "leave less out", path=path)
     _check_labels(statistics, path)
-    named = tuple(segment for segment in merged if segment.value in statistics.counts)
+    named = tuple(s for s in merged if s.value in statistics.counts or s.value in left_out)
     labels = Volume(array, affine, Kind.LABEL, named)
     labels.remember(statistics)
     return labels
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files of a folder that may be images or label maps, by their names, sorted.
+
+    Hidden ones are none: macOS keeps ``._NAME.nii.gz`` beside a file, and this program has its
+    temporary files beside what it writes. Raises UserError where the folder cannot be read.
+    """
+    try:
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if has_image_suffix(path) and not path.name.startswith(".") and path.is_file()
+        )
+    except OSError as error:
+        raise UserError(
+            f"cannot be opened ({error.strerror})", "check its permissions", path=folder
+        ) from error
 
 
 def has_image_suffix(path: Path) -> bool:
@@ -71,12 +94,16 @@ def stem(path: Path) -> str:
     return path.name[: -len(suffix)] if suffix else path.stem
 
 
-def _check_label_range(array: NDArray, path: Path) -> None:
-    """Raise UserError for numbers that are no labels."""
-    low, high = array.min(), array.max()
+def _as_labels(array: NDArray, path: Path) -> NDArray:
+    """The array in the smallest unsigned type; itself where it is of that type.
+
+    Raises UserError for numbers that are no labels.
+    """
+    with np.errstate(invalid="ignore"):
+        low, high = array.min(), array.max()
     if not np.isfinite([low, high]).all():
         raise UserError("has NaN or infinite values", "a label map holds whole numbers", path=path)
-    if array.dtype.kind == "f" and (array != np.rint(array)).any():
+    if array.dtype.kind == "f" and not all(map(_is_whole, slices_in_memory(array))):
         raise UserError(
             "has fractional values, so it looks like an intensity image",
             "give a label map of whole numbers",
@@ -84,8 +111,13 @@ def _check_label_range(array: NDArray, path: Path) -> None:
         )
     if low < 0:
         raise UserError(f"has negative values ({low:g})", "labels are 0 and above", path=path)
-    if high > _MAX_LABEL:
-        raise UserError(f"has values up to {high:g}", f"labels are at most {_MAX_LABEL}", path=path)
+    if high > MAX_LABEL:
+        raise UserError(f"has values up to {high:g}", f"labels are at most {MAX_LABEL}", path=path)
+    return array.astype(np.min_scalar_type(int(high)), copy=False)
+
+
+def _is_whole(array: NDArray) -> bool:
+    return bool((array == np.rint(array)).all())
 
 
 def _check_labels(statistics: LabelStatistics, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -14,6 +16,10 @@ _LABEL_INTERPOLATOR = getattr(sitk, "sitkLabelLinear", sitk.sitkNearestNeighbor)
 """By vote of the neighbours; SimpleITK builds without its label interpolator take the nearest."""
 _COARSE = 2 / 3
 """Voxels of a label map per grid voxel, along an axis, below which it counts as much coarser."""
+REACH = 3
+"""Largest spacings of a label map beyond which its signed distances count as equal."""
+_LARGE = 2**24
+"""Voxels of a grid above which only the part of it that a volume covers is interpolated."""
 _ABOUT_EQUAL = 0.25
 """Voxels may be this part larger than the source's without being averaged over."""
 
@@ -38,8 +44,7 @@ def resample(volume: Volume, grid: Grid, background: float = 0.0) -> Volume:
     elif volume.kind is Kind.LABEL:
         array = _interpolated_labels(volume, grid, background)
     else:
-        limits = float(volume.array.min()), float(volume.array.max())
-        return resample_spline(spline_coefficients(volume), grid, limits, background)
+        array = _interpolated_intensities(volume, grid, background)
     return Volume(array, grid.affine, volume.kind, volume.segments)
 
 
@@ -142,6 +147,34 @@ def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray:
     return result
 
 
+def _interpolated_intensities(volume: Volume, grid: Grid, background: float) -> NDArray:
+    limits = float(volume.array.min()), float(volume.array.max())
+    coefficients = spline_coefficients(volume)
+    if math.prod(grid.size) <= _LARGE:
+        return resample_spline(coefficients, grid, limits, background).array
+    covered = _covered_part(volume.grid, grid)
+    size = tuple(part.stop - part.start for part in covered)
+    affine = grid.affine.copy()
+    affine[:3, 3] = grid.positions(np.array([[part.start for part in covered]]))[0]
+    result = np.full(grid.size, background, coefficients.array.dtype)
+    if min(size) > 0:
+        part = Grid((size[0], size[1], size[2]), affine)
+        result[covered] = resample_spline(coefficients, part, limits, background).array
+    return result
+
+
+def _covered_part(source: Grid, target: Grid) -> tuple[slice, slice, slice]:
+    """The voxels of a grid that another may reach into; empty where they do not meet."""
+    ends = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in source.size])).reshape(3, -1).T
+    to_target = np.linalg.inv(target.affine)
+    indices = source.positions(ends) @ to_target[:3, :3].T + to_target[:3, 3]
+    size = np.array(target.size)
+    first = np.floor(indices.min(0) - 1).clip(0, size).astype(int)
+    stop = np.ceil(indices.max(0) + 2).clip(first, size).astype(int)
+    i, j, k = (slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
+    return i, j, k
+
+
 def _interpolated_labels(volume: Volume, grid: Grid, background: float) -> NDArray:
     steps = np.abs(np.linalg.inv(volume.affine) @ grid.affine)[:3, :3].max(1)
     if (steps < _COARSE).any():
@@ -151,7 +184,7 @@ def _interpolated_labels(volume: Volume, grid: Grid, background: float) -> NDArr
 
 def _between_slices(volume: Volume, grid: Grid, background: float) -> NDArray:
     """Each voxel takes the label it lies deepest in (shape-based; Raya & Udupa 1990)."""
-    reach = 3 * float(volume.grid.spacing.max())
+    reach = REACH * float(volume.grid.spacing.max())
     deepest = np.full(grid.size, -np.inf, np.float32)
     result = np.full(grid.size, background, volume.array.dtype)
     for value in volume.label_statistics.counts:

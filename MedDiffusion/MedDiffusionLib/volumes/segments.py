@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compute.parsing import parse_integer
 from .volume import Segment, Volume
 
+MAX_LABEL = 2**31 - 1
+"""The largest label value."""
 _ENTRY = "TerminologyEntry"
 """The name of a segment's tag that holds its terminology entry."""
 
@@ -16,16 +19,17 @@ _ENTRY = "TerminologyEntry"
 def parse_segments(metadata: Mapping[str, str], layers: int) -> list[tuple[int, Segment]]:
     """The segments named in a file's metadata, in its order, each with its layer.
 
-    Raises ValueError when a layer or label value is no number or a layer does not exist.
+    Raises ValueError when a layer or label value is no number that is one, or a layer does not
+    exist.
     """
     found: list[tuple[int, Segment]] = []
     for prefix in _prefixes(metadata):
         position = len(found)
         # Files of Slicer 4.10 and earlier give each segment a layer of its own, with the value 1.
-        layer = int(metadata.get(prefix + "Layer", position if layers > 1 else 0))
-        value = int(metadata.get(prefix + "LabelValue", 1 if layers > 1 else position + 1))
-        if not 0 <= layer < layers:
-            raise ValueError(f"there is no layer {layer}")
+        layer = _number(metadata, prefix + "Layer", position if layers > 1 else 0)
+        value = _number(metadata, prefix + "LabelValue", 1 if layers > 1 else position + 1)
+        if not 0 <= layer < layers or not 0 <= value <= MAX_LABEL:
+            raise ValueError(f"there is no layer {layer} with a label {value}")
         name = metadata.get(prefix + "Name", metadata[prefix + "ID"])
         tags = (tag.partition(":") for tag in metadata.get(prefix + "Tags", "").split("|"))
         entry = next((text for key, _, text in tags if key == _ENTRY), "")
@@ -34,14 +38,26 @@ def parse_segments(metadata: Mapping[str, str], layers: int) -> list[tuple[int, 
 
 
 def merge_layers(
-    array: NDArray, placed: Sequence[tuple[int, Segment]]
+    array: NDArray, placed: Sequence[tuple[int, Segment]], left_out: Container[int] = ()
 ) -> tuple[NDArray, list[Segment]]:
     """Layers ``[i, j, k, layer]`` as one label map ``[i, j, k]``, later segments over earlier.
 
-    A value that another layer has taken is replaced by a new one; the segments returned have the
-    values of the label map returned.
+    A value that another layer has taken is replaced by a new one; the segments returned, all of
+    them, have the values of the label map returned. Those of the values ``left_out`` are not
+    painted, so they cover nothing. The array is of the smallest unsigned type that holds all
+    values.
     """
-    merged = np.zeros(array.shape[:3], np.int64)
+    segments = _renumbered(placed)
+    highest = max((segment.value for segment in segments), default=0)
+    merged = np.zeros(array.shape[:3], np.min_scalar_type(highest), order="F")
+    for (layer, stored), segment in zip(placed, segments, strict=True):
+        if segment.value not in left_out:
+            merged[array[..., layer] == stored.value] = segment.value
+    return merged, segments
+
+
+def _renumbered(placed: Sequence[tuple[int, Segment]]) -> list[Segment]:
+    """The segments with values that no two layers share."""
     taken: dict[int, int] = {}
     segments: list[Segment] = []
     free = max((s.value for _, s in placed), default=0) + 1
@@ -49,9 +65,8 @@ def merge_layers(
         value = segment.value
         if taken.setdefault(value, layer) != layer:
             value, free = free, free + 1
-        merged[array[..., layer] == segment.value] = value
         segments.append(Segment(value, segment.name, segment.code))
-    return merged, segments
+    return segments
 
 
 def segment_fields(labels: Volume) -> dict[str, str]:
@@ -97,6 +112,10 @@ def terminology_entry(segment: Segment) -> str:
     coded = kind.replace(":", "^", 1) + f"^{meaning}"
     modified = modifier.replace(":", "^", 1) + "^" if modifier else "^^"
     return f"~^^~{coded}~{modified}~~^^~^^"
+
+
+def _number(metadata: Mapping[str, str], key: str, default: int) -> int:
+    return parse_integer(metadata[key]) if key in metadata else default
 
 
 def _prefixes(metadata: Mapping[str, str]) -> Iterator[str]:

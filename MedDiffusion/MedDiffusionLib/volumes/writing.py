@@ -14,9 +14,13 @@ import SimpleITK as sitk
 
 from ..compute.errors import UserError
 from ..compute.files import atomic
+from ..compute.parsing import shortened
 from .resampling import to_sitk
 from .segments import segment_fields
 from .volume import Kind, Volume
+
+_LONGEST_NAME = 255
+"""Bytes of a file name where the file system does not tell."""
 
 
 def write_volume(path: Path, volume: Volume) -> None:
@@ -28,29 +32,55 @@ def write_volume(path: Path, volume: Volume) -> None:
     Raises UserError for another suffix, intensities in a .seg.nrrd, a folder that does not exist
     or may not be written, and a full disk; ValueError for labels below 0.
     """
-    suffix = next((s for s in WRITABLE_SUFFIXES if path.name.lower().endswith(s)), None)
-    if suffix is None:
+    check_format(path, volume.kind)
+    with writing(path), atomic(path) as temporary:
+        put_volume(temporary, volume)
+
+
+def put_volume(path: Path, volume: Volume) -> None:
+    """As :func:`write_volume`, but straight away, not only once it is whole; raises OSError."""
+    _WRITERS[_suffix(path)](path, _stored(volume))
+
+
+def check_format(path: Path, kind: Kind) -> None:
+    """Raise UserError unless a volume of this kind can be written under the file name."""
+    suffix = _suffix(path)
+    if not suffix:
         raise UserError(
             "has no format that can be written", f"use {', '.join(WRITABLE_SUFFIXES)}", path=path
         )
-    if suffix == ".seg.nrrd" and volume.kind is not Kind.LABEL:
+    if path.name.lower() == suffix:
+        raise UserError("is only the end of a file name", "put a name before it", path=path)
+    if suffix == ".seg.nrrd" and kind is not Kind.LABEL:
         raise UserError("is named like a segmentation", "name an image .nrrd", path=path)
-    stored = _stored(volume)
-    with _sentences(path), atomic(path) as temporary:
-        _WRITERS[suffix](temporary, stored)
 
 
 def check_writable(path: Path) -> None:
     """Raise UserError unless a file of this name could be made: the folder exists and lets us."""
-    with _sentences(path):
+    with writing(path):
         if path.is_dir():
             raise UserError("is a folder", "give a file name", path=path)
+        check_name(path)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
 
 
+def check_name(path: Path) -> None:
+    """Raise UserError for a file name that the folder's file system would not take."""
+    try:
+        longest = os.pathconf(path.parent, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        longest = _LONGEST_NAME
+    if len(os.fsencode(path.name)) > longest:
+        raise UserError(
+            f"The file name {shortened(path.name)} is longer than {longest} bytes",
+            "give the input or the output a shorter name",
+        )
+
+
 @contextmanager
-def _sentences(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """Turn an OSError into a UserError that says why ``path`` cannot be written."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -78,18 +108,30 @@ def _write_nifti(path: Path, volume: Volume) -> None:
     image.to_filename(path)
 
 
+def _suffix(path: Path) -> str:
+    """What a file name that can be written ends with; empty for another."""
+    return next((s for s in WRITABLE_SUFFIXES if path.name.lower().endswith(s)), "")
+
+
 def _write_itk(path: Path, volume: Volume) -> None:
     image = to_sitk(volume)
     if path.name.endswith(".seg.nrrd"):
         for key, value in segment_fields(volume).items():
             image.SetMetaData(key, value)
+    put_image(path, image)
+
+
+def put_image(path: Path, image: sitk.Image) -> None:
+    """Write an image by SimpleITK; raises OSError unless it can be read back the same."""
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
-        written = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        written = sitk.ReadImage(str(path))
+        # SimpleITK reports success on a full disk.
+        views = [sitk.GetArrayViewFromImage(one) for one in (written, image)]
+        whole = np.array_equal(*views)
     except RuntimeError as error:
         raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
-    # SimpleITK reports success on a full disk.
-    if not np.array_equal(written, sitk.GetArrayFromImage(image)):
+    if not whole:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -106,7 +148,7 @@ WRITABLE_SUFFIXES = tuple(_WRITERS)
 def _stored(volume: Volume) -> Volume:
     """The volume with its numbers in the type in which they are stored."""
     if volume.kind is Kind.INTENSITY:
-        return Volume(volume.array.astype(np.float32), volume.affine, volume.kind)
+        return Volume(volume.array.astype(np.float32, copy=False), volume.affine, volume.kind)
     statistics = volume.label_statistics
     low, high = min(statistics.counts), max(statistics.counts)
     if low < 0:

@@ -6,15 +6,35 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import qt
+
 from .presenters.control import Control
+from .wording import plain, tip
+
+RICH = ("modelCard", "modelDetails", "planLabel")
+"""The labels whose presenter makes rich text, and escapes what comes from files."""
+
+
+def plain_labels(ui: Any) -> None:
+    """No label of the form but these reads its text as rich text: it may come from a file."""
+    for name, widget in vars(ui).items():
+        if isinstance(widget, qt.QLabel) and name not in RICH:
+            widget.textFormat = qt.Qt.PlainText
+
+
+def plain_label(text: str) -> Any:
+    """A label of its own that shows a text as it is."""
+    label = qt.QLabel(plain(text))
+    label.textFormat = qt.Qt.PlainText
+    return label
 
 
 def show_control(widget: Any, control: Control) -> None:
     """Let a widget look as a presenter says."""
     widget.enabled = control.enabled
-    widget.toolTip = control.tooltip
+    widget.toolTip = tip(control.tooltip)
     if control.text:
-        widget.text = control.text
+        widget.text = plain(control.text)
 
 
 def show_controls(ui: Any, controls: Mapping[str, Control]) -> None:
@@ -35,5 +55,15 @@ def silenced(widget: Any) -> Iterator[None]:
 
 def say(label: Any, sentence: str) -> None:
     """Show a sentence in a label, which takes no room when there is nothing to say."""
-    label.text = sentence
+    label.text = plain(sentence)
     label.setVisible(bool(sentence))
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """While this lasts, the cursor says that Slicer is busy."""
+    qt.QApplication.setOverrideCursor(qt.QCursor(qt.Qt.WaitCursor))
+    try:
+        yield
+    finally:
+        qt.QApplication.restoreOverrideCursor()

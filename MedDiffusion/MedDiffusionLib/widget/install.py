@@ -3,36 +3,67 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
+import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import slicer
 
-from .wording import _
+from .gui import waiting
+from .wording import _, plain, tip
 
-TORCH = "torch>=2.5"
-SMALL = {"safetensors": "safetensors>=0.4", "nibabel": "nibabel>=5.2"}
+LEAST = {"torch": "2.5", "safetensors": "0.4", "nibabel": "5.2"}
+"""The oldest versions that will do, as in pyproject.toml."""
+_under_way = threading.Lock()
+"""Held while something is installed: the events of Slicer go on meanwhile, presses too."""
 
 
 def _lacks(package: str) -> bool:
     return importlib.util.find_spec(package) is None
 
 
+def _version(package: str) -> str:
+    """The installed version, found without an import; empty where there is none to be found."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _numbers(version: str) -> list[int]:
+    """``2.5.1+cu121`` -> 2, 5, 1."""
+    return [int(number) for number in re.findall(r"\d+", version.partition("+")[0])]
+
+
+def _too_old(package: str) -> bool:
+    version = _version(package)
+    return bool(version) and _numbers(version) < _numbers(LEAST[package])
+
+
 def missing() -> list[str]:
-    """The requirements that are not there."""
-    lacking = [requirement for package, requirement in SMALL.items() if _lacks(package)]
-    return ([TORCH] if _lacks("torch") else []) + lacking
+    """The packages that are not there, or too old."""
+    return [package for package in LEAST if _lacks(package) or _too_old(package)]
+
+
+def installed() -> str:
+    """What is there, with its versions."""
+    found = [f"{p} {_version(p)}".strip() for p in LEAST if not _lacks(p)]
+    return ", ".join(found) or _("nothing yet")
 
 
 def cost() -> str:
     """What installing the missing packages means, in a sentence."""
-    if TORCH in missing():
+    if "torch" in missing():
+        old = _too_old("torch") and not _lacks("torch")
+        found = _(" ({version} is installed)").format(version=_version("torch")) if old else ""
         return _(
-            "Synthesis needs PyTorch, once: a download of 0.2 GB (CPU) to 3 GB (NVIDIA GPU), which "
-            "takes some minutes and up to 6 GB of disk."
-        )
-    names = ", ".join(missing())
+            "Synthesis needs PyTorch {least} or later{found}, once: a download of 0.2 GB (CPU) to "
+            "3 GB (NVIDIA GPU), which takes some minutes and up to 6 GB of disk."
+        ).format(least=LEAST["torch"], found=found)
+    names = ", ".join(_requirements(missing()))
     return _("Synthesis needs {names}, once: a few megabytes.").format(names=names)
 
 
@@ -43,36 +74,83 @@ def ensure_installed(say: Callable[[str], None]) -> bool:
     """
     if not missing():
         return True
-    say(cost())
-    slicer.app.processEvents()
-    problem = install_missing()
-    if problem:
+    return _alone(say, cost(), _install_missing)
+
+
+def reinstall(say: Callable[[str], None]) -> bool:
+    """Ask, then put PyTorch in anew, for where it is there and broken; whether it is there then."""
+    text = _(
+        "PyTorch is removed and installed anew: a download of 0.2 GB (CPU) to 3 GB (NVIDIA GPU), "
+        "which takes some minutes. Restart Slicer before, if PyTorch was used in it."
+    )
+    return _alone(say, text, _reinstall_torch)
+
+
+def _alone(say: Callable[[str], None], question: str, install: Callable[[], str]) -> bool:
+    """Ask, and install if nothing is being installed already; whether it went well."""
+    if not _under_way.acquire(blocking=False):
+        say(_("The installation is still running: wait until it is done."))
+        return False
+    try:
+        say(question)
+        slicer.app.processEvents()
+        problem = _without_extension()
+        if not problem and not slicer.util.confirmOkCancelDisplay(tip(question)):
+            problem = _("Nothing was installed. Press Synthesize to be asked again.")
+        if not problem:
+            say(_("Installing: Slicer may not answer for some minutes…"))
+            slicer.app.processEvents()
+            with waiting():
+                problem = install()
         say(problem)
-    return not problem
+        return not problem
+    finally:
+        _under_way.release()
 
 
-def install_missing() -> str:
-    """Ask for and install what is missing; return what is still in the way, in a sentence.
+def _without_extension() -> str:
+    """Why PyTorch cannot be installed, where it is to be; empty where it can."""
+    if "torch" not in missing() or not _lacks("PyTorchUtils"):
+        return ""
+    return _(
+        "Synthesis needs PyTorch: install the extension PyTorch in the Extensions Manager, "
+        "restart Slicer and try again."
+    )
 
-    The question is the PyTorch extension's or Slicer's own: nobody is asked twice.
-    """
+
+def _install_missing() -> str:
+    """Install what is missing; what is still in the way, in a sentence."""
     lacking = missing()
-    if TORCH in lacking:
-        if _lacks("PyTorchUtils"):
-            return _(
-                "Synthesis needs PyTorch: install the extension PyTorch in the Extensions Manager, "
-                "restart Slicer and try again."
-            )
-        if problem := _install_torch():
-            return problem
-    return _install_small([requirement for requirement in lacking if requirement != TORCH])
+    if "torch" in lacking and (problem := _install_torch()):
+        return problem
+    return _install_small(_requirements([package for package in lacking if package != "torch"]))
+
+
+def _reinstall_torch() -> str:
+    if _lacks("PyTorchUtils"):
+        return _(
+            "The extension PyTorch is not there: install it in the Extensions Manager, restart "
+            "Slicer and try again."
+        )
+    try:
+        _pytorch().uninstallTorch()
+    except Exception as error:
+        return _(
+            "PyTorch could not be removed ({error}): restart Slicer and try again at once."
+        ).format(error=_first_line(error))
+    importlib.invalidate_caches()
+    return _install_torch()
+
+
+def _pytorch() -> Any:
+    python_packages: Any = importlib.import_module("PyTorchUtils")
+    return python_packages.PyTorchUtilsLogic()
 
 
 def _install_torch() -> str:
-    python_packages: Any = importlib.import_module("PyTorchUtils")
     try:
-        torch = python_packages.PyTorchUtilsLogic().installTorch(
-            askConfirmation=True, torchVersionRequirement=TORCH.removeprefix("torch")
+        torch = _pytorch().installTorch(
+            askConfirmation=False, torchVersionRequirement=f">={LEAST['torch']}"
         )
     except Exception as error:  # Whatever pip, the network or a proxy come up with.
         return _("PyTorch could not be installed: {error}").format(error=_first_line(error))
@@ -81,6 +159,9 @@ def _install_torch() -> str:
         return _(
             "PyTorch was not installed: synthesis needs it. Press Synthesize to be asked again."
         )
+    if _too_old("torch"):
+        text = _("PyTorch {version} stayed, which is too old: restart Slicer and reinstall it.")
+        return text.format(version=_version("torch"))
     return ""
 
 
@@ -89,30 +170,25 @@ def _install_small(requirements: list[str]) -> str:
         return ""
     names = ", ".join(requirements)
     try:
-        packaging: Any = importlib.import_module("slicer.packaging")
-        packaging.pip_ensure(requirements, requester="MedDiffusion")
-    except ImportError:  # Slicer 5.10 and earlier.
-        question = _("MedDiffusion needs the Python packages {names} (a few megabytes). Install?")
-        if not slicer.util.confirmOkCancelDisplay(question.format(names=names)):
-            return _not_installed(names)
         try:
+            packaging: Any = importlib.import_module("slicer.packaging")
+        except ImportError:  # Slicer 5.10 and earlier.
             slicer.util.pip_install(requirements)
-        except Exception as error:
-            return _failed(names, error)
+        else:
+            packaging.pip_ensure(requirements, prompt_install=False, requester="MedDiffusion")
     except Exception as error:
-        return _failed(names, error)
+        text = _("{names} could not be installed: {error}")
+        return text.format(names=names, error=_first_line(error))
     importlib.invalidate_caches()
-    return _not_installed(names) if missing() else ""
+    still = ", ".join(_requirements(missing()))
+    text = _("{names} are not installed: synthesis needs them.")
+    return text.format(names=still) if still else ""
 
 
-def _not_installed(names: str) -> str:
-    return _("{names} are not installed: synthesis needs them.").format(names=names)
-
-
-def _failed(names: str, error: Exception) -> str:
-    text = _("{names} could not be installed: {error}")
-    return text.format(names=names, error=_first_line(error))
+def _requirements(packages: list[str]) -> list[str]:
+    return [f"{package}>={LEAST[package]}" for package in packages]
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    lines = plain(str(error).strip()).splitlines()
+    return (lines or [type(error).__name__])[0][:300]

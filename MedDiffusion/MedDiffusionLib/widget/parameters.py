@@ -23,8 +23,10 @@ class Parameters:
     ]
     overrides: dict[str, str]
     """Segment name, or label value as a text -> the model's label name, or background."""
+    scan: Optional[slicer.vtkMRMLScalarVolumeNode]  # noqa: UP045
     samples: Annotated[int, WithinRange(1, MAX_SAMPLES)] = 1
     seed: Annotated[int, WithinRange(0, MAX_SEED)] = 0
+    new_seed: bool = False
     quality: Quality = Quality.BALANCED
     sampler: Sampler = Sampler.AUTO
     guidance: Annotated[float, WithinRange(0, 20)] = 0.0
@@ -32,6 +34,7 @@ class Parameters:
     result: Optional[slicer.vtkMRMLScalarVolumeNode]  # noqa: UP045
     outlines: bool = True
     side_by_side: bool = False
+    opacity: Annotated[int, WithinRange(0, 100)] = 100
     rendering: bool = False
     scans: str = ""
     label_maps: str = ""

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
+from ..bundles.manifest import Manifest
 from ..compute.errors import UserError
 from ..scene.jobs import SynthesisJob
+from ..scene.label_maps import label_map_state
+from ..scene.synthetic import (
+    ATTRIBUTE,
+    LABEL_MAP_STATE,
+    LABEL_OVERRIDES,
+    LABELS_ROLE,
+    overrides_text,
+)
+from ..scene.volumes import results
+from ..synthesis.settings import Settings
 from .gui import say, show_control
-from .install import ensure_installed
+from .install import ensure_installed, installed, reinstall
 from .label_panel import LabelPanel
 from .model_panel import ModelPanel
+from .presenters.again import LABELS, OVERRIDES, STATE, Again, Source, what_remains
 from .presenters.choices import MAX_SEED
+from .presenters.pace import Pace, about
 from .presenters.synthesis import Press, Synthesis, cancelled, quality_tip, settings
-from .results_panel import LABELS_ROLE
+from .remembered import Seconds
 from .runner import Runner
 from .views import PreviewLayer
 from .wording import sentence
@@ -43,9 +57,12 @@ class SynthesisPanel:
         self._parameters: Any = None
         self._job: SynthesisJob | None = None
         self._synthesis = Synthesis()
+        self._pace = Pace(Seconds(), time.monotonic)
         self._preview = PreviewLayer()
         ui.synthesizeButton.connect("clicked(bool)", self._on_pressed)
         ui.diceButton.connect("clicked(bool)", self._on_dice)
+        ui.reinstallButton.connect("clicked(bool)", self._on_reinstall)
+        ui.advancedSection.connect("contentsCollapsed(bool)", self._on_advanced)
         self._show_progress()
 
     @property
@@ -66,6 +83,7 @@ class SynthesisPanel:
         if model.manifest is not None and self._parameters is not None:
             tip = quality_tip(self._parameters.quality, model.manifest)
             self._ui.qualitySelector.toolTip = tip
+            say(self._ui.timeLabel, about(self._seconds(model.manifest)))
 
     def cleanup(self) -> None:
         """Let go of a job that runs on: its end must not reach a panel that is gone."""
@@ -79,6 +97,15 @@ class SynthesisPanel:
         if self._parameters is not None:
             self._parameters.seed = secrets.randbelow(MAX_SEED + 1)
 
+    def _on_advanced(self, collapsed: bool) -> None:
+        if not collapsed:
+            say(self._ui.packagesLabel, installed())
+
+    def _on_reinstall(self) -> None:
+        self._runner.scene_logic.client.rest()
+        reinstall(self._say)
+        self._on_advanced(collapsed=False)
+
     def _on_pressed(self) -> None:
         press = self._synthesis.press()
         self._show_progress()
@@ -87,43 +114,69 @@ class SynthesisPanel:
             self._job.cancel()
         elif ensure_installed(self._say):
             try:
-                self._start()
+                self._start_or_choose()
             except UserError as error:
                 self._say(sentence(error))
 
-    def _start(self) -> None:
+    def _start_or_choose(self) -> None:
+        """Make what is not there yet; where all is, choose it."""
         chosen, manifest = self._parameters, self._models.chosen.manifest
         if chosen is None or manifest is None:
             return
+        if chosen.new_seed:
+            self._on_dice()
+        there = self._what_remains(manifest)
+        if there.settings is not None:
+            self._start(there.settings, manifest)
+        else:
+            nodes = results()
+            self._on_volumes([nodes[index] for index in there.found])
+            self._say(there.sentence)
+
+    def _what_remains(self, manifest: Manifest) -> Again:
+        chosen = self._parameters
+        node = chosen.label_node
+        overrides = overrides_text(self._labels.fit.overrides)
+        source = Source(node.GetID(), label_map_state(node), overrides)
+        wanted = settings(chosen, manifest)
+        return what_remains(
+            wanted, manifest, source, chosen.device.value, [_recipe(one) for one in results()]
+        )
+
+    def _seconds(self, manifest: Manifest) -> float | None:
+        """About how long what is chosen would take."""
+        chosen = self._parameters
+        try:
+            wanted = settings(chosen, manifest).resolve(manifest)
+        except UserError:
+            return None
+        return self._pace.seconds(manifest.name, chosen.device.value, wanted)
+
+    def _start(self, wanted: Settings, manifest: Manifest) -> None:
+        chosen = self._parameters
         label_node = chosen.label_node
         job = self._runner.start_synthesis(
             label_node,
             model=chosen.model,
-            settings=settings(chosen, manifest),
+            settings=wanted,
             device=chosen.device.value,
             overrides=self._labels.fit.overrides,
         )
         job.onProgress = self._on_step
         job.onPreview = lambda nodes: self._preview.show(nodes[0])
-        job.onSample = lambda nodes: self._remember(nodes, label_node)
         job.onFinished = lambda nodes: self._on_end(nodes, "")
         job.onFailed = lambda error: self._on_end(job.volumes, sentence(error))
         job.onCancelled = lambda: self._on_end(job.volumes, cancelled())
         self._job = job
-        self._synthesis.started(chosen.samples, job.warnings)
+        self._synthesis.started(wanted.samples, job.warnings)
+        self._pace.started(manifest.name, chosen.device.value, wanted.resolve(manifest))
         self._show_progress()
         self._on_started(label_node)
         self.show()
 
-    @staticmethod
-    def _remember(nodes: list[Any], label_node: Any) -> None:
-        """Let each result know its label map, also in a saved scene."""
-        for node in nodes:
-            if label_node is not None and label_node.GetScene() is not None:
-                node.SetNodeReferenceID(LABELS_ROLE, label_node.GetID())
-
     def _on_step(self, sample: int, step: int, steps: int) -> None:
         self._synthesis.stepped(sample, step, steps)
+        self._pace.stepped(sample, step)
         self._show_progress()
 
     def _on_end(self, nodes: list[Any], message: str) -> None:
@@ -136,6 +189,7 @@ class SynthesisPanel:
 
     def _finish(self, message: str) -> None:
         self._job = None
+        self._pace.ended()
         self._synthesis.ended(message)
         self._preview.restore()
         self._show_progress()
@@ -151,3 +205,15 @@ class SynthesisPanel:
         bar.setRange(0, 0 if progress is None else PROGRESS_STEPS)
         bar.value = round((progress or 0.0) * PROGRESS_STEPS)
         say(self._ui.statusLabel, self._synthesis.sentence)
+
+
+def _recipe(node: Any) -> dict[str, str | None]:
+    """What is known of a result, as ``presenters.again`` names it."""
+    names = [name for name in node.GetAttributeNames() if name.startswith(ATTRIBUTE)]
+    known = {name.removeprefix(ATTRIBUTE): node.GetAttribute(name) for name in names}
+    return {
+        **known,
+        LABELS: node.GetNodeReferenceID(LABELS_ROLE),
+        STATE: node.GetAttribute(LABEL_MAP_STATE),
+        OVERRIDES: node.GetAttribute(LABEL_OVERRIDES),
+    }

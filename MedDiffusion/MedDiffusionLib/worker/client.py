@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..compute.errors import UserError
+from ..compute.parsing import shortened
 from ..compute.threads import wait_passively
 from .protocol import ENDINGS, PROTOCOL, decode_event, encode, put_error
 
@@ -29,6 +30,8 @@ START_SECONDS = 120.0
 """A worker that is not ready by then never will be; a cold disk and an antivirus take a minute."""
 CANCEL_SECONDS = 0.7
 """A job that does not stop within its current step by then is stopped with its process."""
+_LONGEST_DETAIL = 200
+"""Characters of what another program said."""
 
 Event = dict[str, Any]
 
@@ -96,14 +99,17 @@ class WorkerClient:
             self._start_job()
         return job
 
-    def cancel(self, job: Job) -> None:
-        """End a job: at once where it waits, else within its step or with its process."""
+    def cancel(self, job: Job, patience: float = CANCEL_SECONDS) -> None:
+        """End a job: at once where it waits, else within its step or, later, with its process.
+
+        ``patience``: how many seconds a step may take, before its process is ended.
+        """
         if job.ended or job.kill_at is not None:
             return
         if job is not self._jobs[0]:
             self._end(job, {"event": "cancelled"})
             return
-        job.kill_at = time.monotonic() + CANCEL_SECONDS
+        job.kill_at = time.monotonic() + patience
         self._send({"do": "cancel", "job": job.number})
 
     def cancel_all(self) -> None:
@@ -122,8 +128,12 @@ class WorkerClient:
             except ValueError:
                 said = line[:60].decode(errors="replace")
                 self._fail(
-                    f"The synthesis process answered what was not understood ({said!r})",
-                    "it was ended, try again",
+                    UserError(
+                        "The synthesis process answered what was not understood",
+                        "it was ended, try again",
+                        code="worker-answer",
+                        detail=repr(said),
+                    )
                 )
                 return
             self._take(event)
@@ -138,9 +148,18 @@ class WorkerClient:
             self._process_ended()
         elif not self._ready and now > self._started_at + START_SECONDS:
             self._fail(
-                f"The synthesis process was not ready after {START_SECONDS:.0f} s",
-                "restart Slicer and try again",
+                UserError(
+                    "The synthesis process was not ready in time",
+                    "restart Slicer and try again",
+                    code="worker-late",
+                    detail=f"{START_SECONDS:.0f} s",
+                )
             )
+
+    def rest(self) -> None:
+        """End a worker that has nothing to do; the next job starts another."""
+        if not self._jobs:
+            self._stop_process()
 
     def close(self) -> None:
         """End all jobs and the worker with its whole process tree, and remove its files."""
@@ -152,10 +171,23 @@ class WorkerClient:
     def _take(self, event: Event) -> None:
         if event["event"] == "ready":
             if event.get("protocol") != PROTOCOL:
-                self._fail("MedDiffusion was updated while Slicer ran", "restart Slicer")
+                self._fail(
+                    UserError(
+                        "MedDiffusion was updated while Slicer ran",
+                        "restart Slicer",
+                        code="worker-updated",
+                    )
+                )
             self._ready = True
         elif event["event"] == "unusable":
-            self._fail(f"Synthesis is not possible in this Slicer ({event.get('message')})")
+            self._fail(
+                UserError(
+                    "PyTorch, or another package that synthesis needs, cannot be loaded",
+                    "install it anew",
+                    code="packages-broken",
+                    detail=shortened(str(event.get("message")), _LONGEST_DETAIL),
+                )
+            )
         elif self._jobs and event.get("job") == self._jobs[0].number:
             job = self._jobs[0]
             job.heard = True
@@ -181,19 +213,21 @@ class WorkerClient:
                 error = UserError(
                     "The synthesis process was ended by the system, most likely for lack of memory",
                     "close other programs or crop the label map",
+                    code="worker-memory",
                 )
             else:
                 error = UserError(
-                    f"The synthesis process ended unexpectedly ({reason or f'exit code {code}'})",
+                    "The synthesis process ended unexpectedly",
                     "try again",
+                    code="worker-ended",
+                    detail=reason or f"exit code {code}",
                 )
             self._end(job, {"event": "failed", **put_error(error)})
 
-    def _fail(self, problem: str, remedy: str = "") -> None:
+    def _fail(self, error: UserError) -> None:
         self._stop_process()
         if self._jobs:
-            failed = {"event": "failed", **put_error(UserError(problem, remedy))}
-            self._end(self._jobs[0], failed)
+            self._end(self._jobs[0], {"event": "failed", **put_error(error)})
 
     def _end(self, job: Job, event: Event) -> None:
         """Take a job off the queue, start the next, and only then tell."""
@@ -215,7 +249,12 @@ class WorkerClient:
             self._send(job.request)
         except OSError as error:
             self._stop_process()
-            failed = UserError(f"The synthesis process does not start ({error})", "try again")
+            failed = UserError(
+                "The synthesis process does not start",
+                "try again",
+                code="worker-start",
+                detail=str(error),
+            )
             self._end(job, {"event": "failed", **put_error(failed)})
 
     def _start_process(self) -> None:
@@ -271,7 +310,7 @@ class WorkerClient:
     def _last_error(self) -> str:
         text = self._errors.read_text(errors="replace") if self._errors else ""
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1][:200] if lines else ""
+        return shortened(lines[-1], _LONGEST_DETAIL) if lines else ""
 
 
 def _end_tree(process: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,8 @@ from ..bundles.shape_model import load_shape_model
 from ..compute.errors import Cancelled, UserError
 from ..compute.memory import out_of_memory_as_user_error
 from ..synthesis.settings import Settings, check_seed
-from ..synthesis.synthesizer import Step, Synthesizer, load
+from ..synthesis.synthesis import Step
+from ..synthesis.synthesizer import Synthesizer, load
 from ..volumes.volume import Volume
 from .protocol import put_error, put_volume, take_volume
 
@@ -63,6 +64,8 @@ class Worker:
 
         def on_step(step: Step) -> None:
             self._stop_if_cancelled(job)
+            if not request.get("previews", True):
+                return
             volumes = put(f"step-{step.sample}-{step.step}", step.estimate())
             self._send(
                 {"event": "step", "job": job, "sample": step.sample, "step": step.step,

@@ -7,7 +7,8 @@ Requests:
 - ``{"do": "synthesize", "job": 1, "model": NAME|PATH, "device": "auto", "labels": VOLUME,
   "label_map": NAME, "overrides": {"3": "anterior"}, "settings": {...}, "folder": PATH}``:
   ``settings`` are the fields of ``synthesis.settings.Settings``, ``overrides`` say which value is
-  which label of the model, results go to ``folder``;
+  which label of the model, results go to ``folder``; ``"previews": false`` leaves out the events
+  ``step``;
 - ``{"do": "labelmap", "job": 2, "model": NAME|PATH, "seed": 0, "folder": PATH}``: draws a random
   label map;
 - ``{"do": "cancel", "job": 1}``: taken at once, between two steps; all else waits for its turn.
@@ -26,7 +27,7 @@ Events:
   finished sample;
 - ``{"event": "labelmap", "job": 2, "volume": VOLUME}``;
 - then one of ``finished``, ``cancelled`` and ``failed`` per job, the last with the fields of the
-  error: ``problem``, ``remedy``, ``path`` (a text or null) and ``code``.
+  error: ``problem``, ``remedy``, ``path`` (a text or null), ``code`` and ``detail``.
 
 VOLUME is ``{"file": PATH, "affine": 4 x 4, "kind": "intensity" or "label", "segments": [[value,
 name, code], ...]}`` with the array ``[i, j, k]`` in a ``.npy`` file. The receiver deletes the file.
@@ -42,6 +43,7 @@ from typing import Any
 import numpy as np
 
 from ..compute.errors import UserError
+from ..compute.parsing import parse_json
 from ..volumes.volume import Kind, Segment, Volume
 
 PROTOCOL = 2
@@ -52,14 +54,22 @@ EVENTS = ("ready", "unusable", "started", "step", "sample", "labelmap", *ENDINGS
 
 def encode(message: dict[str, Any]) -> bytes:
     """The line of a message."""
-    return json.dumps(message).encode() + b"\n"
+    return json.dumps(message, allow_nan=False).encode() + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any]:
     """The message of a line; raises ValueError when it is none."""
-    message = json.loads(line)
+    message = parse_json(line)
     if not isinstance(message, dict):
         raise ValueError("not a JSON object")
+    return message
+
+
+def decode_request(line: bytes) -> dict[str, Any]:
+    """The request of a line; raises ValueError when it is none that could be answered."""
+    message = decode(line)
+    if not isinstance(message.get("job"), int) or not isinstance(message.get("do"), str):
+        raise ValueError("not a request")
     return message
 
 
@@ -74,12 +84,18 @@ def decode_event(line: bytes) -> dict[str, Any]:
 def put_error(error: UserError) -> dict[str, Any]:
     """An error's fields, as the event ``failed`` carries them."""
     path = None if error.path is None else str(error.path)
-    return {"problem": error.problem, "remedy": error.remedy, "path": path, "code": error.code}
+    return {
+        "problem": error.problem, "remedy": error.remedy, "path": path, "code": error.code,
+        "detail": error.detail,
+    }  # fmt: skip
 
 
 def take_error(event: Mapping[str, Any]) -> UserError:
     """The error of an event ``failed``."""
-    return UserError(event["problem"], event["remedy"], path=event["path"], code=event["code"])
+    return UserError(
+        event["problem"], event["remedy"], path=event["path"], code=event["code"],
+        detail=event.get("detail", ""),
+    )  # fmt: skip
 
 
 def put_volume(path: Path, volume: Volume) -> dict[str, Any]:

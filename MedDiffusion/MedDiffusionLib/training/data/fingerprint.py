@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...compute.errors import UserError
+from ...compute.files import open_regular
 from ...volumes.grids import GridSpec, labelled_box
 from ...volumes.reading import read_image, read_label_map
 from ...volumes.volume import Grid, Kind, Volume
@@ -126,7 +127,7 @@ def take_stamps(case: CaseFiles, known: Sequence[FileStamp] = ()) -> tuple[FileS
     """
     before = {(s.name, s.size, s.modified): s for s in known if s.sha256}
     return tuple(
-        _stamp(file, before) for path in (*case.images, case.labels) for file in _files(path)
+        _stamp(file, before) for path in (*case.images, case.labels) for file in files_of(path)
     )
 
 
@@ -153,7 +154,7 @@ def read_case(case: CaseFiles, stamps: tuple[FileStamp, ...], keep: Keep) -> Cas
         names = {segment.value: segment.name for segment in label_map.segments}
         names = names or read_label_table(case.labels)
         facts = _facts(case.name, label_map)
-        keep("labels", label_map.array.astype(np.min_scalar_type(max(facts.voxels))))
+        keep("labels", label_map.array)
     images = []
     for number, path in enumerate(case.images):
         contents, image = _read(path, read_image)
@@ -176,14 +177,18 @@ def thinned(values: NDArray, most: int) -> NDArray:
     return values[np.arange(count) * values.size // max(count, 1)].copy()
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+def files_of(path: Path) -> list[Path]:
+    """The files of an image: those of a DICOM series' folder, sorted, else itself."""
+    try:
+        return sorted(p for p in path.iterdir() if p.is_file())
+    except (OSError, ValueError):
+        return [path]
 
 
 def _stamp(file: Path, before: Mapping[tuple[str, int, int], FileStamp]) -> FileStamp:
     try:
         status = file.stat()
-    except OSError:
+    except (OSError, ValueError):
         return FileStamp(file.name, -1, 0, "")
     key = file.name, status.st_size, status.st_mtime_ns
     return before.get(key) or FileStamp(*key, _file_sha256(file))
@@ -192,7 +197,7 @@ def _stamp(file: Path, before: Mapping[tuple[str, int, int], FileStamp]) -> File
 def _file_sha256(file: Path) -> str:
     digest = hashlib.sha256()
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             while chunk := stream.read(_CHUNK):
                 digest.update(chunk)
     except OSError:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+from ...compute.parsing import parse_integer
 from ...volumes.formats import image_suffix
+from ...volumes.formats.nifti import nifti_extensions
 
 _START, _END = b"<LabelTable>", b"</LabelTable>"
 
@@ -17,17 +19,17 @@ def read_label_table(path: Path) -> dict[int, str]:
     """
     if image_suffix(path) not in (".nii", ".nii.gz"):
         return {}
-    import nibabel
-
-    for extension in nibabel.load(path).header.extensions:
-        _, start, rest = bytes(extension.get_content()).partition(_START)
+    for extension in nifti_extensions(path):
+        _, start, rest = extension.partition(_START)
         table, end, _ = rest.partition(_END)
         if not start or not end:
             continue
         try:
             # The table alone, without the document around it, which could declare entities.
             labels = ElementTree.fromstring(start + table + end).iter("Label")
-            named = {int(label.attrib["Key"]): (label.text or "").strip() for label in labels}
+            named = {
+                parse_integer(label.attrib["Key"]): (label.text or "").strip() for label in labels
+            }
         except (ElementTree.ParseError, KeyError, ValueError):
             continue
         return {value: name for value, name in named.items() if value > 0 and name}

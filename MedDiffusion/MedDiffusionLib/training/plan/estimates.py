@@ -24,6 +24,7 @@ from torch import Tensor
 from ...bundles.manifest import Manifest, parse_plan_manifest
 from ...bundles.model import Model, build_model
 from ...compute.devices import choose_device
+from ...compute.execution import choose_execution
 
 _LIBRARIES = 400_000_000
 _WEIGHTS_FACTOR, _ACTIVATIONS_FACTOR = 5.0, 1.6
@@ -67,7 +68,7 @@ def estimate(
     execution = None
     if measure:
         model = build_model(manifest)
-        execution = model.fastest_execution(choose_device(device))
+        execution = choose_execution(choose_device(device))
     needed = footprint(manifest, bf16=execution is not None and execution.bf16)
     memory = needed.fixed + at_once * needed.sample
     images = min(max(_IMAGES_A_CASE * cases, _LEAST_IMAGES), _MOST_IMAGES)

@@ -1,21 +1,25 @@
 """The file formats of the field: arrays, affines and segments out of files.
 
-NIfTI and MGH by nibabel, which keeps what SimpleITK's reader mends in silence (cut files, NaN,
-zero spacing); all else by SimpleITK. A format is a function that reads it and its suffixes here.
+A format is a function that reads it and its suffixes here. Each looks at the header itself before
+any library does: only regular files, numbers that are finite, sizes within bounds and no larger
+than what is stored. NIfTI and MGH are then read by nibabel in this process (:mod:`.nifti` says
+why); NRRD, MetaImage, GIPL and DICOM by ITK in another (:mod:`.itk` says why).
 """
 
 from __future__ import annotations
 
+import stat
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from ...compute.errors import UserError
+from ...compute.files import open_regular
 from .content import Content
 from .dicom import read_dicom
 from .gipl import read_gipl
 from .metaimage import read_metaimage
-from .nifti import read_nifti
+from .nifti import read_mgh, read_nifti
 from .nrrd import read_nrrd
 
 _READERS: dict[str, Callable[[Path], Content]] = {
@@ -26,8 +30,8 @@ _READERS: dict[str, Callable[[Path], Content]] = {
     ".nii": read_nifti,
     ".mha": read_metaimage,
     ".mhd": read_metaimage,
-    ".mgz": read_nifti,
-    ".mgh": read_nifti,
+    ".mgz": read_mgh,
+    ".mgh": read_mgh,
     ".gipl.gz": read_gipl,
     ".gipl": read_gipl,
 }
@@ -44,18 +48,7 @@ def read_file(path: Path) -> Content:
 
     Raises UserError for what cannot be read whole or is no single 3D volume on a regular grid.
     """
-    try:
-        is_folder = path.is_dir()
-        if is_folder:
-            next(path.iterdir(), None)
-        else:
-            path.open("rb").close()
-    except FileNotFoundError as error:
-        raise UserError("does not exist", "check the path", path=path) from error
-    except OSError as error:
-        raise UserError(
-            f"cannot be opened ({error.strerror})", "check its permissions", path=path
-        ) from error
+    is_folder = _check_openable(path)
     read = read_dicom if is_folder else _READERS.get(image_suffix(path))
     if read is None:
         raise UserError(
@@ -63,9 +56,27 @@ def read_file(path: Path) -> Content:
         )
     try:
         return read(path)
-    except (ValueError, KeyError, EOFError, OSError, zlib.error, RuntimeError) as error:
+    except (ValueError, KeyError, EOFError, OSError, zlib.error) as error:
         raise UserError(
             "cannot be read",
             "it is damaged, incomplete or not what its name says; copy or save it again",
             path=path,
         ) from error
+
+
+def _check_openable(path: Path) -> bool:
+    """Whether a path is a folder; raises UserError unless it or a regular file can be opened."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            next(path.iterdir(), None)
+        elif stat.S_ISREG(mode):
+            open_regular(path).close()
+        else:
+            raise UserError("is neither a file nor a folder", "give an image file", path=path)
+    except FileNotFoundError as error:
+        raise UserError("does not exist", "check the path", path=path) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "it is no file name"
+        raise UserError(f"cannot be opened ({why})", "check its permissions", path=path) from error
+    return stat.S_ISDIR(mode)

@@ -16,6 +16,11 @@ MAX_VOXELS = 2**29
 _MAX_COSINE = 1e-3
 """Of the angle between two axes; further from a right angle, a grid counts as sheared."""
 
+_MIN_SPACING, _MAX_SPACING = 1e-6, 1e4
+"""Of voxels, in mm; beyond, a number is a mistake and what is computed of it overflows."""
+_MAX_ORIGIN = 1e7
+"""Distance from the origin in mm, along an axis; as above."""
+
 Content = tuple[NDArray, NDArray[np.float64], list[tuple[int, Segment]]]
 """Array ``[i, j, k]`` (``[i, j, k, layer]`` for layers), RAS affine, segments with their layers."""
 
@@ -43,9 +48,12 @@ def check_shape(shape: tuple[int, ...], path: Path, layers: int = 1) -> None:
 
 def check_affine(affine: NDArray[np.float64], path: Path) -> None:
     """Raise UserError unless an affine (4 x 4, mm) is that of a regular grid."""
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or (spacing < 1e-6).any():
+    # Squares of what is beyond this would be infinite, with a warning.
+    spacing = np.linalg.norm(affine[:3, :3].clip(-1e9, 1e9), axis=0)
+    if not ((spacing > _MIN_SPACING) & (spacing < _MAX_SPACING)).all():
         raise unusable_spacing(path)
+    if not (np.abs(affine[:3, 3]) < _MAX_ORIGIN).all():
+        raise unusable_origin(path)
     axes = affine[:3, :3] / spacing
     cosines = axes.T @ axes - np.eye(3)
     if np.abs(cosines).max() > _MAX_COSINE:
@@ -57,7 +65,14 @@ def check_affine(affine: NDArray[np.float64], path: Path) -> None:
 
 
 def unusable_spacing(path: Path) -> UserError:
-    """The error of a file whose voxels have no size."""
+    """The error of a file whose voxels have no size, or none that a body's volume has."""
     return UserError(
-        "has a zero, negative or undefined voxel spacing", "correct its header", path=path
+        "has a voxel spacing that is zero, negative, undefined or above 10 m",
+        "correct its header",
+        path=path,
     )
+
+
+def unusable_origin(path: Path) -> UserError:
+    """The error of a file whose first voxel is nowhere."""
+    return UserError("does not say where in space it lies", "correct its header", path=path)

@@ -2,53 +2,59 @@
 
 from __future__ import annotations
 
-from html import escape
+from collections.abc import Sequence
 
 from ...bundles.manifest import Manifest
-from ..wording import _
+from ..wording import _, rich
 
 
 def short_card(manifest: Manifest) -> str:
     """What one wants to know before drawing: what it makes, from which labels, how large."""
     labels = "&nbsp; ".join(
         f'<span style="background-color:rgb{label.color}">&nbsp;&nbsp;&nbsp;</span>&nbsp;'
-        f"{escape(label.name)}"
+        f"{rich(label.name)}"
         for label in manifest.labels
     )
     spacing = manifest.grid.spacing
     size = [n * s for n, s in zip(manifest.grid.size, spacing, strict=True)]
-    makes = ", ".join(f"{channel.name} ({channel.units})" for channel in manifest.channels)
+    makes = ", ".join(f"{c.name}, {_units(c.units)}" for c in manifest.channels)
+    licensed = _("{license} (the model, and the volumes that it makes)")
     rows = [
-        (_("Makes"), escape(makes)),
+        (_("Makes"), rich(makes)),
         (_("Labels"), labels),
         (_("Field of view"), f"{_product(size)} mm, {_product(spacing)} mm " + _("voxels")),
-        (_("License"), escape(manifest.license)),
+        (_("License"), rich(licensed.format(license=manifest.license))),
     ]
-    title = f"<b>{escape(manifest.title)}</b><br>{escape(manifest.description)}"
-    return title + _table(rows)
+    title = f"<b>{rich(manifest.title)}</b><br>{rich(manifest.description)}"
+    return title + table(rows)
 
 
 def full_card(manifest: Manifest) -> str:
     """The rest: where the model comes from, and what was measured."""
     sampling, training = manifest.sampling, manifest.training
-    recommended = _("{sampler}, {steps} steps, guidance {guidance}").format(
-        sampler=escape(sampling.sampler),
+    recommended = _("{sampler}, {steps} steps, label strength {guidance}").format(
+        sampler=rich(sampling.sampler),
         steps=sampling.steps,
         guidance=f"{sampling.guidance:g}",
     )
-    rows = [(_("Version"), escape(manifest.version)), (_("Recommended"), recommended)]
+    rows = [(_("Version"), rich(manifest.version)), (_("Recommended"), recommended)]
     if training is not None:
-        rows += [(_("Trained on"), escape(training.data)), (_("Cases"), str(training.cases))]
-    rows.append((_("Attribution"), escape(manifest.attribution)))
-    rows += [(escape(figure.name), escape(figure.value)) for figure in manifest.figures]
-    return _table(rows)
+        rows += [(_("Trained on"), rich(training.data)), (_("Cases"), str(training.cases))]
+    rows.append((_("Attribution"), rich(manifest.attribution)))
+    rows += [(rich(figure.name), rich(figure.value)) for figure in manifest.figures]
+    return table(rows)
+
+
+def _units(units: str) -> str:
+    return _("in arbitrary units") if units == "arbitrary" else units
 
 
 def _product(numbers: list[float] | tuple[float, ...]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
+def table(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values, both rich text, in two columns."""
     cells = "".join(
         f'<tr><td style="padding-right:8px">{name}</td><td>{value}</td></tr>'
         for name, value in rows

@@ -49,7 +49,7 @@ class Synthesis:
         """The one button."""
         if self.running:
             waiting = _("The current step is being stopped.") if self.cancelling else ""
-            return Control(_("Stop; samples that are finished stay."), waiting, _("Cancel"))
+            return Control(_("Stop; volumes that are finished stay."), waiting, _("Cancel"))
         refusal = model.refusal or ("" if fit.ok else fit.sentence)
         tip = _("Make a volume from the label map, and watch it appear.")
         return Control(tip, refusal, _("Synthesize"))
@@ -73,9 +73,9 @@ class Synthesis:
         """A step of a sample (from 0) is done."""
         self.progress = (sample + step / steps) / self._samples
         if not self.cancelling:
-            text = _("Sample {sample} of {samples}, step {step} of {steps}")
+            text = _("Volume {number} of {count}, step {step} of {steps}")
             self.sentence = text.format(
-                sample=sample + 1, samples=self._samples, step=step, steps=steps
+                number=sample + 1, count=self._samples, step=step, steps=steps
             )
 
     def ended(self, message: str = "") -> None:

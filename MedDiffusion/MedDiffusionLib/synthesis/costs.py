@@ -1,0 +1,175 @@
+"""What a synthesis takes, known before it starts: memory, blocks and time.
+
+Memory beyond what the process has already, as peak bytes: of sampling, eight latents of the region
+and the network on one block; of the output, the region's image and the volumes themselves, with
+what interpolating them takes. What the network takes is the share below of all that its layers put
+out, which are counted on PyTorch's meta device (shapes without data): five networks of fields of
+view of 64 to 160 voxels took 0.14 to 0.30 of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..bundles.model import Model, build_model
+from ..compute.errors import UserError
+from ..compute.memory import available_memory
+from ..diffusion.blocks import block_starts
+from ..volumes.resampling import share_lattice
+from ..volumes.volume import Grid
+from .settings import ResolvedSettings
+
+LONGEST = 3600.0
+"""Seconds that a synthesis may take unasked."""
+_LATENTS = 8
+_NETWORK_SHARE = 0.3
+_LABEL_BYTES, _SOURCE_BYTES = 12, 16
+"""For each voxel of the region, and of the label map where it is interpolated."""
+_SPLINE_BYTES, _SPLINE_SOURCE_BYTES = 21, 16
+"""For each voxel that is interpolated, and of the image that it is interpolated from."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What making some samples takes; ``seconds`` only where they were measured.
+
+    ``memory_bytes`` is the peak of the main memory beyond what is in use already, ``device_bytes``
+    that of a GPU's own (0 on a CPU).
+    """
+
+    region: tuple[int, int, int]
+    output: tuple[int, int, int]
+    memory_bytes: int
+    device_bytes: int
+    blocks: int
+    evaluations: int
+    seconds: float | None = None
+
+    def describe(self) -> str:
+        """What there is to be computed, as a clause."""
+        region, output = (" x ".join(map(str, size)) for size in (self.region, self.output))
+        blocks = "1 block" if self.blocks == 1 else f"{self.blocks:,} blocks"
+        return (
+            f"a region of {region} voxels in {blocks}, {self.evaluations:,} evaluations of the "
+            f"network, a volume of {output} voxels"
+        )
+
+
+def estimate_costs(
+    model: Model,
+    source: Grid,
+    region: Grid,
+    target: Grid,
+    settings: ResolvedSettings,
+    samples: int,
+    network: int,
+    device: torch.device,
+) -> Costs:
+    """The costs, without seconds, of ``samples`` from a label map on the grid ``source``.
+
+    ``region``: the grid to synthesize on; ``target``: that of the volumes; ``network``: of
+    :func:`network_bytes`.
+    """
+    factor, channels = model.representation.factor, len(model.channels)
+    voxels, out = math.prod(region.size), math.prod(target.size)
+    latent = 4 * model.representation.latent_channels * voxels // factor**3
+    starts = [
+        len(block_starts(n // factor, block))
+        for n, block in zip(region.size, model.latent_size, strict=True)
+    ]
+    blocks = math.prod(starts)
+    passes = 1 if settings.guidance == 1 else 2
+    labels = _LABEL_BYTES * voxels
+    if not share_lattice(source, region):
+        labels += _SOURCE_BYTES * math.prod(source.size)
+    sampling = _LATENTS * latent + network
+    # Decoding holds the latent and the image twice; then the volumes come one by one.
+    image = 4 * channels * voxels
+    output = image + 4 * channels * out
+    if not share_lattice(region, target):
+        spacing = region.spacing.prod() / target.spacing.prod()
+        output += int(_SPLINE_SOURCE_BYTES * voxels + _SPLINE_BYTES * min(out, voxels * spacing))
+    on_device = device.type != "cpu"
+    peak = [labels, output, latent + 3 * image, *([] if on_device else [voxels + sampling])]
+    return Costs(
+        region.size, target.size, max(peak), sampling + 3 * image if on_device else 0,
+        blocks, samples * settings.steps * passes * blocks,
+    )  # fmt: skip
+
+
+def check_memory(costs: Costs, device: torch.device) -> None:
+    """Raise UserError where a synthesis takes more memory than the machine has free."""
+    main, own = available_memory(torch.device("cpu")), available_memory(device)
+    for needed, free, where in (
+        (costs.memory_bytes, main, "memory"),
+        (costs.device_bytes, own, "the GPU's memory"),
+    ):
+        if free is not None and needed > free:
+            raise _too_much(
+                f"needs about {_gigabytes(needed)} of {where}, and {_gigabytes(free)} are free",
+                costs,
+            )
+
+
+def check_time(costs: Costs) -> None:
+    """Raise UserError where a synthesis takes longer than an hour, as far as that is known."""
+    if costs.seconds is not None and costs.seconds > LONGEST:
+        raise _too_much(f"takes about {duration(costs.seconds)}", costs)
+
+
+def duration(seconds: float) -> str:
+    """So many seconds in words: ``40 seconds``, ``25 minutes``, ``3.5 hours``."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:,.1f} hours"
+
+
+def network_bytes(model: Model) -> int:
+    """The memory of the network on one block, by the rule above."""
+    with torch.device("meta"):
+        shapes = build_model(model.manifest)
+    network, size = shapes.denoiser.network, model.manifest.grid.size
+    with _counted(network) as outputs, torch.inference_mode(), torch.device("meta"):
+        network(
+            torch.ones(1, *shapes.latent_shape),
+            torch.ones(1),
+            torch.zeros(1, *size, dtype=torch.long),
+            torch.ones(1, len(shapes.labels)),
+        )
+    return int(_NETWORK_SHARE * sum(outputs))
+
+
+@contextmanager
+def _counted(network: nn.Module) -> Iterator[list[int]]:
+    """The bytes, in float32, that each layer puts out."""
+    outputs: list[int] = []
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs.append(4 * output.numel())
+
+    layers = [layer for layer in network.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        yield outputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _too_much(clause: str, costs: Costs) -> UserError:
+    return UserError(
+        f"This {clause} ({costs.describe()})",
+        "crop the label map to the region of interest, stay on the model's own grid or use a "
+        "coarser label map, take fewer steps or samples, or accept it expressly",
+        code="too-much",
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB"
