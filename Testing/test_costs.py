@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from cli_runs import model, nifti, out, refused, synthesize
+from cli_runs import model, nifti, out, refused
 from MedDiffusionLib import load
 from MedDiffusionLib.compute import memory
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.synthesis import costs as costs_module
+from MedDiffusionLib.synthesis import synthesis
 from MedDiffusionLib.synthesis.costs import check_memory, check_time, duration
 from MedDiffusionLib.synthesis.region import labelled_part, region_grid
 from MedDiffusionLib.synthesis.settings import Settings
@@ -46,11 +47,11 @@ def test_blocks_and_evaluations_are_counted(made: Synthesizer) -> None:
     seen: list[int] = []
     made._denoiser.network.register_forward_hook(lambda *_: seen.append(1))
     for settings in (Settings(samples=2, steps=3), Settings(steps=1, guidance=2.0)):
-        prepared = made.prepare(box(30, 24), settings)
+        prepared = made.prepare(box(24, 20), settings)
         costs = prepared.costs(settings.samples)
-        # 24 voxels and a quarter of the field of view of 16: 28, in blocks that overlap by half.
-        assert costs.region == (28, 28, 28)
-        assert costs.blocks == 3**3
+        # 20 voxels and a quarter of the field of view of 16: 24, in blocks that overlap by half.
+        assert costs.region == (24, 24, 24)
+        assert costs.blocks == 2**3
         assert made.seconds_per_evaluation > 0
         seen.clear()
         list(prepared.samples())
@@ -86,19 +87,20 @@ def test_too_long_is_one_sentence_and_may_be_accepted(
     tmp_path: Path, out: Path, model: Path, capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(Synthesizer, "seconds_per_evaluation", 30.0)
+    monkeypatch.setattr(synthesis, "_MANY_EVALUATIONS", 10)
+    monkeypatch.setattr(Synthesizer, "seconds_per_evaluation", 480.0)
     source = nifti(tmp_path / "labels.nii.gz", box(24, 20).array)
-    command = source, out / "v.nii.gz", model, "--steps", "8"
-    # 20 + 4 voxels in blocks of 16 that overlap by half: 2 x 2 x 2, 8 times, in 30 s each.
-    sentence = refused(capfd, synthesize(*command, "--samples", "4"))
+    command = source, out / "v.nii.gz", model, "--steps", "2"
+    # 20 + 4 voxels in blocks of 16 that overlap by half: 2 x 2 x 2, twice, in 480 s each.
+    sentence = refused(capfd, synthesize(*command))
     assert "takes about 2.1 hours" in sentence
-    assert "8 blocks, 256 evaluations" in sentence
+    assert "8 blocks, 16 evaluations" in sentence
     assert list(out.iterdir()) == []
-    monkeypatch.setattr(Synthesizer, "seconds_per_evaluation", 1.0)
-    assert synthesize(*command, "--samples", "4") == 0
+    assert synthesize(*command, "--yes") == 0
+    assert "this takes about 2.1 hours" in capfd.readouterr().err
+    monkeypatch.setattr(Synthesizer, "seconds_per_evaluation", 15.0)
+    assert synthesize(*command, "--overwrite") == 0
     assert "this takes about 4 minutes" in capfd.readouterr().err
-    monkeypatch.setattr(Synthesizer, "seconds_per_evaluation", 30.0)
-    assert synthesize(*command, "--samples", "4", "--yes", "--overwrite") == 0
 
 
 def test_a_script_accepts_costs_too(made: Synthesizer, monkeypatch: pytest.MonkeyPatch) -> None:
