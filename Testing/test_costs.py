@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cli_runs import model, nifti, out, refused
+from cli_runs import model, nifti, out, refused, synthesize
 from MedDiffusionLib import load
 from MedDiffusionLib.compute import memory
 from MedDiffusionLib.compute.errors import UserError
