@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
@@ -52,8 +54,10 @@ def _nifti(
     return lambda folder: write_nifti(folder / name, array, affine, set_forms)
 
 
-def _nrrd(fields: str = "", array: NDArray = LABELS, name: str = "a.nrrd") -> Make:
-    return lambda folder: write_nrrd(folder / name, array, fields)
+def _nrrd(
+    fields: str = "", array: NDArray = LABELS, name: str = "a.nrrd", data: bytes | None = None
+) -> Make:
+    return lambda folder: write_nrrd(folder / name, array, fields, data)
 
 
 def _mha(fields: str = "", array: NDArray = LABELS, data: bytes | None = None) -> Make:
@@ -163,6 +167,120 @@ def _pictures(folder: Path, array: NDArray) -> Path:
     return folder / "a"
 
 
+def _segments(count: int, value: str = "1", layers: int = 1) -> str:
+    """The metadata of so many segments; the last one has a label value of its own."""
+    values = ["1"] * (count - 1) + [value]
+    return "\n".join(
+        f"Segment{n}_ID:=s{n}\nSegment{n}_LabelValue:={v}\nSegment{n}_Layer:={n % layers}"
+        for n, v in enumerate(values)
+    )
+
+
+def _layered(value: str) -> Make:
+    """Two layers, with a segment each; the second one's label value is given."""
+    axes = "kinds: list domain domain domain\nspace directions: none (1,0,0) (0,1,0) (0,0,1)\n"
+    fields = axes + _segments(2, value, layers=2)
+    return _nrrd(fields, np.stack([LABELS, LABELS]), "a.seg.nrrd")
+
+
+def _sparse(make: Make, size: int = 20 * 2**30) -> Make:
+    """A file that ends in nothing, up to a size that no disk is asked for."""
+
+    def extend(folder: Path) -> Path:
+        path = make(folder)
+        os.truncate(path, size)
+        return path
+
+    return extend
+
+
+def _packed(make: Make, name: str, end: int | None = None) -> Make:
+    """The first ``end`` bytes of a file, packed whole by gzip."""
+
+    def pack(folder: Path) -> Path:
+        return _bytes(name, gzip.compress(make(folder).read_bytes()[:end]))(folder)
+
+    return pack
+
+
+def _fifo(name: str) -> Make:
+    def make(folder: Path) -> Path:
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no FIFOs here")
+        os.mkfifo(folder / name)
+        return folder / name
+
+    return make
+
+
+def _endless(name: str) -> Make:
+    """A link to a device that has no end."""
+
+    def make(folder: Path) -> Path:
+        if not Path("/dev/zero").exists():
+            pytest.skip("no such device here")
+        (folder / name).symlink_to("/dev/zero")
+        return folder / name
+
+    return make
+
+
+def _with(make_data: Make, make: Make) -> Make:
+    """A file beside which another is made first."""
+
+    def both(folder: Path) -> Path:
+        make_data(folder)
+        return make(folder)
+
+    return both
+
+
+def _outside(folder: Path) -> Path:
+    """Voxels that would do, in a folder beside, and a link to them."""
+    outside = folder.with_name(f"{folder.name}-outside")
+    outside.mkdir()
+    (outside / "b.raw").write_bytes(LABELS.tobytes("F"))
+    (folder / "link.raw").symlink_to(outside / "b.raw")
+    return outside / "b.raw"
+
+
+def _naming(header: str, name: str) -> Make:
+    """A header of either kind that names the file of its voxels; OUTSIDE is a folder beside its
+    own, in which such a file is."""
+
+    def make(folder: Path) -> Path:
+        text = name.replace("OUTSIDE", str(_outside(folder).parent))
+        if header == "nhdr":
+            return write_nrrd(folder / "a.nhdr", LABELS, f"data file: {text}", b"")
+        path = write_mha(folder / "a.mha", LABELS, f"ElementDataFile = {text}", b"")
+        return path.rename(folder / "a.mhd")
+
+    return make
+
+
+def _cifti(folder: Path) -> Path:
+    axes = (
+        nibabel.cifti2.ScalarAxis(["a"]),
+        nibabel.cifti2.BrainModelAxis.from_mask(np.ones((2, 2, 2)), affine=np.eye(4)),
+    )
+    nibabel.save(nibabel.Cifti2Image(np.zeros((1, 8), np.float32), axes), folder / "a.dscalar.nii")
+    return folder / "a.dscalar.nii"
+
+
+def _series_with(make: Make) -> Make:
+    def add(folder: Path) -> Path:
+        series = write_dicom(folder / "a", LABELS)
+        make(series)
+        return series
+
+    return add
+
+
+def _flooding(size: int, voxels: int) -> bytes:
+    """A zlib stream of so many zeros, of which so few would do."""
+    return zlib.compress(bytes(max(size, voxels)))
+
+
 _DAMAGED: dict[str, Make] = {
     **{
         f"text named a.{suffix}": _bytes(f"a.{suffix}", b"hello\n" * 99)
@@ -195,6 +313,53 @@ _DAMAGED: dict[str, Make] = {
     "cut .mgz": _cut(_mgh("a.mgz")),
     "cut .gipl": _cut(_by_itk("a.gipl")),
     "cut .gipl.gz": _cut(_by_itk("a.gipl.gz")),
+    "NRRD of text that is none": _nrrd("encoding: ascii", _NOISE),
+    "gzip NRRD that is not packed": _nrrd("encoding: gzip"),
+    "NRRD of an encoding that is none": _nrrd("encoding: zip"),
+    "NRRD of a size of 310 digits": _nrrd(f"sizes: 5 6 {'9' * 310}"),
+    "NRRD of a dimension of 310 digits": _nrrd(f"dimension: {'9' * 310}"),
+    "NRRD that skips to before its start": _nrrd("byte skip: -9"),
+    "NRRD whose header never ends": _sparse(_bytes("a.nrrd", b"NRRD0005\ntype: short")),
+    "NRRD of 100,000 fields": _nrrd("\n".join(f"a{n}:=b" for n in range(100_000))),
+    "MetaImage of -1 dimensions": _mha("NDims = -1"),
+    "MetaImage of a size of 310 digits": _mha(f"DimSize = 5 6 {'9' * 310}"),
+    "MetaImage whose header never ends": _sparse(_bytes("a.mha", b"NDims = 3\nDimSize = ")),
+    "sparse .mha of 20 GB": _sparse(_mha()),
+    "sparse .nrrd of 20 GB": _sparse(_nrrd()),
+    "sparse .gipl of 20 GB": _sparse(_by_itk("a.gipl")),
+    ".mha that unpacks to more": _deflated(_flooding(2**24, 8000)),
+    ".mha that unpacks to less": _mha(
+        "CompressedData = True\nDimSize = 700 700 700", data=_flooding(2**24, 0)
+    ),
+    "gzip .nrrd of 700^3 voxels in few bytes": _nrrd(
+        "encoding: gzip\nsizes: 700 700 700", data=gzip.compress(bytes(2**20))
+    ),
+    ".nii.gz of 700^3 voxels in few bytes": _packed(
+        _patched(_nifti(LABELS), 42, "<3h", 700, 700, 700), "b.nii.gz"
+    ),
+    ".gipl.gz of 700^3 voxels in few bytes": _packed(
+        _patched(_by_itk("a.gipl"), 0, ">3H", 700, 700, 700), "b.gipl.gz"
+    ),
+    **{
+        f"NIfTI of vox_offset {offset}": _patched(_nifti(LABELS), 108, "<f", offset)
+        for offset in (1e30, float("inf"), float("nan"), -352.0, 2.0**30)
+    },
+    ".mgz cut in its header": _packed(_mgh(), "b.mgz", 50),
+    ".mgh cut in its header": _cut(_mgh(), 50),
+    "MGH of no frames": _patched(_mgh(), 16, ">i", 0),
+    "MGH of -1 frames": _patched(_mgh(), 16, ">i", -1),
+    **{
+        f".{header} whose voxels are at {name}": _naming(header, name)
+        for header in ("mhd", "nhdr")
+        for name in ("OUTSIDE/b.raw", "inner/../../x", "link.raw", "LIST", ".", "")
+    },
+    ".mhd of a FIFO": _with(_fifo("b.raw"), _naming("mhd", "b.raw")),
+    ".nhdr of a FIFO": _with(_fifo("b.raw"), _naming("nhdr", "b.raw")),
+    ".mhd of a link to /dev/zero": _with(_endless("b.raw"), _naming("mhd", "b.raw")),
+    ".nhdr of /dev/zero": _naming("nhdr", "/dev/zero"),
+    "layered label value of 30 digits": _layered("9" * 30),
+    "layered label value of 2^63 - 1": _layered(str(2**63 - 1)),
+    "negative layered label value": _layered("-1"),
     "segment of no layer": _nrrd("Segment0_ID:=a\nSegment0_Layer:=3", name="a.seg.nrrd"),
     "segment of no number": _nrrd("Segment0_ID:=a\nSegment0_LabelValue:=x", name="a.seg.nrrd"),
 }
@@ -204,6 +369,14 @@ BAD: dict[str, tuple[str, Make]] = {
     "missing folder": ("does not exist", lambda folder: folder / "nowhere" / "a.nii.gz"),
     "unknown suffix": ("no known image format", _bytes("a.txt", b"hello")),
     **{name: ("damaged, incomplete", make) for name, make in _DAMAGED.items()},
+    "FIFO": ("neither a file nor a folder", _fifo("a.nii.gz")),
+    "link to /dev/zero": ("neither a file nor a folder", _endless("a.nrrd")),
+    "name of 300 letters": ("cannot be opened", lambda folder: folder / f"{'a' * 300}.nii"),
+    "name with NUL": ("cannot be opened", lambda folder: folder / "a\0b.nii"),
+    "CIFTI": ("is 6D (1 x 1 x 1 x 1 x 1 x 8)", _cifti),
+    "30,000 segments": ("30,000 segments", _nrrd(_segments(30_000), name="a.seg.nrrd")),
+    "DICOM series with a FIFO": ("which is no file", _series_with(_fifo("b"))),
+    "DICOM series with /dev/zero": ("which is no file", _series_with(_endless("b"))),
     "folder without DICOM": ("folder without a DICOM series", _folder_without_dicom),
     "two DICOM series": ("2 DICOM series", _two_series),
     "DICOM series with a cut slice": ("missing, doubled", _series_with_a_cut_slice),
@@ -281,6 +454,19 @@ BAD: dict[str, tuple[str, Make]] = {
         )
         for vectors in ("(nan,0,0) (0,1,0) (0,0,1)", "(1,0,0) (nan,nan,nan) (0,0,1)")
     },
+    "NIfTI sform of 1e38": ("spacing", _patched(_nifti(LABELS), 280, "<f", 1e38)),
+    "NIfTI voxels of 1 km": ("spacing", _nifti(LABELS, np.diag([1e6, 1e6, 1e6, 1]))),
+    "NIfTI far away": ("where in space", _patched(_nifti(LABELS), 292, "<f", 1e38)),
+    "NRRD in cm": ("spacing in cm", _nrrd('space units: "cm" "cm" "cm"')),
+    "NRRD of an undefined origin": ("where in space", _nrrd("space origin: (0,nan,0)")),
+    "MetaImage of an undefined origin": ("where in space", _mha("Offset = 0 nan 0")),
+    "MetaImage of an origin of 310 digits": ("where in space", _mha(f"Offset = 0 0 {'9' * 310}")),
+    "GIPL of an undefined origin": (
+        "where in space",
+        _patched(_by_itk("a.gipl"), 204, ">d", float("nan")),
+    ),
+    "MGH of a negative spacing": ("spacing", _patched(_mgh(), 30, ">f", -1.0)),
+    "MGH without orientation": ("how it lies in the body", _patched(_mgh(), 28, ">h", 0)),
     "MetaImage of zero spacing": ("spacing", _mha("ElementSpacing = 1 0 1")),
     "MetaImage of negative spacing": ("spacing", _mha("ElementSpacing = 1 1 -1")),
     "MGH of zero spacing": ("spacing", _patched(_mgh(), 30, ">f", 0.0)),

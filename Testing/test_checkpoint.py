@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from conftest import tiny_manifest
 from data_factory import ordinary_user
+from MedDiffusionLib.bundles.bundle import write_bundle
+from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.training.data.cases import CaseFiles
 from MedDiffusionLib.training.loop.log import TrainingReport
@@ -166,3 +173,141 @@ def test_the_plan_lies_beside_the_run_and_is_a_preset(
 ) -> None:
     run(cases, tmp_path / "model", 1)
     assert json.loads((tmp_path / "model" / "plan.json").read_text()) == make_plan()
+
+
+# ---- numbers in a checkpoint
+
+
+Tensors = dict[str, torch.Tensor]
+Facts = dict[str, Any]
+
+
+def change_checkpoint(path: Path, change: Callable[[Tensors, Facts], object]) -> None:
+    """Write a checkpoint anew with other tensors or facts, and without a hash, as old ones are."""
+    with safe_open(path, framework="pt") as file:
+        metadata = dict(file.metadata())
+    del metadata["sha256"]
+    facts = {name: json.loads(metadata[name]) for name in ("run", "identity")}
+    tensors = load_file(path)
+    change(tensors, facts)
+    save_file(tensors, path, {name: json.dumps(content) for name, content in facts.items()})
+
+
+def first(tensors: Tensors, prefix: str) -> torch.Tensor:
+    """A tensor with values of the kind that a prefix names."""
+    return next(t for name, t in tensors.items() if name.startswith(prefix) and t.ndim).view(-1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one iteration, with its data beside."""
+    folder = tmp_path_factory.mktemp("trained")
+    run(write_data(folder), folder / "model", 1)
+    return folder
+
+
+def resume(trained: Path, folder: Path) -> None:
+    cases = [
+        CaseFiles(f"case {n}", (trained / "images" / f"case {n}.nii.gz",),
+                  trained / "labels" / f"case {n}.nrrd", f"case {n}")
+        for n in range(3)
+    ]  # fmt: skip
+    run(cases, folder, 2, resume=True)
+
+
+def test_a_checkpoint_without_a_hash_is_resumed(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "model", tmp_path / "model")
+    change_checkpoint(tmp_path / "model" / CHECKPOINT_NAME, lambda tensors, facts: None)
+    resume(trained, tmp_path / "model")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.35, 0.6, 0.85, 0.999])
+def test_a_bit_that_flipped_anywhere_is_noticed(
+    trained: Path, tmp_path: Path, share: float
+) -> None:
+    shutil.copytree(trained / "model", tmp_path / "model")
+    path = tmp_path / "model" / CHECKPOINT_NAME
+    data = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(data[:8], "little")
+    data[start + int(share * (len(data) - start))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="it is damaged: its SHA-256 is another"):
+        resume(trained, tmp_path / "model")
+
+
+def test_a_bit_that_flipped_in_what_a_checkpoint_says_is_noticed(
+    trained: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained / "model", tmp_path / "model")
+    path = tmp_path / "model" / CHECKPOINT_NAME
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'iteration\\": 1', b'iteration\\": 3'))
+    assert path.read_bytes() != data
+    with pytest.raises(UserError, match="SHA-256"):
+        resume(trained, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t, f: first(t, "model.").fill_(torch.nan), "NaN or infinite numbers in model."),
+        (lambda t, f: first(t, "average.").fill_(torch.inf), "NaN or infinite numbers in average."),
+        (lambda t, f: first(t, "optimizer.").fill_(torch.nan), "numbers in optimizer."),
+        (lambda t, f: t.update({"optimizer.999.exp_avg": torch.zeros(1)}), "weights 999"),
+        (lambda t, f: t.update({"optimizer.0.exp_avg": torch.zeros(3)}), "another shape"),
+        (lambda t, f: t.update({"optimizer.x.exp_avg": torch.zeros(3)}), "invalid literal"),
+        (lambda t, f: t.update(more=torch.zeros(10**6)), "of a larger network"),
+        (lambda t, f: f["run"].update(iteration="1"), "iteration is not of type integer"),
+        (lambda t, f: f["run"].update(iteration=-1), "iteration is -1, out of range"),
+        (lambda t, f: f["run"].update(iteration=10**30), "too large a number"),
+        (lambda t, f: f["run"].update(seconds=float("nan")), "NaN is no finite number"),
+        (lambda t, f: f["run"].update(rate_scale=0), "rate_scale is 0, out of range"),
+        (lambda t, f: f["run"].update(micro_batch=None), "micro_batch is not of type integer"),
+        (lambda t, f: f["run"].pop("recompute"), "lacks 'recompute'"),
+        (lambda t, f: f.update(run=[]), "its run is not of type object"),
+        (lambda t, f: f.update(identity=3), "its identity is not of type object"),
+        (lambda t, f: f["identity"].update(plan=[]), "plan is not of type object"),
+        (lambda t, f: f["identity"]["plan"].pop("manifest"), "lacks 'manifest'"),
+        (lambda t, f: f["identity"].update(cases=["case 0"]), "cases is not of type object"),
+        (lambda t, f: f["identity"].update(seed="0"), "seed is not of type integer"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_with_wrong_numbers_is_one_sentence(
+    trained: Path, tmp_path: Path, change: Callable[[Tensors, Facts], object], said: str
+) -> None:
+    shutil.copytree(trained / "model", tmp_path / "model")
+    change_checkpoint(tmp_path / "model" / CHECKPOINT_NAME, change)
+    with pytest.raises(UserError, match="no checkpoint that can be read") as caught:
+        resume(trained, tmp_path / "model")
+    assert said in str(caught.value)
+
+
+def test_a_run_whose_average_became_nan_ends_with_a_sentence_and_no_model(
+    cases: list[CaseFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(ema: torch.nn.Module, *_: object) -> None:
+        next(ema.parameters()).data.fill_(torch.nan)
+
+    monkeypatch.setattr("MedDiffusionLib.training.loop.step.update_ema", spoil)
+    with pytest.raises(UserError, match=r"NaN or infinite numbers in average\..* at iteration 1"):
+        run(cases, tmp_path / "model", 1)
+    assert not (tmp_path / "model" / "model.json").exists()
+    # The checkpoint of the start is whole.
+    monkeypatch.undo()
+    run(cases, tmp_path / "model", 1, resume=True)
+
+
+def test_weights_that_half_precision_does_not_hold_make_no_model(tmp_path: Path) -> None:
+    model = build_model(tiny_manifest())
+    next(model.parameters()).data.fill_(1e6)
+    with pytest.raises(UserError, match="half precision does not hold"):
+        write_bundle(tmp_path / "model", model)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_checkpoint_that_is_no_regular_file_is_refused(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "model", tmp_path / "model")
+    (tmp_path / "model" / CHECKPOINT_NAME).unlink()
+    os.mkfifo(tmp_path / "model" / CHECKPOINT_NAME)
+    with pytest.raises(UserError, match="no regular file"):
+        resume(trained, tmp_path / "model")

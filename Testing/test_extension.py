@@ -60,7 +60,7 @@ def test_pictures_of_the_index_entry_are_in_the_repository(variable: str) -> Non
 
 
 def test_the_icon_is_128_pixels_square() -> None:
-    icon = sitk.ReadImage(ROOT / "Resources" / "Icons" / "MedDiffusion.png")
+    icon = sitk.ReadImage(ROOT / "MedDiffusion" / "Resources" / "Icons" / "MedDiffusion.png")
     assert icon.GetSize() == (128, 128)
 
 

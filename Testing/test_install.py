@@ -155,7 +155,7 @@ def expected_files() -> set[str]:
         for kind in ("Examples", "Models", "Presets")
         for name in files_below(ROOT / "Resources" / kind)
     }
-    scripted = (module - commands) | resources | {"Resources/Icons/MedDiffusion.png"}
+    scripted = (module - commands) | resources
     in_commands = {f"cli-modules/{Path(name).name}" for name in commands}
     return {f"{MODULES.name}/{name}" for name in scripted} | in_commands
 

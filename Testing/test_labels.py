@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,40 @@ def match(volume: Volume, overrides: dict[int, str] | None = None, **changes: An
 
 def test_values_match_by_value() -> None:
     assert match(label_map(2, 1)) == [2, 1, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i4", "i8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_labels_of_any_whole_type_match_into_the_smallest(dtype: str, order: Any) -> None:
+    array = np.asfortranarray if order == "F" else np.ascontiguousarray
+    values = array(np.arange(60).reshape(3, 4, 5) % 3).astype(dtype, order="K")
+    matched = match_labels(Volume(values, np.eye(4), Kind.LABEL), tiny_manifest(), {1: "posterior"})
+    assert_array_equal(matched.array, np.where(values == 0, 0, 2))
+    assert matched.array.dtype == np.uint8
+
+
+def test_matching_holds_no_more_than_the_matched_map() -> None:
+    array = np.zeros((300, 300, 100), np.uint8)
+    array[1:3] = 3
+    labels = Volume(array, np.eye(4), Kind.LABEL)
+    assert labels.label_statistics.values == (3,)
+    tracemalloc.start()
+    try:
+        match_labels(labels, tiny_manifest(), {3: "anterior"})
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * array.nbytes
+
+
+def test_a_segment_that_was_left_out_while_reading_may_be_named_in_an_override() -> None:
+    segments = (Segment(1, "anterior"), Segment(4, "brain"))
+    volume = label_map(1, segments=segments)
+    assert match(volume, {4: "background"}) == [1, 0, 0, 0]
+    with pytest.raises(UserError, match="No voxel has the value 4"):
+        match(volume, {4: "posterior"})
+    with pytest.raises(UserError, match="No voxel has the value 5"):
+        match(volume, {5: "background"})
 
 
 def test_overrides_win_over_values_and_names() -> None:

@@ -43,7 +43,7 @@ def test_every_control_says_what_it_does_or_why_it_cannot(panel: Any) -> None:
     controls = {name: one for name, one in vars(panel.ui).items() if isinstance(one, kinds)}
     assert [name for name, control in controls.items() if not control.toolTip] == []
     for name, reason in {
-        "synthesizeButton": "Choose a label map, or make one: New canvas, Example or Random.",
+        "synthesizeButton": "Choose a label map, or make one: begin with Example.",
         "exampleButton": "There is no example for this model.",
         "deleteButton": "There are no synthetic volumes yet.",
         "trainButton": "The module MedDiffusionTrain is not loaded: add the folder CLI to the "
@@ -87,7 +87,12 @@ def test_an_imported_model_is_chosen_and_one_that_is_not_to_be_replaced_stays(
 
     mine = make_bundle(tmp_path / "mine", title="Mine")
     newer = make_bundle(tmp_path / "tiny", title="Newer")
-    dialogs.answers["QFileDialog.getExistingDirectory"] = [str(mine), str(newer), "", str(tmp_path)]
+    dialogs.answers["QFileDialog.getOpenFileName"] = [
+        str(mine / "model.json"),
+        str(newer / "model.json"),
+        "",
+        str(tmp_path / "model.json"),
+    ]
     dialogs.answers["QMessageBox"] = [qt.QMessageBox.Cancel]
     panel.ui.importModelButton.click()
     assert panel.panel.parameters.model == "mine"
@@ -101,6 +106,24 @@ def test_an_imported_model_is_chosen_and_one_that_is_not_to_be_replaced_stays(
     panel.ui.importModelButton.click()
     assert "is no model bundle" in panel.ui.modelStatus.text
     assert panel.panel.parameters.model == "tiny"
+    dialogs.shown.clear()
+
+
+def test_a_model_is_exported_and_one_of_ones_own_deleted(
+    host: Any, panel: Any, tmp_path: Path
+) -> None:
+    from host import dialogs
+
+    dialogs.answers["QFileDialog.getSaveFileName"] = ["", str(tmp_path / "tiny.zip")]
+    panel.ui.exportModelButton.click()  # Cancelled.
+    panel.ui.exportModelButton.click()
+    assert panel.ui.modelStatus.text.startswith("Exported tiny.zip.")
+    assert (tmp_path / "tiny.zip").stat().st_size > 0
+    panel.ui.deleteModelButton.click()
+    assert dialogs.shown[-1].text.startswith("Delete the model tiny for good")
+    assert panel.panel.parameters.model == "hippocampus-mr"
+    assert panel.ui.modelSelector.findData("tiny") < 0
+    assert not panel.ui.deleteModelButton.enabled
     dialogs.shown.clear()
 
 

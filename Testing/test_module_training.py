@@ -67,7 +67,8 @@ def wait_for_iteration(host: Any, panel: Any, folder: Path, least: int) -> None:
 
 def test_what_is_missing_for_a_training_stands_on_its_buttons(panel: Any) -> None:
     ui = panel.ui
-    assert ui.checkButton.toolTip == ui.trainButton.toolTip == "Choose the folder of the scans."
+    reason = "Choose the folder of the scans, or a table."
+    assert ui.checkButton.toolTip == ui.trainButton.toolTip == ui.trainingReason.text == reason
     ui.scansPath.currentPath = "somewhere"
     assert ui.checkButton.enabled
     ui.trainingNameEdit.text = "tiny"
@@ -75,6 +76,41 @@ def test_what_is_missing_for_a_training_stands_on_its_buttons(panel: Any) -> Non
     ui.trainingNameEdit.text = "mine"
     assert ui.trainButton.enabled
     assert ui.resumeButton.toolTip == "There is no stopped training of this name."
+
+
+def check_the_curve(host: Any, panel: Any, folder: Path) -> None:
+    """The loss stands in a plot of Slicer's, which is shown at a press."""
+    import slicer
+    import slicer.util
+
+    (chart,) = slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
+    assert (chart.GetTitle(), chart.GetXAxisTitle()) == ("Loss of mine", "iteration")
+    assert chart.GetAxisLabelFontSize() >= 14
+    series = chart.GetNthPlotSeriesNode(0)
+    logged = [line["iteration"] for line in read_log(folder) if "loss" in line]
+    shown = slicer.util.arrayFromTableColumn(series.GetTableNode(), "x")
+    assert shown.tolist() == logged
+    manager = slicer.app.layoutManager()
+    before = manager.layout
+    panel.ui.curveButton.click()
+    assert manager.layout != before
+    (view,) = slicer.util.getNodesByClass("vtkMRMLPlotViewNode")
+    assert view.GetPlotChartNodeID() == chart.GetID()
+
+
+def test_a_table_or_a_folder_is_chosen_by_a_button(host: Any, panel: Any, tmp_path: Path) -> None:
+    from host import dialogs
+
+    dialogs.answers["QFileDialog.getOpenFileName"] = [str(tmp_path / "cases.csv"), ""]
+    dialogs.answers["QFileDialog.getExistingDirectory"] = [str(tmp_path)]
+    for button, path in (
+        (panel.ui.scansTableButton, tmp_path / "cases.csv"),
+        (panel.ui.scansTableButton, tmp_path / "cases.csv"),  # Cancelled.
+        (panel.ui.scansFolderButton, tmp_path),
+    ):
+        button.click()
+        assert panel.panel.parameters.scans == str(path)
+    dialogs.shown.clear()
 
 
 def test_a_check_lists_the_problems_with_their_remedy(
@@ -105,6 +141,8 @@ def test_a_check_lists_the_problems_with_their_remedy(
 def test_a_training_runs_beside_a_synthesis_stops_resumes_and_joins_the_models(
     host: Any, ready: Any, own_user_folder: Path, tmp_path: Path
 ) -> None:
+    import slicer.util
+
     from host.modules import close_widget
 
     ui, folder = ready.ui, own_user_folder / "models" / "mine"
@@ -126,15 +164,18 @@ def test_a_training_runs_beside_a_synthesis_stops_resumes_and_joins_the_models(
     wait_for_the_run(host, ready)
     assert status.text == "The model mine is in the list of models."
     assert ui.modelSelector.findData("mine") >= 0
-    assert not ui.curveLabel.pixmap.isNull()
     assert not ui.montageLabel.pixmap.isNull()
+    assert "These are your patients" in ui.montageCaption.text
+    assert ui.montageCaption.visible
+    check_the_curve(host, ready, folder)
     stopped = int(read_log(folder)[-1]["iteration"])
     fill_in(ready, tmp_path)
     ui.resumeButton.click()
     wait_for_iteration(host, ready, folder, stopped + 1)
     node = ready.panel.training._run.node
-    close_widget(ready)  # It outlives the panel, too.
+    close_widget(ready)  # It outlives the panel, too; the panel's plot does not.
     assert node.IsBusy()
+    assert slicer.util.getNodesByClass("vtkMRMLPlotChartNode") == ()
     (folder / "stop").touch()
     wait(host, lambda: not node.IsBusy())
     assert int(read_log(folder)[-1]["iteration"]) > stopped

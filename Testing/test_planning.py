@@ -313,7 +313,7 @@ def test_a_users_settings_replace_those_of_the_plan_alone() -> None:
         ),
         ({"manifest": {"labels": [{"value": 7}]}}, r"occurs in the label maps \(1, 2\)"),
         ({"manifest": {"labels": [{"value": 1, "colour": []}]}}, "known there are value, name"),
-        ({"manifest": {"intensity": {"window": [[5, 1]]}}}, "ends before it starts"),
+        ({"manifest": {"intensity": {"window": [[5, 1]]}}}, "does not end above its start"),
         ({"manifest": {"intensity": {}}}, "needs percentiles or a window"),
     ],
 )

@@ -14,7 +14,7 @@ from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.synthesis.labels import BACKGROUND, match_labels
 from MedDiffusionLib.volumes.volume import Kind, Segment, Volume
 from MedDiffusionLib.widget.presenters.fit import Drawn, Fit, describe_fit
-from MedDiffusionLib.widget.presenters.label_map import controls, editor_control
+from MedDiffusionLib.widget.presenters.label_map import Scan, controls, editor_control, not_a_scan
 from MedDiffusionLib.widget.presenters.models import ChosenModel
 from MedDiffusionLib.widget.presenters.overrides import MOST_ROWS, Table, make_table
 
@@ -27,7 +27,11 @@ def manifest(tiny_bundle: Path) -> Manifest:
 @pytest.mark.parametrize(
     ("drawn", "ok", "sentence"),
     [
-        (None, False, "Choose a label map, or make one: New canvas, Example or Random."),
+        (
+            None,
+            False,
+            "Choose a label map, or make one: begin with Example.",
+        ),
         (Drawn("map"), False, "map is empty: draw at least one of anterior, posterior."),
         (Drawn("map", [1, 2]), True, "map fits the model: anterior, posterior."),
         (Drawn("map", [1, 2], problem="It is bent."), False, "It is bent."),
@@ -119,14 +123,20 @@ def test_there_is_no_table_where_there_is_nothing_or_too_much_to_ask(manifest: M
     assert make_table(Fit(False, "", ("3",)), None) == Table()
 
 
-def refusals(model: ChosenModel, has_example: bool, drawing: bool) -> Mapping[str, str]:
-    return {name: one.refusal for name, one in controls(model, has_example, drawing).items()}
+CT = Scan("CT")
+
+
+def refusals(
+    model: ChosenModel, has_example: bool, drawing: bool, scan: Scan = CT
+) -> Mapping[str, str]:
+    return {name: one.refusal for name, one in controls(model, has_example, drawing, scan).items()}
 
 
 def test_each_way_to_a_label_map_says_why_it_is_closed(manifest: Manifest, tmp_path: Path) -> None:
     model = ChosenModel("tiny", tmp_path, manifest)
     assert refusals(model, False, False) == {
         "newCanvasButton": "",
+        "drawOnScanButton": "",
         "exampleButton": "There is no example for this model.",
         "randomButton": "This model has not learned shapes.",
     }
@@ -142,3 +152,21 @@ def test_only_a_segmentation_can_be_drawn_in() -> None:
     refused = editor_control(False)
     assert not refused.enabled
     assert refused.tooltip == "Only a segmentation can be drawn in: choose one."
+
+
+def test_drawing_on_a_scan_says_which_scan_or_what_is_lacking(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    model = ChosenModel("tiny", tmp_path, manifest)
+
+    def refusal(scan: Scan) -> str:
+        return refusals(model, True, False, scan)["drawOnScanButton"]
+
+    assert refusal(Scan()) == "There is no scan to draw on: load one."
+    assert refusal(Scan(others=True)) == "Choose the scan to draw on."
+    assert refusal(Scan("grid", not_a_scan("grid"))) == (
+        "grid holds no scan: choose another volume."
+    )
+    assert refusal(Scan("CT")) == ""
+    button = controls(model, True, False, Scan("CT"))["drawOnScanButton"]
+    assert "labels on CT, and start to draw" in button.tip

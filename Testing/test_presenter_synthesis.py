@@ -44,7 +44,7 @@ def test_a_run_goes_from_a_press_to_its_end() -> None:
     # Whatever is chosen meanwhile: what runs can be stopped.
     assert synthesis.button(ChosenModel(None, refusal="No."), Fit(False, "No.")).text == "Cancel"
     synthesis.stepped(1, 3, 4)
-    assert synthesis.sentence == "Sample 2 of 2, step 3 of 4"
+    assert synthesis.sentence == "Volume 2 of 2, step 3 of 4"
     assert synthesis.progress == 1.75 / 2
     synthesis.ended()
     assert synthesis.sentence == "Two labels overlap."
@@ -67,7 +67,7 @@ def test_a_second_press_cancels_once() -> None:
     assert synthesis.press() is Press.START
     synthesis.started(1, [])
     synthesis.stepped(0, 1, 2)
-    assert synthesis.sentence == "Sample 1 of 1, step 1 of 2"
+    assert synthesis.sentence == "Volume 1 of 1, step 1 of 2"
     assert synthesis.button(MODEL, FITS).enabled
 
 
@@ -118,7 +118,7 @@ def test_without_volumes_every_control_of_the_results_says_so() -> None:
 
 def test_where_none_is_chosen_one_can_only_go_to_the_first() -> None:
     refused = refusals(Results(2))
-    assert refused.pop("nextButton") == ""
+    assert refused.pop("nextButton") == refused.pop("saveAllButton") == ""
     assert set(refused.values()) == {"Choose a volume in the list."}
     assert Results(2).step(1) == 0
 
@@ -136,11 +136,14 @@ def test_a_label_map_that_was_drawn_on_no_image_has_nothing_to_show_beside() -> 
     assert refusals(Results(1, 0))["sideBySideCheck"] == ""
 
 
-@pytest.mark.parametrize(("count", "row", "then"), [(3, 1, 1), (3, 2, 1), (1, 0, None)])
+@pytest.mark.parametrize(
+    ("count", "rows", "then"),
+    [(3, [1], 1), (3, [2], 1), (1, [0], None), (5, [1, 3], 1), (4, [2, 3], 1), (2, [0, 1], None)],
+)
 def test_after_a_deletion_the_next_is_chosen_or_the_last(
-    count: int, row: int, then: int | None
+    count: int, rows: list[int], then: int | None
 ) -> None:
-    assert Results(count, row).after_deletion() == then
+    assert Results(count, rows[0]).after_deletion(rows) == then
 
 
 def test_the_facts_of_a_volume_are_what_made_it() -> None:

@@ -53,7 +53,10 @@ def test_what_is_no_name_has_no_folder(tmp_path: Path, name: str) -> None:
 def test_each_button_says_what_is_missing(folder: TrainingFolder) -> None:
     training = Training()
     assert refusals(training, None, None) == ["The scene is being closed."] * 3
-    assert refusals(training, choices(scans=""), folder) == ["Choose the folder of the scans."] * 3
+    assert (
+        refusals(training, choices(scans=""), folder)
+        == ["Choose the folder of the scans, or a table."] * 3
+    )
     assert refusals(training, choices(training_name=""), None) == [
         "",
         *["Give the new model a name."] * 2,
@@ -174,6 +177,36 @@ def test_a_run_asks_for_the_data_and_the_folder(folder: TrainingFolder) -> None:
     }
 
 
+def test_a_table_is_the_whole_data_set() -> None:
+    for name in ("cases.csv", "cases.TSV"):
+        asked = check_request(choices(scans=name), Path("out"), Path("report"))
+        assert (asked["data"], "images" in asked, "labels" in asked) == (name, False, False)
+
+
+def test_why_train_is_grey_is_a_reason_and_a_running_one_is_none(folder: TrainingFolder) -> None:
+    training = Training()
+    for chosen, where, reason in (
+        (choices(scans=""), folder, "Choose the folder of the scans, or a table."),
+        (choices(training_name=""), None, "Give the new model a name."),
+        (choices(), folder, ""),
+    ):
+        training.controls(chosen, True, where)
+        assert training.reason == reason
+    training.started(folder)
+    training.controls(choices(scans=""), True, folder)
+    assert training.reason == ""
+
+
+def test_the_curves_are_what_the_log_has_of_them(folder: TrainingFolder) -> None:
+    assert folder.curves() == {"training": [], "validation": []}
+    (folder.path / "log.jsonl").write_text(
+        '{"iteration": 5, "loss": 0.5}\n{"iteration": 9, "note": "out of memory"}\nhalf a li\n'
+        '{"iteration": 10, "loss": NaN}\n[1]\n{"iteration": 12, "loss": "x"}\n'
+        '{"iteration": 20, "loss": 0.25, "validation_loss": 0.3}\n'
+    )
+    assert folder.curves() == {"training": [(5, 0.5), (20, 0.25)], "validation": [(20, 0.3)]}
+
+
 def test_a_request_to_stop_is_a_file(folder: TrainingFolder) -> None:
     folder.ask_to_stop()
     assert (folder.path / "stop").is_file()
@@ -204,7 +237,12 @@ def test_a_report_becomes_a_table_and_a_sentence(tmp_path: Path) -> None:
         },
         {"case": "", "sentence": "few cases", "remedy": "add", "file": "", "severity": "warning"},
     ]
-    content = {"findings": findings, "plan": "Grid", "cases": 3, "bad_cases": ["a"]}
+    content = {
+        "findings": findings,
+        "plan": "Field of view   40 x 56 mm\nLabels          1: <b>x\n7 cases to train on",
+        "cases": 3,
+        "bad_cases": ["a"],
+    }
     path.write_text(json.dumps({**content, "usable": False}))
     report = read_check_report(path)
     assert report is not None
@@ -218,4 +256,9 @@ def test_a_report_becomes_a_table_and_a_sentence(tmp_path: Path) -> None:
     path.write_text(json.dumps({**content, "usable": True}))
     report = read_check_report(path)
     assert report is not None
-    assert (report.summary, report.plan) == ("2 of 3 cases can be trained on.", "Grid")
+    assert (report.summary, report.plan) == (
+        "2 of 3 cases can be trained on.",
+        '<table><tr><td style="padding-right:8px">Field of view</td><td>40 x 56 mm</td></tr>'
+        '<tr><td style="padding-right:8px">Labels</td><td>1: &lt;b&gt;x</td></tr>'
+        '<tr><td style="padding-right:8px"></td><td>7 cases to train on</td></tr></table>',
+    )

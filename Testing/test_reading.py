@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
+import tracemalloc
 from pathlib import Path
 
 import nibabel
@@ -23,12 +25,16 @@ from data_factory import (
     write_nifti,
     write_nrrd,
 )
-from MedDiffusionLib.volumes.reading import has_image_suffix, read_image, read_label_map, stem
+from MedDiffusionLib.training.data.label_tables import read_label_table
+from MedDiffusionLib.volumes.reading import (
+    has_image_suffix,
+    image_files,
+    read_image,
+    read_label_map,
+    stem,
+)
 from MedDiffusionLib.volumes.resampling import to_sitk
 from MedDiffusionLib.volumes.volume import Kind, Volume
-
-# NRRD, MetaImage, GIPL and DICOM are read in a process of their own.
-pytestmark = pytest.mark.process
 
 COUNT = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int16)
 LABELS = (COUNT % 4).astype(np.uint8)
@@ -102,6 +108,122 @@ def test_every_number_type_of_nifti_is_read(tmp_path: Path, dtype: str) -> None:
     assert_array_equal(read_image(path).array, LABELS)
     assert_array_equal(read_label_map(path).array, LABELS)
     assert read_label_map(path).array.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("highest", "dtype"),
+    [(1, "u1"), (255, "u1"), (256, "u2"), (65535, "u2"), (65536, "u4"), (2**31 - 1, "u4")],
+)
+@pytest.mark.parametrize("stored", ["<i8", ">i8", "<u8", ">f8"])
+def test_labels_are_of_the_smallest_type_that_holds_them(
+    tmp_path: Path, highest: int, dtype: str, stored: str
+) -> None:
+    array = np.where(LABELS == 3, highest, 0)
+    header = nibabel.Nifti1Header(endianness=stored[0])
+    header.set_data_dtype(stored)
+    nibabel.save(nibabel.Nifti1Image(array, np.eye(4), header), tmp_path / "a.nii")
+    labels = read_label_map(tmp_path / "a.nii")
+    assert labels.array.dtype == np.dtype(dtype)
+    assert_array_equal(labels.array, array)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.mha"])
+def test_a_label_map_of_bytes_is_held_once(tmp_path: Path, name: str) -> None:
+    array = np.zeros((300, 300, 100), np.uint8)
+    array[100:103, 50:53, 20:23] = 1
+    write_by_itk(tmp_path / name, array, "identity", compress=True)
+    read_label_map(write_by_itk(tmp_path / f"small-{name}", LABELS, "identity"))
+    tracemalloc.start()
+    try:
+        labels = read_label_map(tmp_path / name)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert labels.label_statistics.counts == {0: array.size - 27, 1: 27}
+    assert peak < 1.5 * array.nbytes + 2**22
+
+
+def test_the_images_of_a_folder_are_its_files_that_are_not_hidden(tmp_path: Path) -> None:
+    for name in ("b.nii.gz", "a.nrrd", "._b.nii.gz", ".meddiffusion-0123.nii.gz", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.mha").mkdir()
+    assert [path.name for path in image_files(tmp_path)] == ["a.nrrd", "b.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("CHAR", "i1"), ("UCHAR", "u1"), ("SHORT", "i2"), ("USHORT", "u2"), ("INT", "i4"),
+        ("UINT", "u4"), ("LONG", "i4"), ("ULONG", "u4"), ("LONG_LONG", "i8"),
+        ("ULONG_LONG", "u8"), ("FLOAT", "f4"), ("DOUBLE", "f8"),
+    ],
+)  # fmt: skip
+def test_every_number_type_of_metaimage_is_read(tmp_path: Path, name: str, dtype: str) -> None:
+    path = write_mha(tmp_path / "a.mha", LABELS.astype(dtype), f"ElementType = MET_{name}")
+    assert_array_equal(read_label_map(path).array, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("signed char", "i1"), ("uint8_t", "u1"), ("short int", "i2"), ("unsigned short", "u2"),
+        ("signed int", "i4"), ("uint32", "u4"), ("long long int", "i8"), ("uint64_t", "u8"),
+        ("float", "f4"), ("double", "f8"),
+    ],
+)  # fmt: skip
+def test_every_number_type_of_nrrd_is_read(tmp_path: Path, name: str, dtype: str) -> None:
+    path = write_nrrd(tmp_path / "a.nrrd", LABELS.astype(dtype), f"type: {name}")
+    assert_array_equal(read_label_map(path).array, LABELS)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "ascii", "text", "hex", "gzip", "gz"])
+@pytest.mark.parametrize("detached", [False, True])
+def test_every_encoding_of_nrrd_is_read(tmp_path: Path, encoding: str, detached: bool) -> None:
+    raw = LABELS.tobytes("F")
+    text = "\n".join(str(n) for n in LABELS.ravel("F")).encode()
+    packed = {"raw": raw, "hex": raw.hex().encode(), "gzip": gzip.compress(raw)}
+    data = {**packed, "gz": packed["gzip"]}.get(encoding, text)
+    fields = f"encoding: {encoding}"
+    if detached:
+        (tmp_path / "inner").mkdir()
+        (tmp_path / "inner" / "b.raw").write_bytes(data)
+        fields, data = f"{fields}\ndata file: inner/b.raw", b""
+    path = write_nrrd(tmp_path / ("a.nhdr" if detached else "a.nrrd"), LABELS, fields, data)
+    assert_array_equal(read_label_map(path).array, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "before"),
+    [("byte skip: 9", b"123456789"), ("byte skip: -1", b"12345"), ("line skip: 2", b"a\nb\n")],
+)
+def test_what_comes_before_the_voxels_of_a_nrrd_is_skipped(
+    tmp_path: Path, fields: str, before: bytes
+) -> None:
+    (tmp_path / "b.raw").write_bytes(before + LABELS.tobytes("F"))
+    path = write_nrrd(tmp_path / "a.nhdr", LABELS, f"{fields}\ndata file: b.raw", b"")
+    assert_array_equal(read_label_map(path).array, LABELS)
+
+
+@pytest.mark.parametrize(("header", "before"), [(7, b"1234567"), (-1, b"1234")])
+def test_what_comes_before_the_voxels_of_a_metaimage_is_skipped(
+    tmp_path: Path, header: int, before: bytes
+) -> None:
+    (tmp_path / "b.raw").write_bytes(before + COUNT.tobytes("F"))
+    fields = f"HeaderSize = {header}\nElementDataFile = b.raw"
+    path = write_mha(tmp_path / "a.mha", COUNT, fields, b"").rename(tmp_path / "a.mhd")
+    assert_array_equal(read_image(path).array, COUNT)
+
+
+@pytest.mark.parametrize("size", [0, -16, 7, 2**31 - 16])
+def test_an_extension_of_any_size_is_neither_read_nor_in_the_way(tmp_path: Path, size: int) -> None:
+    path = write_nifti(tmp_path / "a.nii", LABELS)
+    header, voxels = path.read_bytes()[:352], path.read_bytes()[352:]
+    content = bytearray(header[:348] + b"\1\0\0\0" + struct.pack("<2i", size, 0) + b"<x" * 12)
+    struct.pack_into("<f", content, 108, len(content))
+    with gzip.open(tmp_path / "b.nii.gz", "wb") as packed:
+        packed.write(bytes(content) + voxels)
+    assert_array_equal(read_label_map(tmp_path / "b.nii.gz").array, LABELS)
+    assert read_label_table(tmp_path / "b.nii.gz") == {}
 
 
 def test_nifti_values_are_scaled_by_slope_and_intercept(tmp_path: Path) -> None:

@@ -10,12 +10,10 @@ import SimpleITK as sitk
 from numpy.testing import assert_allclose, assert_array_equal
 
 from data_factory import SHAPE, box_map, label_map, write_nrrd
+from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.volumes.reading import read_label_map
 from MedDiffusionLib.volumes.volume import Segment
 from MedDiffusionLib.volumes.writing import write_volume
-
-# NRRD, MetaImage, GIPL and DICOM are read in a process of their own.
-pytestmark = pytest.mark.process
 
 COUNT = np.arange(np.prod(SHAPE)).reshape(SHAPE).astype(np.int16)
 LABELS = (COUNT % 4).astype(np.uint8)
@@ -84,6 +82,34 @@ def test_a_value_that_two_layers_share_is_renumbered_for_the_later(tmp_path: Pat
     labels = read_label_map(layered(tmp_path, [first, second], fields))
     assert_array_equal(labels.array, np.where(COUNT == 0, 2, np.where(COUNT > 90, 3, 1)))
     assert labels.segments == (Segment(1, "a"), Segment(2, "b"), Segment(3, "c"))
+
+
+@pytest.mark.parametrize("brain_first", [True, False])
+def test_what_is_left_out_covers_nothing(tmp_path: Path, brain_first: bool) -> None:
+    brain, inner = (COUNT < 180).astype(np.uint8), (COUNT > 90).astype(np.uint8)
+    names = ("brain", "inner") if brain_first else ("inner", "brain")
+    layers = [brain if name == "brain" else inner for name in names]
+    fields = segment_fields((names[0], 1, 0, "^^"), (names[1], 1, 1, "^^"))
+    path = layered(tmp_path, layers, fields)
+    value = {name: n for n, name in enumerate(names, start=1)}
+    labels = read_label_map(path, {value["brain"]})
+    assert_array_equal(labels.array, np.where(COUNT > 90, value["inner"], 0))
+    assert [(s.value, s.name) for s in labels.segments] == list(enumerate(names, start=1))
+
+
+def test_a_label_map_of_which_all_is_left_out_says_so(tmp_path: Path) -> None:
+    layers = [(COUNT < 180).astype(np.uint8), np.zeros(SHAPE, np.uint8)]
+    path = layered(tmp_path, layers, segment_fields(("a", 1, 0, "^^"), ("b", 1, 1, "^^")))
+    with pytest.raises(UserError, match="nothing labelled but what is left out"):
+        read_label_map(path, {1})
+
+
+def test_leaving_out_changes_no_value_of_the_others(tmp_path: Path) -> None:
+    layers = [np.equal(COUNT % 3, part).astype(np.uint8) for part in range(3)]
+    fields = segment_fields(*((name, 1, n, "^^") for n, name in enumerate("abc")))
+    path = layered(tmp_path, layers, fields)
+    assert_array_equal(read_label_map(path).array, COUNT % 3 + 1)
+    assert_array_equal(read_label_map(path, {2}).array, (COUNT % 3 + 1) * (COUNT % 3 != 1))
 
 
 def test_layers_of_early_slicer_files_are_a_segment_each(tmp_path: Path) -> None:

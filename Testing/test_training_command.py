@@ -105,7 +105,9 @@ def test_two_folders_and_a_preset_make_a_model_whose_card_says_how(
     assert train(data, data / "model", *more) == 0
     captured = capfd.readouterr()
     assert captured.out == f"{data / 'model'}\n"
-    assert without_warnings(captured.err) == []
+    (private,) = without_warnings(captured.err)
+    assert "montage.png shows patients' scans" in private
+    assert "meddiffusion export" in private
     content = read_bundle(data / "model").manifest.to_json()
     assert (content["name"], content["license"]) == ("mine", "CC0-1.0")
     assert content["attribution"] == "My data."
@@ -118,7 +120,7 @@ def test_two_folders_and_a_preset_make_a_model_whose_card_says_how(
     assert content["figures"] == []
     assert {p.name for p in (data / "model").iterdir()} == {
         "cases", "checkpoint.safetensors", "log.jsonl", "loss.png", "model.json", "montage.png",
-        "plan.json", "shape.safetensors", "weights.safetensors",
+        "plan.json", "PRIVATE.txt", "shape.safetensors", "weights.safetensors",
     }  # fmt: skip
 
 
@@ -128,7 +130,7 @@ def test_without_a_preset_the_plan_is_made_from_the_data_and_a_part_of_it_can_be
     part = data / "part.json"
     part.write_text(json.dumps(SMALL))
     assert train(data, data / "My Model", "--preset", part, "--iterations", 1) == 0
-    assert without_warnings(capfd.readouterr().err) == []
+    assert len(without_warnings(capfd.readouterr().err)) == 1
     manifest = read_bundle(data / "My Model").manifest
     assert manifest.name == "my-model"
     assert manifest.grid.size == (16, 16, 16)

@@ -20,9 +20,10 @@ from data_factory import AFFINES, two_boxes
 from MedDiffusionLib import load
 from MedDiffusionLib.synthesis.synthesizer import Synthesizer
 from MedDiffusionLib.volumes.volume import Volume
+from MedDiffusionLib.widget.wording import sentence
 from MedDiffusionLib.worker.client import Event, Job, WorkerClient
 from MedDiffusionLib.worker.jobs import Worker
-from MedDiffusionLib.worker.protocol import put_volume, take_volume
+from MedDiffusionLib.worker.protocol import put_volume, take_error, take_volume
 
 PATIENCE = 120.0
 Start = Callable[..., WorkerClient]
@@ -168,7 +169,28 @@ def test_a_model_is_loaded_once_and_anew_where_it_has_changed(
     manifest = json.loads((tiny_bundle / "model.json").read_text())
     manifest["weights"]["sha256"] = "0" * 64
     (tiny_bundle / "model.json").write_text(json.dumps(manifest))
-    assert "SHA-256" in job()["problem"]
+    assert "too small for what model.json says" in job()["problem"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[" * 100_000, b'{"do": "cancel"}', b'{"do": "cancel", "job": []}', b'{"do": "x", "job": 1}',
+     b'{"do": "labelmap", "job": 1e999}', b"\xff", b"null", b'{"do": 3, "job": 3}'],
+)  # fmt: skip
+def test_a_line_that_means_nothing_does_not_make_the_worker_deaf(
+    warm: WorkerClient, tiny_bundle: Path, line: bytes
+) -> None:
+    events: list[Event] = []
+    job = submit(warm, tiny_bundle, events, steps=1000)
+    wait(warm, lambda: bool(events))
+    assert warm._process and warm._process.stdin
+    warm._process.stdin.write(line + b"\n")
+    warm._process.stdin.flush()
+    warm.cancel(job)
+    # The worker still hears: it stops between two steps, and the process stays.
+    pid = warm.process_id
+    assert outcome(warm, job, events)["event"] == "cancelled"
+    assert warm.process_id == pid
 
 
 def test_a_random_label_map_is_drawn_by_the_worker(warm: WorkerClient) -> None:
@@ -252,7 +274,7 @@ def test_a_worker_that_does_not_speak_as_it_should_fails_the_job_with_a_sentence
 ) -> None:
     client, events = start(script), list[Event]()
     failed = outcome(client, submit(client, tiny_bundle, events), events)
-    assert words in f"{failed['problem']}: {failed['remedy']}"
+    assert words in take_error(failed).sentence()
     assert client.process_id is None
 
 
@@ -265,12 +287,35 @@ def test_an_interpreter_that_is_not_there_fails_the_job_with_a_sentence(
     assert "does not start" in events[-1]["problem"]
 
 
-def test_a_python_without_torch_says_so(tmp_path: Path, tiny_bundle: Path, libraries: Path) -> None:
-    (libraries / "torch.py").write_text("raise ImportError('gone', name='torch')")
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("ImportError('No module named torch', name='torch')", "No module named torch"),
+        ("OSError('[WinError 126] c10.dll')", "c10.dll"),
+        ("OSError()", "OSError"),
+    ],
+)
+def test_torch_that_is_missing_or_broken_is_said_to_be_reinstalled(
+    tmp_path: Path, tiny_bundle: Path, libraries: Path, fault: str, said: str
+) -> None:
+    (libraries / "torch.py").write_text(f"raise {fault}")
     client, events = WorkerClient([sys.executable], tmp_path), list[Event]()
-    problem = outcome(client, submit(client, tiny_bundle, events), events)["problem"]
-    assert "torch cannot be imported" in problem
+    error = take_error(outcome(client, submit(client, tiny_bundle, events), events))
+    assert error.sentence().startswith("PyTorch, or another package that synthesis needs, cannot")
+    assert said in error.detail
+    assert "Reinstall PyTorch… under Advanced" in sentence(error)
     client.close()
+
+
+def test_an_idle_worker_is_sent_to_rest_and_a_busy_one_is_not(
+    warm: WorkerClient, tiny_bundle: Path
+) -> None:
+    events: list[Event] = []
+    job = submit(warm, tiny_bundle, events)
+    warm.rest()
+    assert outcome(warm, job, events)["event"] == "finished"
+    warm.rest()
+    assert warm.process_id is None
 
 
 def test_a_model_that_is_deleted_meanwhile_fails_the_job_and_the_worker_lives_on(

@@ -47,31 +47,32 @@ def find_library() -> None:
 
 def make_parser() -> ModuleParser:
     """The parameters; Slicer does not pass empty ones on, and numbers that are 0 say nothing."""
+    from MedDiffusionLib.commands.options import integer, number, path
     from MedDiffusionLib.commands.slicer_progress import ModuleParser
     from MedDiffusionLib.compute.devices import DEVICES
 
     parser = ModuleParser("Train a model on your own scans and label maps.")
     add = parser.add
-    add("images", type=Path, help="Folder of scans.")
-    add("labels", type=Path, help="Folder of their label maps, named as the scans.")
-    add("data", type=Path, help="Instead of the two folders, a folder as nnU-Net's raw ones.")
-    add("table", type=Path, help="Instead of folders, a CSV or TSV table of the cases.")
-    add("output", type=Path, required=True, help="Folder for the new model and its checkpoints.")
-    add("minutes", type=float, default=0.0, help="How long to train; 0: until the iterations are "
+    add("images", type=path, help="Folder of scans.")
+    add("labels", type=path, help="Folder of their label maps, named as the scans.")
+    add("data", type=path, help="Instead of the two folders, a folder as nnU-Net's raw ones.")
+    add("table", type=path, help="Instead of folders, a CSV or TSV table of the cases.")
+    add("output", type=path, required=True, help="Folder for the new model and its checkpoints.")
+    add("minutes", type=number, default=0.0, help="How long to train; 0: until the iterations are "
         "done.")  # fmt: skip
-    add("iterations", type=int, default=0, help="Iterations to train; 0: until the minutes are "
+    add("iterations", type=integer, default=0, help="Iterations to train; 0: until the minutes are "
         "over.")  # fmt: skip
     add("resume", action="store_true", help="Go on from the last checkpoint in the output folder.")
     add("check", action="store_true", help="Only check the data and say the plan.")
-    add("report", type=Path, help="A JSON file for what a check found, or why a training failed.")
+    add("report", type=path, help="A JSON file for what a check found, or why a training failed.")
     add("skip_bad", action="store_true", help="Train without the cases that cannot be used.")
     add("preset", help="A plan by name or JSON file, or the part of one that is not to be "
         "automatic.")  # fmt: skip
-    add("split", type=Path, help="JSON file with case names under train and, if wanted, under "
+    add("split", type=path, help="JSON file with case names under train and, if wanted, under "
         "validation.")  # fmt: skip
     add("group_pattern", help="Regular expression for the part of a case's name that is its "
         "patient.")  # fmt: skip
-    add("seed", type=int, default=0, help="The same seed gives the same run.")
+    add("seed", type=integer, default=0, help="The same seed gives the same run.")
     add("device", default="auto", choices=DEVICES,
         help="What computes; auto: a GPU where there is one.")  # fmt: skip
     add("name", help="The model's name; empty: the output folder's.")
@@ -84,8 +85,11 @@ def train_or_report(options: argparse.Namespace) -> dict[str, object]:
     """Like train; a training's error also goes into the report, for a panel to put into words."""
     from MedDiffusionLib.compute.errors import UserError
     from MedDiffusionLib.compute.files import write_json
+    from MedDiffusionLib.training.output import check_report
     from MedDiffusionLib.worker.protocol import put_error
 
+    if options.report:
+        check_report(options.report, options.output)
     try:
         return train(options)
     except UserError as error:
@@ -100,6 +104,7 @@ def train(options: argparse.Namespace) -> dict[str, object]:
     from MedDiffusionLib.commands.slicer_progress import Ended, SlicerProgress
     from MedDiffusionLib.compute.errors import UserError
     from MedDiffusionLib.compute.memory import out_of_memory_as_user_error
+    from MedDiffusionLib.training.loop.finishing import sharing_sentence
     from MedDiffusionLib.training.request import TrainingRequest, check_request, start_training
 
     if options.data and options.table:
@@ -136,6 +141,8 @@ def train(options: argparse.Namespace) -> dict[str, object]:
                 )
             return {"ending": "checked"}
         outcome = start_training(request, on_report)
+        if outcome.exit_code == 0:
+            progress.note(sharing_sentence(request.output))
     if outcome.exit_code:
         raise Ended(outcome.sentence(request.output), outcome.exit_code)
     loss = {"finalLoss": f"{fmean(losses):.6g}"} if losses else {}

@@ -19,9 +19,10 @@ import slicer.util
 from PySide6 import QtCore, QtWidgets
 
 from host import ctk, dialogs, mrml, packages, pythonqt, qt, sample_data, signals
-from host import segment_editor as _segment_editor  # Registers its class, and those it needs.
+from host import scripted as _scripted  # These two register their classes, and those they need.
+from host import segment_editor as _segment_editor
 from host.scene_files import CoreFiles
-from host.standin import StandIn, declare, emit, registry
+from host.standin import StandIn, emit, registry
 
 STUBS = Path(__file__).with_name("slicer_stubs")
 
@@ -202,5 +203,5 @@ def start(testing: bool = False) -> Host:
     return Host(testing)
 
 
+assert _scripted
 assert _segment_editor
-declare("qSlicerScriptedLoadableModule", "qSlicerScriptedLoadableModuleWidget")

@@ -65,6 +65,12 @@ def static_file(name: str, default: Any) -> Any:
     return staticmethod(ask)
 
 
+def ask_text(_parent: Any, title: str, text: str, *_: Any) -> Any:
+    """PythonQt gives the text alone, an empty one where the dialog was cancelled."""
+    shown.append(Shown("QInputDialog.getText", title, text))
+    return answer("QInputDialog.getText", "")
+
+
 def open_url(url: Any) -> bool:
     shown.append(Shown("QDesktopServices.openUrl", "", url.toString()))
     return True
@@ -85,5 +91,7 @@ def install() -> None:
     for name in ("getOpenFileName", "getSaveFileName", "getExistingDirectory"):
         setattr(files, name, static_file(name, ""))
     files.getOpenFileNames = static_file("getOpenFileNames", ())
+    inputs: Any = QtWidgets.QInputDialog
+    inputs.getText = staticmethod(ask_text)
     services: Any = QtGui.QDesktopServices
     services.openUrl = staticmethod(open_url)

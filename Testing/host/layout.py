@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import slicer
+import vtk
 
 from host.qmrml import qMRMLWidget
 from host.standin import StandIn, declare, emit
@@ -16,6 +17,42 @@ VIEW_SIZE = (400, 300)
 
 _LayoutFactory: Any
 (_LayoutFactory,) = declare("ctkLayoutFactory")
+
+
+_SliceViewBase: Any
+_ThreeDViewBase: Any
+_SliceViewBase, _ThreeDViewBase = declare("ctkVTKSliceView", "ctkVTKRenderView")
+
+
+class qMRMLSliceView(_SliceViewBase, metaclass=StandIn):
+    """What a slice is drawn in."""
+
+    def renderWindow(self) -> Any:
+        return window_of(self)
+
+    def scheduleRender(self) -> None:
+        """Pictures are drawn when ``host.views`` takes them."""
+
+
+class qMRMLThreeDView(_ThreeDViewBase, metaclass=StandIn):
+    """What a 3D view is drawn in."""
+
+    def renderWindow(self) -> Any:
+        return window_of(self)
+
+    def scheduleRender(self) -> None:
+        """Pictures are drawn when ``host.views`` takes them."""
+
+
+def window_of(view: Any) -> Any:
+    """The render window of a view, with its renderer; ``host.views`` draws in it."""
+    if "_window" not in view.__dict__:
+        window = vtk.vtkRenderWindow()
+        window.SetOffScreenRendering(1)
+        window.SetMultiSamples(0)
+        window.AddRenderer(vtk.vtkRenderer())
+        view.__dict__["_window"] = window
+    return view.__dict__["_window"]
 
 
 class qMRMLAbstractViewWidget(qMRMLWidget, metaclass=StandIn):
@@ -31,6 +68,12 @@ class qMRMLAbstractViewWidget(qMRMLWidget, metaclass=StandIn):
 class qMRMLSliceWidget(qMRMLAbstractViewWidget, metaclass=StandIn):
     """A slice view with its controller."""
 
+    def _setup(self) -> None:
+        self.__dict__["_view"] = qMRMLSliceView()
+
+    def sliceView(self) -> Any:
+        return self.__dict__["_view"]
+
     def sliceLogic(self) -> Any:
         return self.logic()
 
@@ -40,6 +83,12 @@ class qMRMLSliceWidget(qMRMLAbstractViewWidget, metaclass=StandIn):
 
 class qMRMLThreeDWidget(qMRMLAbstractViewWidget, metaclass=StandIn):
     """A 3D view."""
+
+    def _setup(self) -> None:
+        self.__dict__["_view"] = qMRMLThreeDView()
+
+    def threeDView(self) -> Any:
+        return self.__dict__["_view"]
 
     def mrmlViewNode(self) -> Any:
         return self.mrmlAbstractViewNode()
@@ -101,6 +150,12 @@ class qMRMLLayoutManager(_LayoutFactory, metaclass=StandIn):
     def resetSliceViews(self) -> None:
         for name in self.sliceViewNames():
             fit(self.sliceWidget(name).logic())
+
+    def resetThreeDViews(self) -> None:
+        """The cameras take in all that is shown, once it is drawn."""
+        self._make_views()
+        for widget in self._views.values():
+            widget.threeDView().__dict__["_framed"] = False
 
     def _get_layout(self) -> int:
         node = self.layoutLogic().GetLayoutNode()

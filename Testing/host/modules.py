@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
-from PySide6 import QtCore, QtWidgets
+from PySide6 import QtCore
 
 from host.standin import emit
 
@@ -31,16 +31,8 @@ def load_module(path: Path) -> Any:
 
 
 def open_widget(module: Any) -> Any:
-    """Make a module's panel, if there is none yet, and enter it; return the Python widget."""
-    name = module.name
-    widget = getattr(slicer.modules, f"{name}Widget", None)
-    if widget is None:
-        parent = slicer.qSlicerScriptedLoadableModuleWidget()
-        QtWidgets.QVBoxLayout(parent)
-        parent.setMRMLScene(slicer.mrmlScene)
-        widget = getattr(sys.modules[name], f"{name}Widget")(parent)
-        setattr(slicer.modules, f"{name}Widget", widget)
-        widget.setup()
+    """Enter a module's panel, which is made if there is none yet; return the Python widget."""
+    widget = module.widgetRepresentation().self()
     set_entered(widget, True)
     return widget
 

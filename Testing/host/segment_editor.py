@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import shiboken6
 import slicer
+import slicer.util
 
 from host.qmrml import Observers, qMRMLWidget
 from host.standin import StandIn, emit
@@ -19,6 +21,8 @@ EFFECTS = ("Threshold", "Paint", "Draw", "Erase", "Level tracing", "Grow from se
 
 class qMRMLSegmentEditorWidget(qMRMLWidget, metaclass=StandIn):
     """Keeps the parameter set node, segmentation and source volume in Slicer's editor logic."""
+
+    _defaults = {"autoShowSourceVolumeNode": True}  # noqa: RUF012
 
     def _setup(self) -> None:
         self.__dict__.update(_node=None, shortcuts=0, view_observations=0)
@@ -32,6 +36,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget, metaclass=StandIn):
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         self._logic.SetMRMLScene(scene)
         qMRMLWidget.setMRMLScene(self, scene)
+        if scene is not None and slicer.app.layoutManager() is not None:
+            slicer.app.layoutManager().connect("layoutChanged(int)", self._on_layout)
 
     def mrmlSegmentEditorNode(self) -> Any:
         return self.__dict__["_node"]
@@ -50,6 +56,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget, metaclass=StandIn):
         if node is not self.segmentationNode():
             self._logic.SetSegmentationNode(node)
             self.setActiveEffect(None)
+            if node is not None:
+                role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+                self.setSourceVolumeNode(node.GetNodeReference(role))
+                slicer.util.setSliceViewerLayers(label=None)
             emit(self, "segmentationNodeChanged(vtkMRMLSegmentationNode*)", node)
 
     def sourceVolumeNode(self) -> Any:
@@ -59,6 +69,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget, metaclass=StandIn):
         self._require_node("setSourceVolumeNode")
         if node is not self.sourceVolumeNode():
             self._logic.SetSourceVolumeNode(node)
+            self._show_source_volume()
             emit(self, "sourceVolumeNodeChanged(vtkMRMLVolumeNode*)", node)
 
     def currentSegmentID(self) -> str:
@@ -91,6 +102,15 @@ class qMRMLSegmentEditorWidget(qMRMLWidget, metaclass=StandIn):
 
     def updateWidgetFromMRML(self) -> None:
         """Nothing is shown, so nothing needs updating."""
+
+    def _on_layout(self, _layout: int) -> None:
+        if shiboken6.isValid(self):
+            self._show_source_volume()
+
+    def _show_source_volume(self) -> None:
+        """The editor takes over the views unless it was told not to."""
+        if self.autoShowSourceVolumeNode and self.sourceVolumeNode() is not None:
+            slicer.util.setSliceViewerLayers(background=self.sourceVolumeNode())
 
     def _require_node(self, name: str) -> Any:
         """Slicer only logs an error here; on the host the order is a rule."""

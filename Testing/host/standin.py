@@ -82,7 +82,7 @@ class StandIn(type(QtCore.QObject)):  # type: ignore[misc]
         body["_host_emitters"] = by_signature
         body["_host_signals"] = {key: one.qt_signature for key, one in by_signature.items()}
         body["_host_stand_in"] = True
-        body.setdefault("__init__", make_constructor(bases[0]))
+        body.setdefault("__init__", make_constructor(name, bases[0]))
         cls = super().__new__(mcs, name, bases, body)
         for key, overloads in signals.items():
             setattr(cls, key, QtSignal(overloads[0].qt_signature, vars(cls)[key]))
@@ -104,11 +104,11 @@ def refuse_unlisted(name: str, api: ClassApi, base: type, body: dict[str, Any]) 
         raise TypeError(f"{name} has no {', '.join(sorted(unlisted))} in Slicer")
 
 
-def make_constructor(base: Any) -> Callable[..., None]:
+def make_constructor(name: str, base: Any) -> Callable[..., None]:
     def construct(self: Any, parent: Any = None) -> None:
         base.__init__(self, parent)
         setup = vars(type(self)).get("_setup")
-        if setup is not None:
+        if setup is not None and type(self).__name__ == name:  # Once, not for each base.
             setup(self)
 
     return construct

@@ -38,15 +38,12 @@ THREE_D_MANAGERS = (
 
 
 class View:
-    """An off-screen window that shows what a view node of the scene says."""
+    """Draws the window of a view widget: what its node says, and what a module adds to it."""
 
-    def __init__(self, node: Any, factory: Any, managers: tuple[str, ...]) -> None:
+    def __init__(self, node: Any, widget: Any, factory: Any, managers: tuple[str, ...]) -> None:
         self.node = node
-        self.window = vtk.vtkRenderWindow()
-        self.window.SetOffScreenRendering(1)
-        self.window.SetMultiSamples(0)
-        self.renderer = vtk.vtkRenderer()
-        self.window.AddRenderer(self.renderer)
+        self.window = widget.renderWindow()
+        self.renderer = self.window.GetRenderers().GetFirstRenderer()
         self._interactor = vtk.vtkRenderWindowInteractor()
         self._interactor.SetRenderWindow(self.window)
         factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
@@ -93,7 +90,9 @@ class SliceView(View):
 
     def __init__(self, logic: Any) -> None:
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
-        super().__init__(logic.GetSliceNode(), factory, SLICE_MANAGERS)
+        node = logic.GetSliceNode()
+        widget = slicer.app.layoutManager().sliceWidget(node.GetLayoutName()).sliceView()
+        super().__init__(node, widget, factory, SLICE_MANAGERS)
         self._logic = logic
         self._mapper = vtk.vtkImageMapper()
         self._mapper.SetColorWindow(255)
@@ -120,11 +119,13 @@ class ThreeDView(View):
 
     def __init__(self, node: Any) -> None:
         factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
-        super().__init__(node, factory, THREE_D_MANAGERS)
-        self._framed = False
+        widget = slicer.app.layoutManager().threeDWidget(node.GetLayoutName()).threeDView()
+        super().__init__(node, widget, factory, THREE_D_MANAGERS)
+        self._widget = widget
 
     def _prepare(self, width: int, height: int) -> None:
-        if not self._framed:
+        if not self._widget.__dict__.get("_framed"):
+            self.window.Render()  # What is shown is there only once it is drawn.
             self.renderer.ResetCamera()
-            self._framed = True
+            self._widget.__dict__["_framed"] = True
         self.renderer.ResetCameraClippingRange()

@@ -49,14 +49,20 @@ def write_bundle(folder: Path, model: Model) -> Manifest:
     """Write a bundle: the weights first, then the manifest that vouches for them, returned.
 
     Parameters are stored in half precision, buffers (a latent's scale, say) as they are. Raises
-    OSError where the folder cannot be written.
+    UserError for weights that would not be finite, and OSError where the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     parameters = {name for name, _ in model.named_parameters()}
     tensors = {
         name: (tensor.detach().half() if name in parameters else tensor).contiguous()
         for name, tensor in model.state_dict().items()
     }
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"The weights {name} have NaN, or numbers that half precision does not hold",
+                "train anew with a lower learning_rate in the plan",
+            )
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / WEIGHTS_NAME
     with atomic(path) as temporary:
         temporary.write_bytes(save(tensors))

@@ -192,7 +192,7 @@ def parse_manifest(text: bytes, path: Path) -> Manifest:
             path=path,
         )
     upgraded = version_1.upgrade(content)
-    if problem := _problem(upgraded, _schema()):
+    if problem := _problem(upgraded, manifest_schema()):
         raise damaged(path, problem)
     return _from_json(upgraded, int(content["bundle_version"]))
 
@@ -202,7 +202,7 @@ def parse_plan_manifest(content: Mapping[str, Any]) -> Manifest:
 
     Raises ValueError with a clause where it could not become a bundle's.
     """
-    schema = _schema()
+    schema = manifest_schema()
     made = {"bundle_version", "training", "figures", "weights"}
     required = [name for name in schema["required"] if name not in made]
     upgraded = version_1.upgrade(dict(content))
@@ -224,7 +224,8 @@ def unreadable(path: Path, error: OSError) -> UserError:
 
 
 @cache
-def _schema() -> Schema:
+def manifest_schema() -> Schema:
+    """The JSON Schema of a manifest."""
     schema: Schema = read_json(SCHEMA_PATH)
     return schema
 

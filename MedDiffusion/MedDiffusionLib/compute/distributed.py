@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .parsing import parse_json
+
 _PATIENCE = timedelta(days=1)
 """How long a process waits for one that is silent: the first checks and prepares all cases, which
 may take hours, while the others wait; a dead one shows at once."""
@@ -71,7 +73,7 @@ class Ranks:
             dist.broadcast(length, 0)
             content = content if self.is_main else torch.empty(int(length), dtype=torch.uint8)
             dist.broadcast(content, 0)
-        return json.loads(bytes(content.tolist()))
+        return parse_json(bytes(content.tolist()))
 
 
 def ranks_here() -> Ranks:

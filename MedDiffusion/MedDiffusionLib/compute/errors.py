@@ -1,4 +1,4 @@
-"""The two exceptions that callers of the engine handle."""
+"""The two exceptions that callers of the engine handle, as a sentence that can be printed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from os import PathLike
 
 _LONGEST = 300
 """Letters of an error's own words that are passed on."""
+
+
+def printable(text: str) -> str:
+    """The text with a space in place of each character that is not printed, such as line ends and
+    the escape sequences of terminals."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 class UserError(Exception):
@@ -41,12 +47,15 @@ class UserError(Exception):
         remedies: Mapping[str, str] | None = None,
         problems: Mapping[str, str] | None = None,
     ) -> str:
-        """The error as one sentence; ``remedies`` and ``problems`` are a front end's, by code."""
+        """The error as one sentence; ``remedies`` and ``problems`` are a front end's, by code.
+
+        It is one line that can be printed whatever names of files and labels are in it.
+        """
         problem = (problems or {}).get(self.code, self.problem)
         remedy = (remedies or {}).get(self.code, self.remedy)
         where = "" if self.path is None else f"{self.path} "
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{where}{problem}{detail}{f': {remedy}' if remedy else ''}."
+        return printable(f"{where}{problem}{detail}{f': {remedy}' if remedy else ''}.")
 
 
 def unexpected(error: Exception) -> UserError:

@@ -59,7 +59,7 @@ if sys.platform == "win32":
                     msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
                 except OSError as error:
                     raise BlockingIOError from error
-                _remove_temporaries(folder)
+                remove_temporaries(folder)
             yield
 
 else:
@@ -77,7 +77,7 @@ else:
                     raise
                 fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             else:
-                _remove_temporaries(folder)
+                remove_temporaries(folder)
                 if shared:
                     fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             yield
@@ -85,7 +85,8 @@ else:
             os.close(descriptor)
 
 
-def _remove_temporaries(folder: Path) -> None:
+def remove_temporaries(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder; raises OSError."""
     for path in folder.iterdir():
         if re.fullmatch(TEMPORARY, path.name):
             path.unlink(missing_ok=True)

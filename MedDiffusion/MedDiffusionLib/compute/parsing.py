@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .errors import printable as printable
 from .files import read_regular
 
 MAX_DEPTH = 64
@@ -68,12 +69,6 @@ def shortened(text: str, most: int = 40) -> str:
     """A text for a sentence: no longer than ``most`` characters, and without control characters."""
     plain = printable(text)
     return plain if len(plain) <= most else f"{plain[: most - 3]}..."
-
-
-def printable(text: str) -> str:
-    """The text with a space in place of each character that is not printed, such as line ends and
-    the escape sequences of terminals."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _refuse_constant(name: str) -> NoReturn:

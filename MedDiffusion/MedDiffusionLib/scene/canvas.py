@@ -1,4 +1,4 @@
-"""New segmentations for a model: an empty canvas to draw on, or a label map as segments."""
+"""New segmentations for a model: empty ones to draw in, on a scan or on nothing, or filled ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import slicer
 from ..bundles.manifest import Label, Manifest
 from ..volumes.segments import terminology_entry
 from ..volumes.volume import Grid, Segment, Volume
-from .volumes import put_voxels, show_in_grays
+from .geometry import world_affine
+from .synthetic import ATTRIBUTE, is_synthetic
+from .volumes import place_beside, put_voxels, show_in_grays
+
+CANVAS = ATTRIBUTE + "canvas"
+"""The attribute of the empty volumes that are drawn on where there is no scan."""
 
 
 def new_canvas(
@@ -20,6 +25,35 @@ def new_canvas(
     one to know where voxels are.
     """
     return _add(scene, manifest, manifest.grid.centered(), name)
+
+
+def is_scan(node: slicer.vtkMRMLVolumeNode | None) -> bool:
+    """Whether a volume is an image that one may want to draw on: neither ours nor hidden."""
+    return (
+        node is not None
+        and node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetHideFromEditors()
+        and node.GetImageData() is not None
+        and not node.GetAttribute(CANVAS)
+        and not is_synthetic(node)
+    )
+
+
+def draw_on(
+    scene: slicer.vtkMRMLScene,
+    manifest: Manifest,
+    scan: slicer.vtkMRMLScalarVolumeNode,
+    name: str,
+) -> slicer.vtkMRMLSegmentationNode:
+    """An empty segmentation with the model's labels on a scan: in its geometry, and where it lies.
+
+    It lies under the scan's parent transform, and beside it in the subject hierarchy. Raises
+    UserError where no volume can be made of what is drawn there.
+    """
+    world_affine(scan, np.eye(4))
+    node = _add_segmentation(scene, manifest, scan, name)
+    place_beside(scene, node, scan)
+    return node
 
 
 def add_label_map(
@@ -41,12 +75,21 @@ def _add(
     )
     put_voxels(volume, np.zeros(grid.size, np.uint8, order="F"), grid.affine)
     show_in_grays(volume, (0, 255))
+    volume.SetAttribute(CANVAS, "1")
+    return _add_segmentation(scene, manifest, volume, name), volume
+
+
+def _add_segmentation(
+    scene: slicer.vtkMRMLScene, manifest: Manifest, volume: slicer.vtkMRMLVolumeNode, name: str
+) -> slicer.vtkMRMLSegmentationNode:
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     node.CreateDefaultDisplayNodes()
+    # Before the geometry, which is the volume's as seen from under the same transform.
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
     node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
     for label in manifest.labels:
         _add_segment(node, label)
-    return node, volume
+    return node
 
 
 def _add_segment(node: slicer.vtkMRMLSegmentationNode, label: Label) -> None:

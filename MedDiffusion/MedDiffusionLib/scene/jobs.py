@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from ..worker.client import Event, Job, WorkerClient
 from ..worker.protocol import put_volume, take_error, take_volume
 from .canvas import add_label_map
 from .label_maps import LabelInput, label_map_state, no_such_segment, read_label_node
-from .synthetic import OVERRIDES, STATE, mark_synthetic, overrides_text
+from .synthetic import ATTRIBUTE, LABEL_MAP_STATE, LABEL_OVERRIDES, mark_synthetic, overrides_text
+from .translation import _
 from .volumes import add_result, put_voxels, show_in_grays
 
 MODELS_OWN = Settings()
 """One sample, as the model's author recommends."""
-PREVIEW_NAME = "MedDiffusion preview"
+PREVIEW_NAME = "MedDiffusion synthetic preview"
 
 
 def _ignore(*arguments: Any) -> None:
@@ -68,7 +69,7 @@ class SynthesisJob:
         self._source = source
         self._name = name
         state = label_map_state(slicer.mrmlScene.GetNodeByID(source.node_id))
-        self._known = {STATE: state, OVERRIDES: overrides_text(overrides)}
+        self._known = {LABEL_MAP_STATE: state, LABEL_OVERRIDES: overrides_text(overrides)}
         self._job: Job | None = None
         self._channels: list[dict[str, Any]] = []
 
@@ -99,7 +100,7 @@ class SynthesisJob:
             name = f"{self._name} synthetic {channel['name']} {facts['seed'] + event['sample']}"
             volume = take_volume(described)
             low, high = channel["range"]
-            known = {**facts, **self._known}
+            known = {ATTRIBUTE + name: str(fact) for name, fact in facts.items()} | self._known
             added.append(
                 add_result(slicer.mrmlScene, volume, self._source, name, (low, high), known)
             )
@@ -155,37 +156,20 @@ class SceneLogic:
         there is no such model or nothing drawn; labels that match nothing are for the worker to
         find, and reach ``onFailed``.
         """
-        folder = find_model(model)
-        kept, left_out = _without_left_out(overrides or {})
-        source = read_label_node(labelNode, segments, left_out)
-        by_value = _by_value(kept, source)
-        job = SynthesisJob(self, source, labelNode.GetName(), overrides or {})
-
-        def request(files: Path) -> Event:
-            return {
-                "do": "synthesize", "model": str(folder), "device": device,
-                "labels": put_volume(files / "labels.npy", source.labels),
-                "label_map": labelNode.GetName(), "overrides": by_value,
-                "settings": asdict(settings),
-            }  # fmt: skip
-
-        job._job = self._submit(request, job._take)
+        prepared = prepare(labelNode, model, segments, overrides)
+        job = SynthesisJob(self, prepared.source, prepared.name, overrides or {})
+        job._job = self.submit(lambda files: prepared.request(files, settings, device), job._take)
         return job
 
-    def synthesize(
-        self,
-        labelNode: Any,
-        model: str = DEFAULT_MODEL,
-        settings: Settings = MODELS_OWN,
-        device: str = "auto",
-        segments: Sequence[str] | None = None,
-        overrides: Mapping[int | str, str] | None = None,
-    ) -> list[Any]:
-        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes.
+    def synthesize(self, *arguments: Any, **options: Any) -> list[Any]:
+        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes."""
+        return self.finish(self.startSynthesis(*arguments, **options))
 
-        Slicer stays alive meanwhile. Raises UserError when it fails, Cancelled when it is.
+    def finish(self, job: SynthesisJob) -> list[Any]:
+        """Wait for a job's end, while Slicer stays alive, and return its volume nodes.
+
+        Raises UserError when it fails, Cancelled when it is cancelled.
         """
-        job = self.startSynthesis(labelNode, model, settings, device, segments, overrides)
         self._wait(lambda: job.ended)
         if job.cancelled:
             raise Cancelled
@@ -209,7 +193,7 @@ class SceneLogic:
             elif event["event"] == "failed":
                 onFailed(take_error(event))
 
-        return self._submit(lambda folder: {"do": "labelmap", "model": model, "seed": seed}, take)
+        return self.submit(lambda folder: {"do": "labelmap", "model": model, "seed": seed}, take)
 
     def cancelAll(self) -> None:
         """Cancel everything that runs or waits."""
@@ -262,16 +246,18 @@ class SceneLogic:
         self._preview_ids.append(node.GetID())
         return node
 
-    def _submit(
+    def submit(
         self, make_request: Callable[[Path], Event], on_event: Callable[[Event], None]
     ) -> Job:
+        """Queue a request of the worker. Raises UserError where its files cannot be written."""
         try:
             return self.client.submit(make_request, on_event)
         except OSError as error:
             raise UserError(
-                f"The temporary folder {slicer.app.temporaryPath} cannot be written "
-                f"({error.strerror})",
-                "free some space or choose another in Slicer's settings",
+                _("The temporary folder {folder} cannot be written ({reason})").format(
+                    folder=slicer.app.temporaryPath, reason=error.strerror
+                ),
+                _("free some space or choose another in Slicer's settings"),
             ) from error
 
     def _wait(self, until: Callable[[], bool]) -> None:
@@ -279,6 +265,37 @@ class SceneLogic:
             self.process()
             slicer.app.processEvents()
             time.sleep(0.005)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A label map as read, and all that a request says beside the settings."""
+
+    source: LabelInput
+    name: str
+    folder: Path
+    by_value: Mapping[int, str]
+
+    def request(self, files: Path, settings: Settings, device: str) -> Event:
+        """The worker's request; the label map is written to the folder ``files``."""
+        return {
+            "do": "synthesize", "model": str(self.folder), "device": device,
+            "labels": put_volume(files / "labels.npy", self.source.labels),
+            "label_map": self.name, "overrides": self.by_value, "settings": asdict(settings),
+        }  # fmt: skip
+
+
+def prepare(
+    label_node: Any,
+    model: str,
+    segments: Sequence[str] | None,
+    overrides: Mapping[int | str, str] | None,
+) -> Prepared:
+    """Find the model and read the label map; see :meth:`SceneLogic.startSynthesis`."""
+    folder = find_model(model)
+    kept, left_out = _without_left_out(overrides or {})
+    source = read_label_node(label_node, segments, left_out)
+    return Prepared(source, label_node.GetName(), folder, _by_value(kept, source))
 
 
 def _without_left_out(

@@ -18,6 +18,7 @@ from ..volumes.label_statistics import label_values
 from ..volumes.segments import terminology_code
 from ..volumes.volume import Kind, Segment, Volume
 from .geometry import node_affine, world_affine
+from .translation import _
 
 LOOKED_AT = 2**24
 """Voxels that a quick look takes in: 0.03 s."""
@@ -57,9 +58,13 @@ def read_label_node(
     elif isinstance(node, slicer.vtkMRMLLabelMapVolumeNode):
         array, affine, named, warnings = _from_volume(node)
     else:
-        raise UserError("There is no label map", "choose a segmentation or a label map volume")
+        raise UserError(
+            _("There is no label map"), _("choose a segmentation or a label map volume")
+        )
     if not array.any():
-        raise UserError(f"{node.GetName()} is empty", "draw at least one label in it")
+        raise UserError(
+            _("{name} is empty").format(name=node.GetName()), _("draw at least one label in it")
+        )
     labels = Volume(array, world_affine(node, affine), Kind.LABEL, named)
     return LabelInput(labels, affine, node.GetID(), warnings)
 
@@ -154,13 +159,16 @@ def drawn_labels(node: slicer.vtkMRMLDisplayableNode) -> tuple[list[int], tuple[
 
 def _from_volume(node: slicer.vtkMRMLLabelMapVolumeNode) -> _Read:
     if node.GetImageData() is None:
-        raise UserError(f"{node.GetName()} has no voxels", "choose another label map")
+        raise UserError(
+            _("{name} has no voxels").format(name=node.GetName()), _("choose another label map")
+        )
     array = slicer.util.arrayFromVolume(node).transpose()
     if not np.issubdtype(array.dtype, np.integer):
         whole = array.astype(np.int32)
         if not (whole == array).all():
             raise UserError(
-                f"{node.GetName()} holds values that are no whole numbers", "it is no label map"
+                _("{name} holds values that are no whole numbers").format(name=node.GetName()),
+                _("it is no label map"),
             )
         array = whole
     return array, node_affine(node), (), ()
@@ -175,9 +183,14 @@ def _from_segmentation(
     everything = list(segmentation.GetSegmentIDs())
     chosen = everything if segment_ids is None else [s for s in everything if s in segment_ids]
     if not everything:
-        raise UserError(f"{node.GetName()} has no segments", "add one and draw in it")
+        raise UserError(
+            _("{name} has no segments").format(name=node.GetName()), _("add one and draw in it")
+        )
     if not chosen:
-        raise UserError(f"No segment of {node.GetName()} is selected", "select at least one")
+        raise UserError(
+            _("No segment of {name} is selected").format(name=node.GetName()),
+            _("select at least one"),
+        )
     # Before any is painted over another: what is left out makes no holes in what lies under it.
     names = {s: segmentation.GetSegment(s).GetName() for s in everything}
     for name in left_out:
@@ -186,7 +199,8 @@ def _from_segmentation(
     chosen = [s for s in chosen if names[s] not in left_out]
     if not chosen:
         raise UserError(
-            f"All segments of {node.GetName()} are left out", "say of one which label it is"
+            _("All segments of {name} are left out").format(name=node.GetName()),
+            _("say of one which label it is"),
         )
     geometry = _reference_geometry(node, chosen)
     if not segmentation.ContainsRepresentation(_binary()):
@@ -213,7 +227,10 @@ def _from_segmentation(
 def no_such_segment(name: str, names: Sequence[str]) -> UserError:
     """What to say of a segment that is named and does not exist; ``names`` are those that do."""
     lists = ", ".join(names)
-    return UserError(f"There is no segment {name} (the label map has {lists})", "correct its name")
+    return UserError(
+        _("There is no segment {name} (the label map has {names})").format(name=name, names=lists),
+        _("correct its name"),
+    )
 
 
 def _paint(under: NDArray, patch: NDArray, names: list[str]) -> list[str]:
@@ -225,8 +242,10 @@ def _paint(under: NDArray, patch: NDArray, names: list[str]) -> list[str]:
         pairs = np.stack([under[meeting], patch[meeting]])
         for (earlier, later), count in zip(*_count_columns(pairs), strict=True):
             sentences.append(
-                f"{names[earlier - 1]} and {names[later - 1]} overlap in {count} voxels: "
-                f"{names[later - 1]} was taken there, being later in the list."
+                _(
+                    "{earlier} and {later} overlap in {count} voxels: {later} was taken there, "
+                    "being later in the list."
+                ).format(earlier=names[earlier - 1], later=names[later - 1], count=count)
             )
     np.copyto(under, patch, where=painted)
     return sentences
@@ -257,8 +276,8 @@ def _patch(
         fits = resample(image, geometry, on_grid)
         if not fits or on_grid.GetDimensions() != geometry.GetDimensions():
             raise UserError(
-                f"A segment of {name} cannot be resampled to its reference",
-                "set its source volume anew",
+                _("A segment of {name} cannot be resampled to its reference").format(name=name),
+                _("set its source volume anew"),
             )
         image, first = on_grid, np.zeros(3)
     start = first.astype(int)
@@ -299,8 +318,8 @@ def _reference_geometry(
         or min(geometry.GetDimensions()) < 1
     ):
         raise UserError(
-            f"{node.GetName()} is empty and has no reference geometry",
-            "set its source volume, or make a new canvas",
+            _("{name} is empty and has no reference geometry").format(name=node.GetName()),
+            _("set its source volume, or make a new canvas"),
         )
     return geometry
 

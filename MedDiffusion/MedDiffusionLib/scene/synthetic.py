@@ -12,10 +12,10 @@ SYNTHETIC = ATTRIBUTE + "synthetic"
 """The attribute of synthetic volumes that have no provenance: previews."""
 LABELS_ROLE = ATTRIBUTE + "labels"
 """The reference from a result to the node of its label map."""
-STATE, OVERRIDES = "labelMapState", "overrides"
-"""Beside its recipe a result keeps ``label_map_state`` as it was when its job started, and what the
-labels were said to be."""
-LABEL_MAP_STATE = ATTRIBUTE + STATE
+LABEL_MAP_STATE = ATTRIBUTE + "labelMapState"
+"""The attribute of a result that keeps ``label_map_state`` as it was when its job started."""
+LABEL_OVERRIDES = ATTRIBUTE + "labelOverrides"
+"""The attribute of a result that keeps what its labels were said to be."""
 
 
 def mark_synthetic(node: Any) -> None:

@@ -27,7 +27,7 @@ def add_result(
     source: LabelInput,
     name: str,
     display_range: tuple[float, float],
-    provenance: Mapping[str, Any],
+    attributes: Mapping[str, str],
 ) -> slicer.vtkMRMLScalarVolumeNode:
     """Add a synthetic volume in its label map's geometry, beside it and under its transform.
 
@@ -38,8 +38,8 @@ def add_result(
     node = scene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
     node.UnRegister(None)
     node.SetName(scene.GenerateUniqueName(name))
-    for key, value in provenance.items():
-        node.SetAttribute(ATTRIBUTE + key, str(value))
+    for key, value in attributes.items():
+        node.SetAttribute(key, value)
     label_node = scene.GetNodeByID(source.node_id)
     if label_node is not None:
         node.SetNodeReferenceID(LABELS_ROLE, source.node_id)
@@ -50,7 +50,7 @@ def add_result(
     if label_node is not None:
         if on_labels_grid:
             node.SetAndObserveTransformNodeID(label_node.GetTransformNodeID())
-        _place_beside(scene, node, label_node)
+        place_beside(scene, node, label_node)
     return node
 
 
@@ -88,7 +88,7 @@ def show_in_grays(node: slicer.vtkMRMLScalarVolumeNode, display_range: tuple[flo
     node.SetAndObserveDisplayNodeID(display.GetID())
 
 
-def _place_beside(
+def place_beside(
     scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode, sibling: slicer.vtkMRMLNode
 ) -> None:
     """Give the node the sibling's parent in the subject hierarchy: the same study or folder."""

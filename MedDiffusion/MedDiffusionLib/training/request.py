@@ -5,8 +5,8 @@ The one way in: the command and the Slicer module both fill a :class:`TrainingRe
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from ..compute.distributed import choose_local_device, process_group
 from ..compute.errors import UserError
 from ..compute.execution import Execution, choose_execution
 from ..compute.files import write_json
+from ..compute.parsing import shortened
+from ..synthesis.settings import check_seed
 from .data.cases import CaseFiles, DataSet, find_data
 from .data.findings import DataReport, Finding, Severity
+from .data.fingerprint import files_of
 from .data.loaded_cases import disk_needed
 from .data.preflight import check
 from .data.store import CaseStore
@@ -30,11 +33,14 @@ from .loop.log import TrainingReport
 from .loop.run import OnReport, Outcome
 from .loop.stopping import StopWatch
 from .loop.train import check_folder, train
-from .plan.planning import describe_plan, estimate, make_plan, merge, split_groups
-from .plan.presets import is_complete, label_names, read_preset, read_split
+from .output import check_output, held_output, refuse_own_inputs
+from .plan.estimates import check_memory
+from .plan.planning import describe_plan, estimate, make_plan, merge, model_name, split_groups
+from .plan.presets import check_card, is_complete, label_names, preset_path, read_preset, read_split
 from .plan.settings import Limits, check_manifest, read_settings, with_defaults
 
 _MOST_NAMED = 5
+_LONGEST_COMMAND = 2000
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class TrainingRequest:
         words += ["--skip-bad"] if self.skip_bad else []
         words += [f"--minutes {self.minutes:g}"] if self.minutes else []
         words += [f"--iterations {self.iterations}"] if self.iterations else []
-        return " ".join([*words, f"--seed {self.seed}"])
+        return shortened(" ".join([*words, f"--seed {self.seed}"]), _LONGEST_COMMAND)
 
 
 @dataclass(frozen=True)
@@ -108,11 +114,20 @@ def check_request(request: TrainingRequest, on_report: OnReport = lambda report:
     cannot be written, or the request itself cannot be used.
     """
     device = choose_device(request.device)
-    try:
-        data, findings = _check(request, on_report)
-    finally:
-        if (request.output / MANIFEST_NAME).exists():
-            CaseStore(request.output).remove_voxels()
+    check_output(request.output)
+    data = _find(request)
+    with held_output(request.output):
+        try:
+            findings = _check(request, data, on_report)
+        finally:
+            if (request.output / MANIFEST_NAME).exists():
+                CaseStore(request.output).remove_voxels()
+        return _checked(request, data, findings, device)
+
+
+def _checked(
+    request: TrainingRequest, data: DataSet, findings: DataReport, device: torch.device
+) -> Checked:
     if not findings.facts:
         return Checked(findings, "", False)
     usable = findings.usable(data)
@@ -135,10 +150,17 @@ def start_training(request: TrainingRequest, on_report: OnReport = lambda report
     limits = Limits(request.iterations, request.minutes)
     choose_local_device()
     device = choose_device(request.device)
-    with StopWatch(request.output) as stop, process_group(device) as ranks:
-        settled = ranks.broadcast(
-            _settle(request, device, stop, on_report) if ranks.is_main else None
-        )
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopWatch())
+        ranks = stack.enter_context(process_group(device))
+        settled = None
+        if ranks.is_main:
+            check_folder(request.output, request.resume)
+            data = _find(request)
+            stack.enter_context(held_output(request.output))
+            stack.enter_context(stop.file_in(request.output))
+            settled = _settle(request, data, device, stop, on_report)
+        settled = ranks.broadcast(settled)
         by_name = {case.name: case for case in _find(request).cases}
         cases, validation = (
             tuple(by_name[name] for name in settled[part]) for part in ("train", "validation")
@@ -152,11 +174,14 @@ def start_training(request: TrainingRequest, on_report: OnReport = lambda report
 
 
 def _settle(
-    request: TrainingRequest, device: torch.device, stop: StopWatch, on_report: OnReport
+    request: TrainingRequest,
+    data: DataSet,
+    device: torch.device,
+    stop: StopWatch,
+    on_report: OnReport,
 ) -> dict[str, Any]:
     """What the main process tells the others: the plan, the cases by name, the precision."""
-    check_folder(request.output, request.resume)
-    data, findings = _check(request, on_report, lambda: stop.reason is not None)
+    findings = _check(request, data, on_report, lambda: stop.reason is not None)
     if stopping := _stopping(request, findings):
         more = f", and {len(stopping) - 1} more problems" if len(stopping) > 1 else ""
         first = stopping[0]
@@ -171,6 +196,7 @@ def _settle(
     plan = _plan(request, usable, findings, device)
     cases, validation = _parts(request, usable)
     read_settings(plan["training"])
+    check_memory(check_manifest(plan["manifest"]), device)
     execution = choose_execution(device)
     return {
         "plan": plan,
@@ -181,26 +207,44 @@ def _settle(
 
 
 def _find(request: TrainingRequest) -> DataSet:
+    """The data set, with the names that the preset gives to labels; no voxel is read.
+
+    Whatever can be wrong with the request itself is found here as well.
+    """
+    check_seed(request.seed)
+    check_card({name: getattr(request, name) for name in ("name", "license", "attribution")})
+    preset = read_preset(request.preset) if request.preset else {}
     split = read_split(request.split) if request.split else None
-    return find_data(
+    data = find_data(
         request.data, request.images, request.labels, request.group_pattern,
         [*split.train, *split.validation] if split else None,
     )  # fmt: skip
+    refuse_own_inputs(request.output, _read_by(request, data), resume=request.resume)
+    return replace(data, label_names={**data.label_names, **label_names(preset)})
+
+
+def _read_by(request: TrainingRequest, data: DataSet) -> Iterator[Path]:
+    """All files and folders that a run reads."""
+    given = (request.data, request.images, request.labels, request.split)
+    yield from (path for path in given if path is not None)
+    if request.preset:
+        yield preset_path(request.preset)
+    for case in data.cases:
+        for path in (*case.images, case.labels):
+            yield path
+            yield from files_of(path)
 
 
 def _check(
     request: TrainingRequest,
+    data: DataSet,
     on_report: OnReport,
     is_stopped: Callable[[], bool] = lambda: False,
-) -> tuple[DataSet, DataReport]:
-    data = _find(request)
-    named = label_names(read_preset(request.preset)) if request.preset else {}
-    data = replace(data, label_names={**data.label_names, **named})
-
+) -> DataReport:
     def on_case(done: int, total: int) -> None:
         on_report(TrainingReport("checking", done / total))
 
-    return data, check(data, CaseStore(request.output), on_case, is_stopped)
+    return check(data, CaseStore(request.output), on_case, is_stopped)
 
 
 def _stopping(request: TrainingRequest, findings: DataReport) -> list[Finding]:
@@ -239,11 +283,11 @@ def _plan(
         made = make_plan(usable, findings, device.type, name)
         made["training"] = with_defaults(made["training"])
         plan = merge(made, given, request.preset or "")
-    # The folder's name may have changed since a run was started; the run's own has not.
+    # The folder's name may have changed since a run was started; what its card says has not.
+    known = before["manifest"] if before else {}
     card = {
-        "name": request.name or (before["manifest"]["name"] if before else None),
-        "license": request.license,
-        "attribution": request.attribution,
+        name: getattr(request, name) or known.get(name)
+        for name in ("name", "license", "attribution")
     }
     manifest = {**plan["manifest"], **{k: v for k, v in card.items() if v is not None}}
     return {"manifest": manifest, "training": plan["training"]}
@@ -251,8 +295,7 @@ def _plan(
 
 def _name(request: TrainingRequest) -> str:
     """The model's name: as given, else the output folder's as far as a name may be like it."""
-    folder = re.sub(r"[^a-z0-9._-]+", "-", request.output.resolve().name.lower()).strip("-._")
-    return request.name or folder or "model"
+    return request.name or model_name(request.output.resolve().name) or "model"
 
 
 def _parts(

@@ -29,9 +29,10 @@ def read_image(path: Path) -> Volume:
     array, affine, segments = read_file(path)
     if array.ndim == 4 or segments:
         raise UserError("is a segmentation", "give an image", path=path)
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
-    if not np.isfinite(array).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = array.astype(np.float32, copy=False)
+        limits = array.min(), array.max()
+    if not np.isfinite(limits).all():
         raise UserError(
             "has NaN, infinite or huge values", "replace them before using it", path=path
         )
@@ -56,6 +57,8 @@ def read_label_map(path: Path, left_out: Container[int] = ()) -> Volume:
         array, merged = merge_layers(array, segments, left_out)
     array = _as_labels(array, path)
     statistics = find_label_statistics(array)
+    if not statistics.values and any(segment.value in left_out for segment in merged):
+        raise UserError("has nothing labelled but what is left out", "leave less out", path=path)
     _check_labels(statistics, path)
     named = tuple(s for s in merged if s.value in statistics.counts or s.value in left_out)
     labels = Volume(array, affine, Kind.LABEL, named)
@@ -77,7 +80,7 @@ def image_files(folder: Path) -> list[Path]:
         )
     except OSError as error:
         raise UserError(
-            f"cannot be opened ({error.strerror})", "check its permissions", path=folder
+            "cannot be opened", "check its permissions", path=folder, detail=error.strerror or ""
         ) from error
 
 

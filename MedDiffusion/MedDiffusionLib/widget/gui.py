@@ -11,7 +11,7 @@ import qt
 from .presenters.control import Control
 from .wording import plain, tip
 
-RICH = ("modelCard", "modelDetails")
+RICH = ("modelCard", "modelDetails", "planLabel")
 """The labels whose presenter makes rich text, and escapes what comes from files."""
 
 
@@ -20,6 +20,13 @@ def plain_labels(ui: Any) -> None:
     for name, widget in vars(ui).items():
         if isinstance(widget, qt.QLabel) and name not in RICH:
             widget.textFormat = qt.Qt.PlainText
+
+
+def plain_label(text: str) -> Any:
+    """A label of its own that shows a text as it is."""
+    label = qt.QLabel(plain(text))
+    label.textFormat = qt.Qt.PlainText
+    return label
 
 
 def show_control(widget: Any, control: Control) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import qt
 
-from .gui import silenced
+from .gui import plain_label, silenced
 from .presenters.overrides import Table, row_tip
+from .wording import tip
 
 
 class LabelTable:
@@ -36,17 +37,26 @@ class LabelTable:
         self._section.setVisible(bool(table.names))
 
     def _fill(self) -> None:
-        while self._widgets:
-            self._widgets.popitem()
-            self._form.removeRow(0)
+        for widget in self._widgets.values():
+            self._take_out(widget)
+        self._widgets = {}
         for name in self._table.names:
             widget = qt.QComboBox()
             for text, choice in self._table.choices:
                 widget.addItem(text, choice)
-            widget.toolTip = row_tip(name)
+            widget.toolTip = tip(row_tip(name))
             widget.connect("currentIndexChanged(int)", lambda index, name=name: self._choose(name))
-            self._form.addRow(name, widget)
+            self._form.addRow(plain_label(name), widget)
             self._widgets[name] = widget
+
+    def _take_out(self, widget: Any) -> None:
+        """Remove the first row; its widgets end later: one may be telling of a choice now."""
+        label = self._form.labelForField(widget)
+        for part in (label, widget):
+            self._form.removeWidget(part)
+            part.hide()
+            part.deleteLater()
+        self._form.removeRow(0)
 
     def _choose(self, name: str) -> None:
         widget = self._widgets[name]

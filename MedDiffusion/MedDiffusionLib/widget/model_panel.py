@@ -9,12 +9,23 @@ from typing import Any
 import qt
 import slicer
 
-from ..bundles.catalog import load_manifests
+from ..bundles.catalog import DEFAULT_MODEL, load_manifests
 from ..bundles.installing import models_folder
 from ..compute.errors import UserError
-from .gui import say, silenced
-from .presenters.models import ChosenModel, Found, add_model, by_name, choose, entries
-from .wording import _, sentence
+from .gui import say, show_controls, silenced, waiting
+from .presenters.models import (
+    ChosenModel,
+    Found,
+    add_model,
+    by_name,
+    choose,
+    controls,
+    delete_model,
+    entries,
+    export_model,
+    export_name,
+)
+from .wording import _, sentence, tip
 
 
 class ModelPanel:
@@ -27,6 +38,8 @@ class ModelPanel:
         self._models: Found = {}
         ui.modelSelector.connect("currentIndexChanged(int)", self._on_selected)
         ui.importModelButton.connect("clicked(bool)", self._on_import)
+        ui.exportModelButton.connect("clicked(bool)", self._on_export)
+        ui.deleteModelButton.connect("clicked(bool)", self._on_delete)
         ui.modelsFolderButton.connect("clicked(bool)", self._on_open_folder)
         self._say("")
 
@@ -47,7 +60,7 @@ class ModelPanel:
             selector.clear()
             for entry in entries(self._models):
                 selector.addItem(entry.text, entry.name)
-                selector.setItemData(selector.count - 1, entry.tip, qt.Qt.ToolTipRole)
+                selector.setItemData(selector.count - 1, tip(entry.tip), qt.Qt.ToolTipRole)
         self.show()
 
     def show(self) -> None:
@@ -59,7 +72,8 @@ class ModelPanel:
         ui.modelDetailsSection.setVisible(bool(chosen.details))
         if chosen.details:
             ui.modelDetails.text = chosen.details
-            ui.modelDetails.toolTip = chosen.details_tip
+            ui.modelDetails.toolTip = tip(chosen.details_tip)
+        show_controls(ui, controls(chosen, _own_models()))
 
     def _on_selected(self, index: int) -> None:
         if self._parameters is not None and index >= 0:
@@ -67,16 +81,39 @@ class ModelPanel:
             self._parameters.model = self._ui.modelSelector.itemData(index)
 
     def _on_import(self) -> None:
-        title = _("Choose the folder of a model bundle")
-        source = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title)
+        title = _("Choose a model: its zip file, or model.json in its folder")
+        kinds = _("Models (*.zip model.json)")
+        source = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, "", kinds)
         if not source:
             return
-        name, said = add_model(Path(source), slicer.util.confirmOkCancelDisplay)
+        name, said = add_model(Path(source), _agrees)
         if said:
             self._say(said)
         if name is not None:
             if self._parameters is not None:
                 self._parameters.model = name
+            self.refresh()
+            self._on_changed()
+
+    def _on_export(self) -> None:
+        path = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(),
+            _("Export the model"),
+            export_name(self.chosen),
+            _("Models (*.zip)"),
+        )
+        if path:
+            with waiting():
+                said = export_model(self.chosen, path)
+            self._say(said)
+
+    def _on_delete(self) -> None:
+        gone, said = delete_model(self.chosen, _agrees)
+        if said:
+            self._say(said)
+        if gone:
+            if self._parameters is not None:
+                self._parameters.model = DEFAULT_MODEL
             self.refresh()
             self._on_changed()
 
@@ -88,3 +125,15 @@ class ModelPanel:
 
     def _say(self, text: str) -> None:
         say(self._ui.modelStatus, text)
+
+
+def _own_models() -> Path | None:
+    """The folder of the user's own models; None where there can be none."""
+    try:
+        return models_folder()
+    except UserError:
+        return None
+
+
+def _agrees(question: str) -> bool:
+    return bool(slicer.util.confirmOkCancelDisplay(tip(question)))

@@ -8,7 +8,10 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
+from .annotation import annotate_views
+from .gui import plain_labels
 from .label_panel import LabelPanel
+from .live_panel import LivePanel
 from .model_panel import ModelPanel
 from .parameters import parameters_of
 from .results_panel import ResultsPanel
@@ -22,6 +25,7 @@ class Panel(VTKObservationMixin):
 
     def __init__(self, ui: Any, logic: Any, runner: Runner) -> None:
         VTKObservationMixin.__init__(self)
+        plain_labels(ui)
         self._ui = ui
         self._logic = logic
         self.parameters: Any = None
@@ -29,6 +33,7 @@ class Panel(VTKObservationMixin):
         self._entered = False
         self._showing = False
         self._imported = False
+        annotate_views()
         self.models = ModelPanel(ui, self.show)
         self.labels = LabelPanel(ui, runner, self.models, self._on_fit)
         self.results = ResultsPanel(ui)
@@ -37,9 +42,10 @@ class Panel(VTKObservationMixin):
             runner,
             self.models,
             self.labels,
-            self.results.show_label_outlines,
-            lambda nodes: self.results.choose(nodes[0]),
+            self._on_synthesis,
+            self._on_volumes,
         )
+        self.live = LivePanel(ui, runner, self.models, self.labels, lambda: self.synthesis.busy)
         self.training = TrainingPanel(ui, self.models)
         scene = slicer.mrmlScene
         for event, react in (
@@ -58,8 +64,8 @@ class Panel(VTKObservationMixin):
         self._entered = True
         self._connect()
         self.models.refresh()
-        self.show()
         self.labels.editor.enter()
+        self.show()
 
     def exit(self) -> None:
         """The parameters stay connected: a synthesis goes on while one looks at other modules."""
@@ -76,21 +82,23 @@ class Panel(VTKObservationMixin):
             self.labels.show()
             self.results.show()
             self.synthesis.show()
+            self.live.show()
             self.training.show()
         finally:
             self._showing = False
 
     def cleanup(self) -> None:
-        """Leave nothing behind: no observer, job, timer or node of the panel's own."""
+        """Leave no observer, job, timer or tool behind; the choices stay in the parameter node.
+
+        Slicer's Reload makes a new panel after this one, which finds them there.
+        """
+        self.live.cleanup()
         self.synthesis.cleanup()
         self.training.cleanup()
         self.results.cleanup()
-        node = self.parameters.parameterNode if self.parameters is not None else None
         self._disconnect()
         self.removeObservers()
         self.labels.cleanup()
-        if node is not None and node.GetScene() is not None:
-            slicer.mrmlScene.RemoveNode(node)
 
     def _connect(self) -> None:
         if self.parameters is None:
@@ -116,6 +124,7 @@ class Panel(VTKObservationMixin):
             self.labels,
             self.results,
             self.synthesis,
+            self.live,
             self.training,
         ):
             section.set_parameters(parameters)
@@ -126,10 +135,22 @@ class Panel(VTKObservationMixin):
     def _on_fit(self) -> None:
         if not self._showing:
             self.synthesis.show()
+            self.results.show()  # Its rows say whether the label map has changed.
+
+    def _on_synthesis(self, label_node: Any) -> None:
+        """A synthesis has started."""
+        self.live.step_aside()
+        self.results.show_label_outlines(label_node)
+
+    def _on_volumes(self, nodes: list[Any]) -> None:
+        """A synthesis has ended, or what it would make is there already."""
+        self.live.step_aside()
+        self.results.choose(nodes[0])
 
     def _on_nodes_changed(self, _caller: Any, _event: Any) -> None:
         scene = slicer.mrmlScene
         if not scene.IsBatchProcessing() and self.parameters is not None:
+            self.labels.on_nodes_changed()
             self.results.show()
 
     def _on_start_close(self, _caller: Any, _event: Any) -> None:

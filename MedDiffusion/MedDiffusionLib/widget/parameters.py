@@ -23,6 +23,7 @@ class Parameters:
     ]
     overrides: dict[str, str]
     """Segment name, or label value as a text -> the model's label name, or background."""
+    scan: Optional[slicer.vtkMRMLScalarVolumeNode]  # noqa: UP045
     samples: Annotated[int, WithinRange(1, MAX_SAMPLES)] = 1
     seed: Annotated[int, WithinRange(0, MAX_SEED)] = 0
     new_seed: bool = False

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import qt
 
 from ..scene.jobs import SceneLogic, SynthesisJob
-from ..synthesis.settings import Settings
+from ..scene.live import LiveVolume
 
 POLL_MILLISECONDS = 20
 
@@ -31,25 +30,20 @@ class Runner:
     def listening(self) -> bool:
         return bool(self._timer.active)
 
-    def start_synthesis(
-        self,
-        label_node: Any,
-        model: str,
-        settings: Settings,
-        device: str = "auto",
-        segments: Sequence[str] | None = None,
-        overrides: Mapping[int | str, str] | None = None,
-    ) -> SynthesisJob:
+    def start_synthesis(self, *arguments: Any, **options: Any) -> SynthesisJob:
         """See SceneLogic.startSynthesis."""
-        job = self.scene_logic.startSynthesis(
-            label_node, model, settings, device, segments, overrides
-        )
+        job = self.scene_logic.startSynthesis(*arguments, **options)
         self._timer.start()
         return job
 
     def start_random_label_map(self, *arguments: Any) -> None:
         """See SceneLogic.startRandomLabelMap."""
         self.scene_logic.startRandomLabelMap(*arguments)
+        self._timer.start()
+
+    def make_live(self, live: LiveVolume, *arguments: Any) -> None:
+        """See LiveVolume.make."""
+        live.make(*arguments)
         self._timer.start()
 
     def close(self) -> None:

@@ -11,14 +11,20 @@ from ..bundles.manifest import Manifest
 from ..compute.errors import UserError
 from ..scene.jobs import SynthesisJob
 from ..scene.label_maps import label_map_state
-from ..scene.synthetic import ATTRIBUTE, LABELS_ROLE
+from ..scene.synthetic import (
+    ATTRIBUTE,
+    LABEL_MAP_STATE,
+    LABEL_OVERRIDES,
+    LABELS_ROLE,
+    overrides_text,
+)
 from ..scene.volumes import results
 from ..synthesis.settings import Settings
 from .gui import say, show_control
 from .install import ensure_installed, installed, reinstall
 from .label_panel import LabelPanel
 from .model_panel import ModelPanel
-from .presenters.again import LABELS, Again, Source, what_remains
+from .presenters.again import LABELS, OVERRIDES, STATE, Again, Source, what_remains
 from .presenters.choices import MAX_SEED
 from .presenters.pace import Pace, about
 from .presenters.synthesis import Press, Synthesis, cancelled, quality_tip, settings
@@ -130,7 +136,8 @@ class SynthesisPanel:
     def _what_remains(self, manifest: Manifest) -> Again:
         chosen = self._parameters
         node = chosen.label_node
-        source = Source(node.GetID(), label_map_state(node), self._labels.fit.overrides)
+        overrides = overrides_text(self._labels.fit.overrides)
+        source = Source(node.GetID(), label_map_state(node), overrides)
         wanted = settings(chosen, manifest)
         return what_remains(
             wanted, manifest, source, chosen.device.value, [_recipe(one) for one in results()]
@@ -204,4 +211,9 @@ def _recipe(node: Any) -> dict[str, str | None]:
     """What is known of a result, as ``presenters.again`` names it."""
     names = [name for name in node.GetAttributeNames() if name.startswith(ATTRIBUTE)]
     known = {name.removeprefix(ATTRIBUTE): node.GetAttribute(name) for name in names}
-    return {**known, LABELS: node.GetNodeReferenceID(LABELS_ROLE)}
+    return {
+        **known,
+        LABELS: node.GetNodeReferenceID(LABELS_ROLE),
+        STATE: node.GetAttribute(LABEL_MAP_STATE),
+        OVERRIDES: node.GetAttribute(LABEL_OVERRIDES),
+    }

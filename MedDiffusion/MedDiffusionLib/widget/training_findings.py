@@ -1,4 +1,4 @@
-"""What checks and trainings leave in files, shown: findings, plan, curve, montage."""
+"""What checks and trainings leave in files, shown: findings, plan, loss curve, montage."""
 
 from __future__ import annotations
 
@@ -11,20 +11,52 @@ import qt
 import slicer
 
 from ..compute.errors import UserError
-from ..training.loop.names import CURVE_NAME, MONTAGE_NAME
-from .presenters.training_folder import COLUMNS, CheckReport, read_check_report, read_error
-from .wording import _
+from ..scene.training_curve import TrainingCurve
+from ..training.loop.names import MONTAGE_NAME
+from .presenters.training_folder import (
+    COLUMNS,
+    CheckReport,
+    TrainingFolder,
+    read_check_report,
+    read_error,
+)
+from .wording import _, tip
 
 TABLE_HEIGHT = 160
 PICTURE_WIDTH = 370
 
 
-def show_pictures(ui: Any, folder: Path) -> None:
+class Pictures:
     """The loss curve and the montage of a training, as far as they are there."""
-    for name, label in ((CURVE_NAME, ui.curveLabel), (MONTAGE_NAME, ui.montageLabel)):
-        picture = qt.QPixmap(str(folder / name))
+
+    def __init__(self, ui: Any) -> None:
+        self._ui = ui
+        self._curve = TrainingCurve()
+        ui.curveButton.connect("clicked(bool)", lambda: self._curve.show())
+        self.clear()
+
+    def show(self, folder: TrainingFolder) -> None:
+        """Bring both up to what lies in the folder."""
+        curves = folder.curves()
+        if any(curves.values()):
+            title = _("Loss of {name}").format(name=folder.path.name)
+            self._curve.update(title, (_("iteration"), _("loss")), curves)
+        self._ui.curveButton.setVisible(bool(self._curve.nodes))
+        picture = qt.QPixmap(str(folder.path / MONTAGE_NAME))
         if not picture.isNull():
-            label.setPixmap(picture.scaledToWidth(PICTURE_WIDTH, qt.Qt.SmoothTransformation))
+            scaled = picture.scaledToWidth(PICTURE_WIDTH, qt.Qt.SmoothTransformation)
+            self._ui.montageLabel.setPixmap(scaled)
+            self._show_montage(True)
+
+    def clear(self) -> None:
+        """Show nothing; nothing stays in the scene."""
+        self._curve.remove()
+        self._ui.curveButton.setVisible(False)
+        self._show_montage(False)
+
+    def _show_montage(self, visible: bool) -> None:
+        self._ui.montageCaption.setVisible(visible)
+        self._ui.montageLabel.setVisible(visible)
 
 
 class Findings:
@@ -83,7 +115,7 @@ class Findings:
         for row, cells in enumerate(report.rows):
             for column, cell in enumerate(cells):
                 item = qt.QTableWidgetItem(cell.text)
-                item.setToolTip(cell.tip)
+                item.setToolTip(tip(cell.tip))
                 self._table.setItem(row, column, item)
         self._table.resizeRowsToContents()
         self._table.setVisible(bool(report.rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import qt
+import slicer
 
 from ..bundles.installing import models_folder
 from ..compute.errors import UserError
@@ -14,8 +15,8 @@ from .install import ensure_installed
 from .model_panel import ModelPanel
 from .presenters.training import Press, Training, check_request, folder_of, training_request
 from .presenters.training_folder import TrainingFolder
-from .training_findings import Findings, show_pictures
-from .wording import sentence
+from .training_findings import Findings, Pictures
+from .wording import _, sentence
 
 POLL_MILLISECONDS = 200
 LOOK_POLLS = 10
@@ -34,11 +35,14 @@ class TrainingPanel:
         self._training = Training()
         self._polls = 0
         self._findings = Findings(ui)
+        self._pictures = Pictures(ui)
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MILLISECONDS)
         self._timer.connect("timeout()", self._poll)
         ui.scansPath.connect("currentPathChanged(QString)", self._on_scans)
         ui.labelMapsPath.connect("currentPathChanged(QString)", self._on_label_maps)
+        ui.scansFolderButton.connect("clicked(bool)", self._on_folder)
+        ui.scansTableButton.connect("clicked(bool)", self._on_table)
         ui.checkButton.connect("clicked(bool)", self._on_check)
         ui.trainButton.connect("clicked(bool)", self._on_train)
         ui.resumeButton.connect("clicked(bool)", lambda: self._train(resume=True))
@@ -65,6 +69,7 @@ class TrainingPanel:
                     field.currentPath = text
         controls = self._training.controls(chosen, has_training_module(), self._folder())
         show_controls(ui, controls)
+        say(ui.trainingReason, self._training.reason)
 
     def on_end_close(self) -> None:
         """The scene was closed: what runs goes on."""
@@ -79,6 +84,7 @@ class TrainingPanel:
             self._run.cancel()
         self._run = None
         self._findings.cleanup()
+        self._pictures.clear()
         self._parameters = None
 
     def _folder(self) -> TrainingFolder | None:
@@ -96,6 +102,19 @@ class TrainingPanel:
     def _on_label_maps(self, path: str) -> None:
         if self._parameters is not None:
             self._parameters.label_maps = path
+
+    def _on_folder(self) -> None:
+        title = _("Choose the folder of the scans")
+        self._on_chosen(qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title))
+
+    def _on_table(self) -> None:
+        title, kinds = _("Choose a table of scans and label maps"), _("Tables (*.csv *.tsv)")
+        window = slicer.util.mainWindow()
+        self._on_chosen(qt.QFileDialog.getOpenFileName(window, title, "", kinds))
+
+    def _on_chosen(self, path: str) -> None:
+        if path:
+            self._ui.scansPath.currentPath = path
 
     def _on_check(self) -> None:
         if ensure_installed(self._say):
@@ -117,6 +136,7 @@ class TrainingPanel:
         folder = self._folder()
         if folder is not None and ensure_installed(self._say):
             self._findings.clear()
+            self._pictures.clear()
             self._findings.new_folder()
             report = self._findings.report
             self._start(training_request(self._parameters, folder, report, resume), folder)
@@ -142,7 +162,7 @@ class TrainingPanel:
         if look and folder is not None and not run.waits:
             if self._training.stopping:
                 folder.ask_to_stop()  # Again: a run that begins clears old requests.
-            show_pictures(self._ui, folder.path)
+            self._pictures.show(folder)
         self._polls += 1
         self._show_progress()
 
@@ -154,7 +174,7 @@ class TrainingPanel:
             report = self._findings.take_report()
             self._training.ended(report.summary if report else message)
         else:
-            show_pictures(self._ui, folder.path)
+            self._pictures.show(folder)
             error = self._findings.take_error()
             self._training.ended(sentence(error) if error else message)
             self._models.refresh()

@@ -99,14 +99,17 @@ class WorkerClient:
             self._start_job()
         return job
 
-    def cancel(self, job: Job) -> None:
-        """End a job: at once where it waits, else within its step or with its process."""
+    def cancel(self, job: Job, patience: float = CANCEL_SECONDS) -> None:
+        """End a job: at once where it waits, else within its step or, later, with its process.
+
+        ``patience``: how many seconds a step may take, before its process is ended.
+        """
         if job.ended or job.kill_at is not None:
             return
         if job is not self._jobs[0]:
             self._end(job, {"event": "cancelled"})
             return
-        job.kill_at = time.monotonic() + CANCEL_SECONDS
+        job.kill_at = time.monotonic() + patience
         self._send({"do": "cancel", "job": job.number})
 
     def cancel_all(self) -> None:

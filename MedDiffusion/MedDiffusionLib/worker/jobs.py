@@ -64,6 +64,8 @@ class Worker:
 
         def on_step(step: Step) -> None:
             self._stop_if_cancelled(job)
+            if not request.get("previews", True):
+                return
             volumes = put(f"step-{step.sample}-{step.step}", step.estimate())
             self._send(
                 {"event": "step", "job": job, "sample": step.sample, "step": step.step,

@@ -7,7 +7,8 @@ Requests:
 - ``{"do": "synthesize", "job": 1, "model": NAME|PATH, "device": "auto", "labels": VOLUME,
   "label_map": NAME, "overrides": {"3": "anterior"}, "settings": {...}, "folder": PATH}``:
   ``settings`` are the fields of ``synthesis.settings.Settings``, ``overrides`` say which value is
-  which label of the model, results go to ``folder``;
+  which label of the model, results go to ``folder``; ``"previews": false`` leaves out the events
+  ``step``;
 - ``{"do": "labelmap", "job": 2, "model": NAME|PATH, "seed": 0, "folder": PATH}``: draws a random
   label map;
 - ``{"do": "cancel", "job": 1}``: taken at once, between two steps; all else waits for its turn.
@@ -42,6 +43,7 @@ from typing import Any
 import numpy as np
 
 from ..compute.errors import UserError
+from ..compute.parsing import parse_json
 from ..volumes.volume import Kind, Segment, Volume
 
 PROTOCOL = 2
@@ -52,14 +54,22 @@ EVENTS = ("ready", "unusable", "started", "step", "sample", "labelmap", *ENDINGS
 
 def encode(message: dict[str, Any]) -> bytes:
     """The line of a message."""
-    return json.dumps(message).encode() + b"\n"
+    return json.dumps(message, allow_nan=False).encode() + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any]:
     """The message of a line; raises ValueError when it is none."""
-    message = json.loads(line)
+    message = parse_json(line)
     if not isinstance(message, dict):
         raise ValueError("not a JSON object")
+    return message
+
+
+def decode_request(line: bytes) -> dict[str, Any]:
+    """The request of a line; raises ValueError when it is none that could be answered."""
+    message = decode(line)
+    if not isinstance(message.get("job"), int) or not isinstance(message.get("do"), str):
+        raise ValueError("not a request")
     return message
 
 

@@ -13,7 +13,7 @@ import threading
 from typing import Any
 
 from ..compute.threads import wait_passively
-from .protocol import PROTOCOL, decode, encode
+from .protocol import PROTOCOL, decode_request, encode
 
 IDLE_SECONDS = 600.0
 
@@ -40,10 +40,10 @@ def main(idle_seconds: float = IDLE_SECONDS) -> int:
         # Unbuffered: a reader that waits in a buffer's lock keeps the interpreter from ending.
         for line in os.fdopen(0, "rb", buffering=0, closefd=False):
             try:
-                request = decode(line)
+                request = decode_request(line)
             except ValueError:
                 continue
-            if request.get("do") == "cancel":
+            if request["do"] == "cancel":
                 worker.cancel(request["job"])
             else:
                 requests.put(request)

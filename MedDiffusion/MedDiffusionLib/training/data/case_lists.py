@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...compute.errors import UserError
+from ...compute.files import read_regular
+from ...compute.parsing import parse_integer, read_json, shortened
+from ...compute.schema import Schema, validate
 from ...volumes.reading import stem
 
 _LABEL, _NAME, _GROUP = "label", "name", "group"
+_MOST_BYTES = 2**26
+_NAMES_FILE: Schema = {
+    "type": "object",
+    "required": ["labels"],
+    "properties": {
+        "channel_names": {"type": "object"},
+        "modality": {"type": "object"},
+        "labels": {"type": "object"},
+    },
+}
 _SUFFIXES = (".csv", ".tsv", ".txt")
 
 
@@ -66,7 +78,7 @@ def _lines(table: Path) -> list[tuple[int, list[str]]]:
         raise UserError("is no folder and no table", "give a .csv or .tsv file", path=table)
     try:
         # The BOM that spreadsheet programs write would become part of the first column's name.
-        text = table.read_text("utf-8-sig")
+        text = read_regular(table, _MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise UserError(
             f"cannot be read ({error.strerror})", "check the path", path=table
@@ -77,7 +89,17 @@ def _lines(table: Path) -> list[tuple[int, list[str]]]:
     # Spreadsheet programs write semicolons where the comma is the decimal sign.
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    try:
+        lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise UserError(
+            f"is no table that can be read ({error}, in line {reader.line_num})",
+            "correct it",
+            path=table,
+        ) from error
+    for number, row in lines:
+        if any("\0" in cell for cell in row):
+            raise UserError(f"has NUL characters in line {number}", "correct it", path=table)
     if not lines:
         raise UserError("is empty", "list the cases in it", path=table)
     return lines
@@ -105,13 +127,15 @@ def _is_special(name: str) -> bool:
 def read_names_file(path: Path) -> NamesFile:
     """Channel and label names of a ``dataset.json``, of nnU-Net 1 or 2 or of the Decathlon."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
+        if problem := validate(content, _NAMES_FILE, "it"):
+            raise ValueError(problem)
         channels = content.get("channel_names", content.get("modality", {}))
-        numbered = sorted((int(number), str(name)) for number, name in channels.items())
+        numbered = sorted((parse_integer(number), str(name)) for number, name in channels.items())
         labels = dict(_label(key, value, path) for key, value in content["labels"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"does not name the channels and labels ({error!r})",
+            f"does not name the channels and labels ({error})",
             "write it as nnU-Net does, or take it away",
             path=path,
         ) from error
@@ -128,5 +152,7 @@ def _label(key: str, value: Any, path: Path) -> tuple[int, str]:
             path=path,
         )
     if isinstance(value, str) and not value.isdigit():
-        return int(key), value
-    return int(value), key
+        return parse_integer(key), value
+    if isinstance(value, (dict, bool)) or value is None:
+        raise ValueError(f"the label {shortened(key)} has no number")
+    return parse_integer(str(value)), key

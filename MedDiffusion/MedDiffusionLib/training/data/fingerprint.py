@@ -127,7 +127,7 @@ def take_stamps(case: CaseFiles, known: Sequence[FileStamp] = ()) -> tuple[FileS
     """
     before = {(s.name, s.size, s.modified): s for s in known if s.sha256}
     return tuple(
-        _stamp(file, before) for path in (*case.images, case.labels) for file in _files(path)
+        _stamp(file, before) for path in (*case.images, case.labels) for file in files_of(path)
     )
 
 
@@ -177,14 +177,18 @@ def thinned(values: NDArray, most: int) -> NDArray:
     return values[np.arange(count) * values.size // max(count, 1)].copy()
 
 
-def _files(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+def files_of(path: Path) -> list[Path]:
+    """The files of an image: those of a DICOM series' folder, sorted, else itself."""
+    try:
+        return sorted(p for p in path.iterdir() if p.is_file())
+    except (OSError, ValueError):
+        return [path]
 
 
 def _stamp(file: Path, before: Mapping[tuple[str, int, int], FileStamp]) -> FileStamp:
     try:
         status = file.stat()
-    except OSError:
+    except (OSError, ValueError):
         return FileStamp(file.name, -1, 0, "")
     key = file.name, status.st_size, status.st_mtime_ns
     return before.get(key) or FileStamp(*key, _file_sha256(file))

@@ -11,16 +11,15 @@ after that reads its files anew.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,8 @@ from numpy.typing import NDArray
 from ...bundles.manifest import Manifest
 from ...compute.errors import UserError
 from ...compute.files import atomic, write_json
+from ...compute.locks import remove_temporaries
+from ...compute.parsing import read_json
 from ...compute.version import __version__
 from ...volumes.volume import Grid, Kind, Volume
 from .cases import CaseFiles
@@ -38,6 +39,7 @@ FOLDER_NAME = "cases"
 FINGERPRINT_NAME = "fingerprint.json"
 _PREPARED_NAME = "prepared.json"
 _VERSION = 1
+_MOST_BYTES = 2**30
 _PAUSE = 5.0
 """Seconds between two writings of the fingerprint: what a crash may lose is read again."""
 
@@ -129,7 +131,7 @@ class CaseStore:
                 path=self.folder,
             )
         folder = self._folder(record)
-        content = json.loads((folder / _PREPARED_NAME).read_text("utf-8"))
+        content = read_json(folder / _PREPARED_NAME)
         return StoredCase(
             case.name, folder, len(record.images), np.array(content["scan"]),
             np.array(content["labels"]), np.array(content["annotated"], bool),
@@ -138,15 +140,22 @@ class CaseStore:
 
     def clear_half_written(self) -> None:
         """Remove what a killed process left half written."""
-        for rest in self.folder.glob("**/.meddiffusion-*"):
-            rest.unlink(missing_ok=True)
+        for folder in (self.folder, *self._case_folders()):
+            with contextlib.suppress(FileNotFoundError):
+                remove_temporaries(folder)
 
     def remove_voxels(self) -> None:
         """Remove all voxels; the fingerprint stays."""
-        for folder in self.folder.glob("*"):
-            # Only what was made here: the user's own files may lie in a folder of this name.
-            if folder.is_dir() and re.fullmatch("[0-9a-f]{64}", folder.name):
-                shutil.rmtree(folder, ignore_errors=True)
+        for folder in self._case_folders():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _case_folders(self) -> list[Path]:
+        """What was made here: the user's own files may lie in a folder of this name."""
+        return [
+            folder
+            for folder in self.folder.glob("*")
+            if re.fullmatch("[0-9a-f]{64}", folder.name) and folder.is_dir()
+        ]
 
     def _is_of(self, record: CaseRecord, digest: str, case: CaseFiles) -> bool:
         """Whether a record is of these contents; a bad one is not, so that it is tried again."""
@@ -199,7 +208,7 @@ class CaseStore:
             }
             write_json(folder / _PREPARED_NAME, content)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
@@ -211,17 +220,26 @@ class CaseStore:
             ) from error
 
 
+def is_fingerprint(path: Path) -> bool:
+    """Whether a file is a fingerprint, of any version of MedDiffusion."""
+    try:
+        content = read_json(path, _MOST_BYTES)
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.keys() == {"version", "meddiffusion", "cases"}
+
+
 def _read_fingerprint(path: Path) -> dict[str, CaseRecord]:
     """The records of an earlier run; none where there is none that this version can use.
 
     Another version might read files that this one refused, or the other way round.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path, _MOST_BYTES)
         if (content["version"], content["meddiffusion"]) != (_VERSION, __version__):
             return {}
         records = [CaseRecord.from_json(case) for case in content["cases"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
     return {record.name: record for record in records}
 
@@ -266,10 +284,10 @@ def _key(manifest: Manifest) -> str:
 
 def _is_prepared(folder: Path, key: str) -> bool:
     try:
-        content: Mapping[str, Any] = json.loads((folder / _PREPARED_NAME).read_text("utf-8"))
+        content = read_json(folder / _PREPARED_NAME)
     except (OSError, ValueError):
         return False
-    return content.get("key") == key
+    return isinstance(content, dict) and content.get("key") == key
 
 
 def _write_array(folder: Path, name: str, array: NDArray) -> None:

@@ -6,7 +6,10 @@ sample's number, so the number of iterations says where all of them stand.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +23,39 @@ from torch import Tensor
 from ...bundles import version_1
 from ...bundles.model import Model
 from ...compute.errors import UserError
-from ...compute.files import atomic
+from ...compute.files import atomic, open_regular
+from ...compute.parsing import parse_json
+from ...compute.schema import Schema, validate
 from ...diffusion.denoiser import Denoiser
 from ..data.fingerprint import CaseRecord
 from .names import CHECKPOINT_NAME
 
-_FACTS = ("iteration", "seconds", "rate_scale", "rollbacks", "micro_batch", "recompute")
+_COUNT = {"type": "integer", "minimum": 0}
+_FACTS: dict[str, Schema] = {
+    "iteration": _COUNT,
+    "seconds": {"type": "number", "minimum": 0},
+    "rate_scale": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+    "rollbacks": _COUNT,
+    "micro_batch": {"type": "integer", "minimum": 1},
+    "recompute": {"type": "boolean"},
+}
+_RUN: Schema = {"type": "object", "required": [*_FACTS], "properties": _FACTS}
+_IDENTITY: Schema = {
+    "type": "object",
+    "required": ["plan", "seed", "cases", "validation"],
+    "properties": {
+        "plan": {
+            "type": "object",
+            "required": ["manifest", "training"],
+            "properties": {"manifest": {"type": "object"}, "training": {"type": "object"}},
+        },
+        "seed": {"type": "integer"},
+        "cases": {"type": "object"},
+        "validation": {"type": "object"},
+    },
+}
+_MOST_COPIES = 5
+"""Of the weights in a checkpoint: the model, its average, two moments, and what counts steps."""
 
 
 @dataclass
@@ -70,15 +100,24 @@ def identify(
 
 
 def save_checkpoint(folder: Path, state: RunState, identity: Identity) -> None:
-    """Write the checkpoint; raises UserError where there is no room, the last one then intact."""
+    """Write the checkpoint; raises UserError where there is no room, or where a number in it is NaN
+    or infinite, the last one then intact."""
     tensors: dict[str, Tensor] = {}
     for prefix, module in (("model.", state.denoiser), ("average.", state.ema)):
         tensors |= {prefix + k: v.contiguous() for k, v in module.state_dict().items()}
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in values.items()}
+    path = folder / CHECKPOINT_NAME
+    if name := _not_finite(tensors):
+        raise UserError(
+            f"The training has NaN or infinite numbers in {name} at iteration {state.iteration}, "
+            "and is not saved",
+            "go on from the last checkpoint with a lower learning_rate in the plan, and look at "
+            "the images' intensities",
+        )
     facts = {name: getattr(state, name) for name in _FACTS}
     metadata = {"run": json.dumps(facts), "identity": json.dumps(identity)}
-    path = folder / CHECKPOINT_NAME
+    metadata["sha256"] = _digest(metadata, tensors)
     try:
         with atomic(path) as temporary:
             temporary.write_bytes(save(tensors, metadata))
@@ -97,15 +136,20 @@ def load_checkpoint(folder: Path, state: RunState) -> None:
     path = folder / CHECKPOINT_NAME
     metadata = _metadata(path)
     try:
-        facts = json.loads(metadata["run"])
-        with safe_open(path, framework="pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        facts = _checked(metadata, "run", _RUN)
+        tensors = _read_tensors(path, state)
+        # Checkpoints of versions before 1.1 have none.
+        if metadata.get("sha256") not in (None, _digest(metadata, tensors)):
+            raise ValueError("it is damaged: its SHA-256 is another")
+        if name := _not_finite(tensors):
+            raise ValueError(f"it has NaN or infinite numbers in {name}")
         state.denoiser.load_state_dict(_weights(tensors, "model."))
         state.ema.load_state_dict(_weights(tensors, "average."))
         slots: dict[int, dict[str, Tensor]] = {}
         for key, tensor in _under(tensors, "optimizer.").items():
             index, name = key.split(".", 1)
             slots.setdefault(int(index), {})[name] = tensor
+        _check_slots(slots, list(state.denoiser.parameters()))
         groups = state.optimizer.state_dict()["param_groups"]
         state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
         for name in _FACTS:
@@ -119,7 +163,7 @@ def read_identity(folder: Path) -> Identity:
     path = folder / CHECKPOINT_NAME
     metadata = _metadata(path)
     try:
-        identity: Identity = json.loads(metadata["identity"])
+        identity: Identity = _checked(metadata, "identity", _IDENTITY)
         known = {name: identity[name] for name in ("seed", "cases", "validation")}
         return {"plan": _upgraded(identity["plan"]), **known}
     except (KeyError, ValueError, TypeError) as error:
@@ -179,10 +223,65 @@ def no_checkpoint(folder: Path) -> UserError:
     )
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of a run."""
+    try:
+        return {"run", "identity"} <= _metadata(path).keys()
+    except UserError:
+        return False
+
+
+def _checked(metadata: dict[str, str], name: str, schema: Schema) -> dict[str, Any]:
+    """An entry of the metadata; raises KeyError, or ValueError with a clause."""
+    content: dict[str, Any] = parse_json(metadata[name])
+    if problem := validate(content, schema, f"its {name}"):
+        raise ValueError(problem)
+    return content
+
+
+def _read_tensors(path: Path, state: RunState) -> dict[str, Tensor]:
+    """All tensors; raises ValueError, before memory is taken, where they are too large."""
+    weights = sum(tensor.numel() for tensor in state.denoiser.state_dict().values())
+    with safe_open(path, framework="pt") as file:
+        names = list(file.keys())
+        shapes = [file.get_slice(name).get_shape() for name in names]
+        if sum(map(math.prod, shapes)) > _MOST_COPIES * weights:
+            raise ValueError("it is of a larger network")
+        return {name: file.get_tensor(name) for name in names}
+
+
+def _check_slots(slots: dict[int, dict[str, Tensor]], parameters: list[Tensor]) -> None:
+    """Raise ValueError where the optimizer's numbers are of other weights."""
+    for index, values in slots.items():
+        if not 0 <= index < len(parameters):
+            raise ValueError(f"its optimizer has numbers for weights {index}, which are not there")
+        shape = parameters[index].shape
+        if any(value.ndim and value.shape != shape for value in values.values()):
+            raise ValueError(f"its optimizer has numbers of another shape for weights {index}")
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """The name of a tensor with NaN or infinite numbers; None where there is none."""
+    return next((name for name, t in tensors.items() if not torch.isfinite(t).all()), None)
+
+
+def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over what a checkpoint says and holds, whatever the order in its file."""
+    digest = hashlib.sha256()
+    for name in ("run", "identity"):
+        digest.update(metadata[name].encode() + b"\0")
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\0".encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def _metadata(path: Path) -> dict[str, str]:
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise no_checkpoint(path.parent)
     try:
+        # A device has no end, and the library would wait for what comes out of a FIFO.
+        open_regular(path).close()
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (OSError, SafetensorError) as error:

@@ -12,7 +12,9 @@ from ...bundles.manifest import Manifest, TrainingFacts
 from ...bundles.model import Model
 from ...bundles.shape_model import fit_shape_model, save_shape_model
 from ...compute.errors import UserError
+from ...compute.files import atomic
 from ...volumes.volume import Volume
+from .names import MONTAGE_NAME, PRIVATE_NAME
 
 _MAX_SHAPE_VALUES, _SHAPE_VALUES = 2**28, 2**23
 """Distances that a shape model may be fitted to, 1 GiB, and those that it is fitted to where
@@ -20,6 +22,29 @@ _MAX_SHAPE_VALUES, _SHAPE_VALUES = 2**28, 2**23
 _SHAPE_MAPS = 32
 
 ReadLabelMap = Callable[[], Volume]
+
+
+_PRIVATE = """\
+This folder is not to be passed on: montage.png shows slices of patients' scans, and the checkpoint
+and the folder "cases" hold the names of cases. What may be shared, as far as the license of your
+data allows, is the file that this command writes, which holds the model and nothing else:
+
+    meddiffusion export THIS-FOLDER -o MODEL.zip
+"""
+
+
+def write_notice(folder: Path) -> None:
+    """Say in the folder itself what in it is private; raises OSError."""
+    with atomic(folder / PRIVATE_NAME) as temporary:
+        temporary.write_text(_PRIVATE, "utf-8")
+
+
+def sharing_sentence(folder: Path) -> str:
+    """What to know before a finished training's folder is passed on."""
+    return (
+        f"{folder} also holds what is private ({MONTAGE_NAME} shows patients' scans): to share the "
+        "model, pass on the file that meddiffusion export writes."
+    )
 
 
 def write_trained(

@@ -8,9 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...compute.files import atomic
+from ...compute.files import atomic, read_regular
+from ...compute.parsing import parse_json
+from ...compute.schema import Schema, validate
 from .chart import Curve, write_chart
 from .names import CURVE_NAME, LOG_NAME
+
+_MOST_BYTES = 2**30
+_LINE: Schema = {
+    "type": "object",
+    "required": ["iteration"],
+    "properties": {
+        "iteration": {"type": "integer", "minimum": 0},
+        "loss": {"type": "number"},
+        "validation_loss": {"type": "number"},
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -95,14 +108,17 @@ class TrainingLog:
 
     def _append(self, line: dict[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            finite = {k: v for k, v in line.items() if isinstance(v, str) or math.isfinite(v)}
+            file.write(json.dumps(finite) + "\n")
 
     def _lines(self) -> list[dict[str, Any]]:
+        """What is a line of the log; all else in the file is passed over."""
         lines = []
-        for text in self._path.read_text("utf-8").splitlines():
+        for text in read_regular(self._path, _MOST_BYTES).splitlines():
             try:
-                line = json.loads(text)
-                lines.append({**line, "iteration": int(line["iteration"])})
-            except (ValueError, KeyError, TypeError):
+                line = parse_json(text)
+            except ValueError:
                 continue
+            if validate(line, _LINE) is None:
+                lines.append(line)
         return lines

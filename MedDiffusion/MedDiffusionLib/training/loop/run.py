@@ -86,6 +86,7 @@ class Run:
         self.stop = stop
         self.report = report
         self.validation: Validation | None = None
+        self._said_obstructed = False
         self.last = TrainingReport("training", 0.0)
         self.log = TrainingLog(job.output, job.settings.log_seconds)
         self.stepper = Stepper(state, job.settings, job.execution, objective, ranks, self._note)
@@ -173,8 +174,9 @@ class Run:
     def _agree(self, weight: float) -> tuple[float, float, str | None]:
         """Over all processes: the batch's weight, the first one's clock, and why to stop."""
         reason = self.stop.reason
-        if reason == "stop file" and not self.ranks.is_main:
-            reason = None
+        if self.stop.is_obstructed and not self._said_obstructed:
+            self._said_obstructed = True
+            self._note(f"{self.job.output / STOP_NAME} is no file: it does not stop the training.")
         facts = [weight, self._now() if self.ranks.is_main else 0.0]
         facts += [float(reason == known) for known in _REASONS]
         summed = self.ranks.all_reduce(torch.tensor(facts, dtype=torch.float64))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import stat
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,24 +24,21 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class StopWatch:
     """Notes a request to stop, to be honored between two steps; a second Ctrl-C stops at once.
 
-    A context manager: inside it the two signals only leave a note. The stop file is removed on
-    entering, since it was meant for another run, and on leaving.
+    A context manager: inside it the two signals only leave a note.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / STOP_NAME
+    def __init__(self) -> None:
+        self._file: Path | None = None
         self._signal: signal.Signals | None = None
         self._impatient_after = math.inf
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopWatch:
-        self._remove_file()
         if threading.current_thread() is threading.main_thread():
             self._before = {s: signal.signal(s, self._note) for s in _SIGNALS}
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._remove_file()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -47,12 +47,33 @@ class StopWatch:
         """``SIGINT``, ``SIGTERM`` or ``stop file``; None while nobody asked."""
         if self._signal is not None:
             return self._signal.name
-        return "stop file" if self._file.exists() else None
+        return "stop file" if self._file and _is_regular(self._file) else None
+
+    @property
+    def is_obstructed(self) -> bool:
+        """Whether something lies in the stop file's place that is none, and stops nothing."""
+        file = self._file
+        return file is not None and os.path.lexists(file) and not _is_regular(file)
+
+    @contextmanager
+    def file_in(self, folder: Path) -> Iterator[None]:
+        """Look for the stop file of a folder that is the training's own, while the block runs.
+
+        One that is there was meant for another run: it is removed, and again at the end.
+        """
+        self._file = folder / STOP_NAME
+        try:
+            self._remove_file()
+            yield
+        finally:
+            self._remove_file()
+            self._file = None
 
     def _remove_file(self) -> None:
-        # Where the folder cannot be, or be written, others say so.
+        # Where the folder cannot be written, others say so.
         with suppress(OSError):
-            self._file.unlink()
+            if self._file and _is_regular(self._file):
+                self._file.unlink()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         # torchrun passes on a Ctrl-C that the terminal already sent: only a later one is another.
@@ -62,3 +83,11 @@ class StopWatch:
         if self._signal is None:
             self._impatient_after = now + _SAME_KEY
         self._signal = signal.Signals(number)
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether there is a regular file: no link, folder or device."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False

@@ -8,8 +8,8 @@ order of float sums). :class:`.run.Run` has the loop.
 from __future__ import annotations
 
 import copy
-import tempfile
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,8 +22,10 @@ from ...bundles.names import MANIFEST_NAME
 from ...compute.distributed import Ranks
 from ...compute.errors import Cancelled, UserError
 from ...compute.files import write_json
+from ...compute.locks import remove_temporaries
 from ..data.store import CaseStore
 from ..objectives.denoising import Denoising
+from ..output import check_output, make_output
 from .checkpoint import (
     Identity,
     RunState,
@@ -33,15 +35,13 @@ from .checkpoint import (
     no_checkpoint,
     save_checkpoint,
 )
-from .finishing import write_trained
+from .finishing import write_notice, write_trained
 from .job import TrainingJob
 from .log import TrainingReport
-from .names import CHECKPOINT_NAME
+from .names import CHECKPOINT_NAME, PLAN_NAME
 from .run import OnReport, Outcome, Run
 from .stopping import StopWatch
 from .validation import Validation
-
-PLAN_NAME = "plan.json"
 
 
 def train(
@@ -69,7 +69,7 @@ def train(
     # Whether the manifest can be used is seen here, before anything is written.
     assert job.manifest
     try:
-        with nullcontext(stop) if stop else StopWatch(job.output) as watch:
+        with nullcontext(stop) if stop else _watched(job.output, ranks) as watch:
             identity = _prepare(job, watch, report) if ranks.is_main else {}
             # The others wait here until all cases are prepared.
             ranks.broadcast(None)
@@ -82,13 +82,20 @@ def train(
         ) from error
 
 
+@contextmanager
+def _watched(output: Path, ranks: Ranks) -> Iterator[StopWatch]:
+    """A watch for a run that nobody watches yet."""
+    with StopWatch() as watch, watch.file_in(output) if ranks.is_main else nullcontext():
+        yield watch
+
+
 def _prepare(job: TrainingJob, stop: StopWatch, report: OnReport) -> Identity:
     """Make sure that the folder can hold this run, and prepare its cases; returns its identity."""
     check_folder(job.output, job.resume)
+    make_output(job.output)
     store = CaseStore(job.output)
     store.clear_half_written()
-    for rest in job.output.glob(".meddiffusion-*"):
-        rest.unlink()
+    remove_temporaries(job.output)
     cases, validation = (
         [store.record(case) for case in part] for part in (job.cases, job.validation)
     )
@@ -116,6 +123,8 @@ def _run(
     run = Run(job, objective, state, identity, ranks, stop, report)
     if job.validation and ranks.is_main:
         run.validation = Validation(job, store, objective, state.model.representation)
+    if ranks.is_main:
+        write_notice(job.output)
     if job.resume:
         load_checkpoint(job.output, state)
     elif ranks.is_main:
@@ -136,7 +145,8 @@ def _run(
 
 
 def check_folder(output: Path, resume: bool) -> None:
-    """Make the output folder; raises UserError where it cannot hold this run."""
+    """Raise UserError where the output folder cannot hold this run; nothing is written."""
+    check_output(output)
     if resume:
         if not (output / CHECKPOINT_NAME).exists():
             raise no_checkpoint(output)
@@ -149,16 +159,6 @@ def check_folder(output: Path, resume: bool) -> None:
         )
     elif (output / MANIFEST_NAME).exists():
         raise UserError("holds a model", "choose another output", path=output)
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot be written ({error.strerror})",
-            "choose a folder in which you may write",
-            path=output,
-        ) from error
 
 
 def initial_state(job: TrainingJob) -> RunState:

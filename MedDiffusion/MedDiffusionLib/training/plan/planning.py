@@ -28,6 +28,7 @@ Of fewer than 5 patients all are trained on; else a tenth of them, at least one,
 from __future__ import annotations
 
 import colorsys
+import itertools
 import math
 import os
 import re
@@ -41,6 +42,7 @@ import torch
 from ...bundles.manifest import parse_plan_manifest
 from ...compute.devices import choose_device
 from ...compute.errors import UserError
+from ...compute.parsing import shortened
 from ..data.cases import DataSet
 from ..data.findings import DataReport, Intensities
 from .estimates import Estimate, estimate, footprint
@@ -56,6 +58,7 @@ _MEMORY_SHARE, _MEMORY_CPU, _MEMORY_UNKNOWN = 0.7, 7_000_000_000, 8_000_000_000
 _MOST_BATCH, _LEARNING_RATE = 8, 1e-3
 _MOST_LABELS = 256
 _LEAST_GROUPS = 5
+_LONGEST_NAME = 64
 _SIDES = {"left", "right", "l", "r", "lh", "rh"}
 
 
@@ -76,9 +79,9 @@ def make_plan(
     channels, intensity = _channels(data.channels, report.intensities)
     memory = memory_bytes if memory_bytes is not None else _free_memory(device)
     manifest: dict[str, Any] = {
-        "name": re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("._-") or "model",
+        "name": model_name(name) or "model",
         "version": "1.0.0",
-        "title": name,
+        "title": shortened(name, 200),
         "description": f"Turns a label map ({_listed([x['name'] for x in labels])}) into a volume "
         f"({_listed([x['name'] for x in channels])}).",
         "architecture": {},
@@ -113,6 +116,11 @@ def make_plan(
         },
     }
     return {"manifest": manifest, "training": training}
+
+
+def model_name(text: str) -> str:
+    """A text as a model's name may be like it; empty where nothing of it may be in one."""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower())[:_LONGEST_NAME].strip("._-")
 
 
 def describe_plan(plan: dict[str, Any], estimate: Estimate, disk_bytes: int) -> str:
@@ -231,9 +239,8 @@ def _channels(
     """The manifest's channels and intensity (rule 10)."""
     cleaned: list[str] = []
     for name in names:
-        base = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "image"
-        taken = sum(other == base or other.startswith(f"{base}-") for other in cleaned)
-        cleaned.append(f"{base}-{taken + 1}" if base in cleaned else base)
+        base = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[: _LONGEST_NAME - 4].strip("-") or "image"
+        cleaned.append(_distinct(base, cleaned, "{}-{}"))
     are_ct = [_is_ct(channel) for channel in intensities]
     if not any(are_ct):
         channels = [{"name": n, "units": "arbitrary", "range": [0, 1000]} for n in cleaned]
@@ -263,15 +270,21 @@ def _labels(report: DataReport) -> list[dict[str, Any]]:
             f"The label maps have {len(values)} different labels together",
             f"use at most {_MOST_LABELS}",
         )
+    names: list[str] = []
+    for value in values:
+        known = shortened(report.label_names.get(value, ""), _LONGEST_NAME - 8).strip()
+        names.append(_distinct(known or f"label {value}", names, "{} ({})"))
     return [
-        {
-            "value": value,
-            "name": report.label_names.get(value, f"label {value}"),
-            "color": _color(number),
-            "code": "",
-        }
-        for number, value in enumerate(values)
+        {"value": value, "name": name, "color": _color(number), "code": ""}
+        for number, (value, name) in enumerate(zip(values, names, strict=True))
     ]
+
+
+def _distinct(name: str, taken: Sequence[str], pattern: str) -> str:
+    """The name, numbered where it is taken; case does not tell two apart."""
+    lower = {other.lower() for other in taken}
+    numbered = (pattern.format(name, number) for number in itertools.count(2))
+    return next(n for n in itertools.chain([name], numbered) if n.lower() not in lower)
 
 
 def _color(number: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,17 @@ from typing import Any
 from ...bundles import version_1
 from ...bundles.catalog import resources_folder
 from ...compute.errors import UserError
+from ...compute.parsing import read_json
+from ...compute.schema import Schema, validate
+from .settings import part_problem
 
 _PARTS = {"manifest", "training"}
+_NAMES: Schema = {"type": "array", "items": {"type": "string", "maxLength": 4096}}
+_SPLIT: Schema = {
+    "type": "object",
+    "required": ["train"],
+    "properties": {"train": {**_NAMES, "minItems": 1}, "validation": _NAMES},
+}
 
 
 @dataclass(frozen=True)
@@ -28,10 +37,9 @@ def read_preset(name: str) -> dict[str, Any]:
     A part is merged over an automatic plan; see :func:`is_complete`. Raises UserError for a file
     that cannot be read or is no preset.
     """
-    path = resources_folder() / "Presets" / f"{name}.json"
-    path = path if path.is_file() else Path(name)
+    path = preset_path(name)
     try:
-        preset = json.loads(path.read_text("utf-8"))
+        preset = read_json(path)
     except OSError as error:
         raise UserError(
             f"There is no preset {name}", "give a preset's name or JSON file"
@@ -52,7 +60,22 @@ def read_preset(name: str) -> dict[str, Any]:
     if "manifest" in preset:
         # Presets of version 0.1 say the schedule as manifests did then.
         preset["manifest"] = version_1.upgrade(preset["manifest"])
+    if problem := part_problem(preset):
+        raise UserError(f"cannot be used ({problem})", "correct it", path=path)
     return preset
+
+
+def preset_path(name: str) -> Path:
+    """The file of a preset by its name, or a file itself."""
+    path = resources_folder() / "Presets" / f"{name}.json"
+    return path if os.path.lexists(path) else Path(name)
+
+
+def check_card(card: dict[str, str | None]) -> None:
+    """Raise UserError for what a model's card cannot say of its name, license or attribution."""
+    given = {name: text for name, text in card.items() if text is not None}
+    if problem := part_problem({"manifest": given}):
+        raise UserError(f"The model card cannot be used ({problem})", "correct it")
 
 
 def is_complete(preset: dict[str, Any]) -> bool:
@@ -84,17 +107,16 @@ def load_preset(name: str) -> dict[str, Any]:
 def read_split(path: Path) -> Split:
     """A split file: case names under "train" and, where wanted, under "validation"."""
     try:
-        content = json.loads(path.read_text("utf-8"))
-        parts = [content["train"], content.get("validation", [])]
+        content = read_json(path)
     except OSError as error:
         raise UserError("cannot be read", "check the path", path=path) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
+        raise UserError(f"is no split file ({error})", "correct it", path=path) from error
+    if problem := validate(content, _SPLIT, "it"):
         raise UserError(
-            "is no split file", 'it needs a JSON list under "train"', path=path
-        ) from error
-    if not all(isinstance(part, list) for part in parts) or not parts[0]:
-        raise UserError("is no split file", 'it needs a JSON list under "train"', path=path)
-    train, validation = (tuple(str(name) for name in part) for part in parts)
+            f"is no split file ({problem})", 'it needs a JSON list under "train"', path=path
+        )
+    train, validation = tuple(content["train"]), tuple(content.get("validation", []))
     if both := sorted(set(train) & set(validation)):
         raise UserError(f"has {both[0]} under train and under validation", "remove one", path=path)
     return Split(train, validation)

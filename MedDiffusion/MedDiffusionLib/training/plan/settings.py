@@ -7,25 +7,28 @@ from typing import Any
 
 import torch
 
-from ...bundles.manifest import Manifest, parse_plan_manifest
+from ...bundles.manifest import Manifest, manifest_schema, parse_plan_manifest
 from ...bundles.model import build_model
 from ...compute.errors import UserError
-from ...compute.schema import validate
+from ...compute.schema import Schema, validate
+from ...diffusion.samplers import SAMPLERS
 from ..data.samples import Augmentation
 
-_POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+_MOST_MINUTES, _MOST_ITERATIONS = 10**6, 10**9
+"""Of a run, which is two years, and more than any sees."""
+_POSITIVE = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e6}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-_COUNT = {"type": "integer", "minimum": 1}
-_NOT_NEGATIVE = {"type": "number", "minimum": 0}
+_COUNT = {"type": "integer", "minimum": 1, "maximum": 65536}
+_NOT_NEGATIVE = {"type": "number", "minimum": 0, "maximum": 1e6}
 _TRAINING: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        "data": {"type": "string"},
+        "data": {"type": "string", "maxLength": 10000},
         "batch": _COUNT,
         "learning_rate": _POSITIVE,
         "weight_decay": _NOT_NEGATIVE,
-        "warmup": _COUNT,
+        "warmup": {"type": "integer", "minimum": 1, "maximum": _MOST_ITERATIONS},
         "ema": _SHARE,
         "clip": _POSITIVE,
         "outside_weight": _SHARE,
@@ -43,9 +46,9 @@ _TRAINING: dict[str, Any] = {
                     "maxItems": 3,
                     "items": {"type": "integer", "minimum": 0, "maximum": 2},
                 },
-                "rotation": _NOT_NEGATIVE,
+                "rotation": {"type": "number", "minimum": 0, "maximum": 180},
                 "scale": {"type": "number", "minimum": 0, "maximum": 0.9},
-                "shift": {"type": "integer", "minimum": 0},
+                "shift": {"type": "integer", "minimum": 0, "maximum": 512},
                 "far_shift": _SHARE,
                 "affine": _SHARE,
             },
@@ -90,9 +93,15 @@ class Limits:
     minutes: float | None = None
 
     def __post_init__(self) -> None:
-        ends = [end for end in (self.iterations, self.minutes) if end is not None]
-        if len(ends) != 1 or ends[0] <= 0:
-            raise UserError("Training needs one end", "give iterations or minutes, more than 0")
+        given = ((self.iterations, _MOST_ITERATIONS), (self.minutes, _MOST_MINUTES))
+        ends = [(end, most) for end, most in given if end is not None]
+        # Not a number is neither more nor less than any.
+        if len(ends) != 1 or not 0 < ends[0][0] <= ends[0][1]:
+            raise UserError(
+                "Training needs one end",
+                "give iterations or minutes, more than 0, of the first up to "
+                f"{_MOST_ITERATIONS:,} and of the second up to {_MOST_MINUTES:,}",
+            )
 
     def progress(self, iteration: int, seconds: float) -> float:
         """How much of the run is done, from 0 to 1."""
@@ -118,6 +127,35 @@ def with_defaults(training: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, "micro_batch": training["batch"], **training}
 
 
+def part_problem(preset: dict[str, Any]) -> str | None:
+    """What is wrong with the values of a part of a plan, in words, or None.
+
+    Whether all is there, and nothing else, is for the whole plan to show.
+    """
+    schemas = {"manifest": manifest_schema(), "training": _TRAINING}
+    for name, schema in schemas.items():
+        if name in preset and (problem := validate(preset[name], _open(schema), name)):
+            return problem
+    sampling = preset.get("manifest", {}).get("sampling", {})
+    return _sampler_problem(sampling.get("sampler"))
+
+
+def _open(schema: Schema) -> Schema:
+    """The schema without what it says of entries that are missing, or unknown."""
+    opened = {k: v for k, v in schema.items() if k not in ("required", "additionalProperties")}
+    if "properties" in schema:
+        opened["properties"] = {k: _open(v) for k, v in schema["properties"].items()}
+    if "items" in schema:
+        opened["items"] = _open(schema["items"])
+    return opened
+
+
+def _sampler_problem(name: str | None) -> str | None:
+    if name is None or name in SAMPLERS:
+        return None
+    return f"there is no sampler {name}, only {', '.join(SAMPLERS)}"
+
+
 def check_manifest(content: dict[str, Any]) -> Manifest:
     """A plan's ``manifest`` part as a manifest, which a finished bundle will be able to have.
 
@@ -125,6 +163,8 @@ def check_manifest(content: dict[str, Any]) -> Manifest:
     """
     try:
         manifest = parse_plan_manifest(content)
+        if problem := _sampler_problem(manifest.sampling.sampler):
+            raise ValueError(problem)
         # For its shapes alone: no weight is made.
         with torch.device("meta"):
             build_model(manifest)

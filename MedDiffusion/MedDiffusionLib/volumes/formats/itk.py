@@ -25,6 +25,10 @@ from ..volume import LPS_TO_RAS
 from .content import Content, check_affine, check_shape
 from .itk_client import ask
 
+_SECONDS = 15.0
+"""A small file takes some hundredths of one; one that takes more than this hangs."""
+_SECONDS_A_SLICE = 0.1
+"""To open a file, several times, on a slow network."""
 _LONGEST_SUFFIX = len(".gipl.gz")
 
 
@@ -45,7 +49,12 @@ def read_itk(path: Path, reader: str, promise: Promise) -> Content:
     """
     data = promise.data or path
     stored = sum(file.stat().st_size for file in {path, data})
-    request = {"reader": reader, "needed": promise.needed, "stored": stored}
+    request = {
+        "reader": reader,
+        "needed": promise.needed,
+        "stored": stored,
+        "seconds": _SECONDS,
+    }
     with ExitStack() as stack:
         at = path.absolute()
         if not _is_utf8(os.fspath(at)):
@@ -81,7 +90,9 @@ def read_itk_series(folder: Path, names: Sequence[str], stored: int) -> Content:
         if not _is_utf8(os.fspath(at) + "".join(names)):
             links = {f"{n}.dcm": folder / name for n, name in enumerate(names)}
             at = stack.enter_context(_linked(links))
-        facts, array = ask({"series": os.fspath(at), "stored": stored}, folder)
+        seconds = _SECONDS + _SECONDS_A_SLICE * len(names)
+        request = {"series": os.fspath(at), "stored": stored, "seconds": seconds}
+        facts, array = ask(request, folder)
     if array is None:
         raise ValueError(facts["damaged"])
     check_shape(facts["size"], folder)

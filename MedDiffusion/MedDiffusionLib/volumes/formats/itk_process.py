@@ -17,10 +17,13 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .content import MAX_VOXELS
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -29,8 +32,8 @@ START_SECONDS = 120.0
 """Loading the libraries takes no longer; a cold disk and an antivirus take a minute."""
 _MAX_SLICE_GAP_DEVIATION = 0.25
 """Relative to the usual gap between DICOM slices; rounded positions stay below it."""
-_SECONDS, _BYTES_A_SECOND = 15.0, 2**22
-"""For any file, and for its voxels: a machine ten times slower than a slow one keeps to these."""
+_BYTES_A_SECOND = 2**22
+"""Of a file and its voxels: a machine ten times slower than a slow one is as fast."""
 _LONGEST_REASON = 1000
 _MEMORY, _COPIES = 2**30, 3
 """The libraries themselves, and as often as they hold the voxels at one time."""
@@ -69,22 +72,27 @@ def main() -> None:
 
 def _read(request: dict[str, Any], facts: dict[str, Any], nowhere: int) -> sitk.Image:
     """The image of a request: of the file ``path``, with the ``reader`` of ITK's and the bytes that
-    its voxels ``need``, or of the DICOM ``series`` in a folder; ``stored`` is their size in bytes.
+    its voxels ``need``, or of the DICOM ``series`` in a folder. ``stored`` is their size in bytes,
+    ``seconds`` the time that they have beside that for their size.
 
     ``facts`` is filled with what is known of it, also before an exception.
     """
-    stored = request["stored"]
-    _end_after(_SECONDS + stored / _BYTES_A_SECOND, nowhere)
-    _limit(memory=_MEMORY + _COPIES * stored)
+
+    def allow(needed: int) -> None:
+        size = request["stored"] + needed
+        _end_after(request["seconds"] + size / _BYTES_A_SECOND, nowhere)
+        _limit(memory=_MEMORY + _COPIES * size)
+
+    allow(0)
     if "series" in request:
-        image = _read_series(request["series"], stored, nowhere)
+        image = _read_series(request["series"], allow)
         facts.update(_geometry(image), components=image.GetNumberOfComponentsPerPixel())
         return image
     reader = _reader(request["path"], request["reader"])
     facts.update(_geometry(reader), components=reader.GetNumberOfComponents())
     if _voxel_bytes(reader) != request["needed"]:
         raise ValueError("the header can be read in several ways")
-    _allow(stored, request["needed"], nowhere)
+    allow(request["needed"])
     return reader.Execute()
 
 
@@ -116,7 +124,7 @@ def _voxel_bytes(reader: sitk.ImageFileReader) -> int:
     return math.prod(reader.GetSize()) * int(sitk.GetArrayViewFromImage(one).nbytes)
 
 
-def _read_series(folder: str, stored: int, nowhere: int) -> sitk.Image:
+def _read_series(folder: str, allow: Callable[[int], None]) -> sitk.Image:
     import SimpleITK as sitk
 
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(folder)
@@ -130,10 +138,12 @@ def _read_series(folder: str, stored: int, nowhere: int) -> sitk.Image:
     first = _reader(names[0], "GDCMImageIO")
     if first.GetNumberOfComponents() > 1:
         raise Refused("is a series of colour pictures", "give one of grey values")
-    needed = _voxel_bytes(first) * len(names)
-    if needed > 8 * 2**29:
-        raise Refused("is too large", "crop it to the region of interest or resample it")
-    _allow(stored, needed, nowhere)
+    if math.prod(first.GetSize()) * len(names) > MAX_VOXELS:
+        raise Refused(
+            f"is too large (more than {MAX_VOXELS:,} voxels)",
+            "crop it to the region of interest or resample it",
+        )
+    allow(_voxel_bytes(first) * len(names))
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(names)
     reader.MetaDataDictionaryArrayUpdateOn()
@@ -160,12 +170,6 @@ def _check_slices(reader: sitk.ImageSeriesReader, count: int) -> None:
             "has missing, doubled or unevenly spaced slices",
             "complete the series, or resample it and save it as one file",
         )
-
-
-def _allow(stored: int, needed: int, nowhere: int) -> None:
-    """Time and memory for so many bytes of a file and of its voxels."""
-    _end_after(_SECONDS + (stored + needed) / _BYTES_A_SECOND, nowhere)
-    _limit(memory=_MEMORY + _COPIES * (stored + needed))
 
 
 def _end_after(seconds: float, nowhere: int) -> None:

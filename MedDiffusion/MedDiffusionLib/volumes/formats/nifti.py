@@ -27,6 +27,8 @@ _MM_PER_UNIT = {1: 1000.0, 3: 0.001}
 _MAX_OFFSET = 2**24
 """Bytes before the voxels: label tables, DICOM headers and histories take less."""
 _HEADER_BYTES, _HEADER_BYTES_2, _MGH_HEADER_BYTES = 348, 540, 90
+_GOOD_RAS = slice(28, 30)
+"""Where MGH says whether it knows how the voxels lie."""
 
 
 def read_nifti(path: Path) -> Content:
@@ -34,6 +36,7 @@ def read_nifti(path: Path) -> Content:
     with _by_nibabel(path), open_stored(path) as (file, packed):
         make = _header_class(raw := file.read(_HEADER_BYTES_2))
         header = make(raw[: make.template_dtype.itemsize], check=False)
+        _check_shape(header, path)
         # With an sform the spacing is the sform's, whatever else the header says.
         if not header["sform_code"] and not (header["pixdim"][1:4] > 0).all():
             raise unusable_spacing(path)
@@ -52,8 +55,10 @@ def read_mgh(path: Path) -> Content:
     with _by_nibabel(path), open_stored(path) as (file, packed):
         from nibabel.freesurfer.mghformat import MGHHeader
 
-        header = MGHHeader(file.read(_MGH_HEADER_BYTES))
-        if header["goodRASFlag"] != 1:
+        header = MGHHeader(raw := file.read(_MGH_HEADER_BYTES))
+        _check_shape(header, path)
+        # nibabel has already put a guess in place of what is missing.
+        if raw[_GOOD_RAS] != b"\0\1":
             raise _without_orientation("its goodRASFlag is not 1", path)
         if not (header["delta"] > 0).all():
             raise unusable_spacing(path)
@@ -79,13 +84,7 @@ def nifti_extensions(path: Path) -> Iterator[bytes]:
 
 def _content(header: Any, affine: np.ndarray, file: IO[bytes], packed: bool, path: Path) -> Content:
     """What follows a header of nibabel's, once its sizes have been compared with the file's."""
-    shape = tuple(int(n) for n in header.get_data_shape())
-    number = header.get_data_dtype()
-    if min(shape) < 1:
-        raise ValueError("no sizes")
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    check_shape(shape, path)
+    shape, number = _check_shape(header, path), header.get_data_dtype()
     check_affine(affine, path)
     if number.names or number.kind == "c":
         raise UserError(
@@ -102,6 +101,17 @@ def _content(header: Any, affine: np.ndarray, file: IO[bytes], packed: bool, pat
     # Not mapped: another program that shortens the file would end this process.
     array = np.asanyarray(ArrayProxy(file, header, mmap=False))
     return array.reshape(shape, order="F"), affine, []
+
+
+def _check_shape(header: Any, path: Path) -> tuple[int, ...]:
+    """The shape that a header gives, without axes of one voxel at its end; it is a volume's."""
+    shape = tuple(int(n) for n in header.get_data_shape())
+    if min(shape) < 1:
+        raise ValueError("no sizes")
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    check_shape(shape, path)
+    return shape
 
 
 def _header_class(raw: bytes) -> Any:

@@ -6,23 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...bundles.manifest import Manifest
-from ...scene.synthetic import OVERRIDES, STATE, overrides_text
 from ...synthesis.settings import Settings
 from ..wording import _
 
 Attributes = Mapping[str, str | None]
 """What is known of a result: its provenance, by the names of the recipe's fields."""
-LABELS = "labels"
-"""Beside the recipe, the state and the overrides: the ID of the label map's node."""
+LABELS, STATE, OVERRIDES = "labels", "state", "overrides"
+"""Beside the recipe: what its :class:`Source` was."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a synthesis starts from: the label map's node, its state, what its labels are."""
+    """What a synthesis starts from."""
 
     labels: str
+    """The ID of the label map's node."""
     state: str
-    overrides: Mapping[int | str, str]
+    """A text that changes with the label map; empty: not known."""
+    overrides: str
+    """What its labels were said to be."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def _made_so(
         "native": str(settings.native),
         LABELS: source.labels,
         STATE: source.state,
-        OVERRIDES: overrides_text(source.overrides),
+        OVERRIDES: source.overrides,
     }
     same_device = device == "auto" or result.get("device") == device
     return same_device and all((result.get(name) or "") == text for name, text in recipe.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...bundles.manifest import Manifest
 from ..wording import _, rich
 
@@ -15,21 +17,22 @@ def short_card(manifest: Manifest) -> str:
     )
     spacing = manifest.grid.spacing
     size = [n * s for n, s in zip(manifest.grid.size, spacing, strict=True)]
-    makes = ", ".join(f"{channel.name} ({channel.units})" for channel in manifest.channels)
+    makes = ", ".join(f"{c.name}, {_units(c.units)}" for c in manifest.channels)
+    licensed = _("{license} (the model, and the volumes that it makes)")
     rows = [
         (_("Makes"), rich(makes)),
         (_("Labels"), labels),
         (_("Field of view"), f"{_product(size)} mm, {_product(spacing)} mm " + _("voxels")),
-        (_("License"), rich(manifest.license)),
+        (_("License"), rich(licensed.format(license=manifest.license))),
     ]
     title = f"<b>{rich(manifest.title)}</b><br>{rich(manifest.description)}"
-    return title + _table(rows)
+    return title + table(rows)
 
 
 def full_card(manifest: Manifest) -> str:
     """The rest: where the model comes from, and what was measured."""
     sampling, training = manifest.sampling, manifest.training
-    recommended = _("{sampler}, {steps} steps, guidance {guidance}").format(
+    recommended = _("{sampler}, {steps} steps, label strength {guidance}").format(
         sampler=rich(sampling.sampler),
         steps=sampling.steps,
         guidance=f"{sampling.guidance:g}",
@@ -39,14 +42,19 @@ def full_card(manifest: Manifest) -> str:
         rows += [(_("Trained on"), rich(training.data)), (_("Cases"), str(training.cases))]
     rows.append((_("Attribution"), rich(manifest.attribution)))
     rows += [(rich(figure.name), rich(figure.value)) for figure in manifest.figures]
-    return _table(rows)
+    return table(rows)
+
+
+def _units(units: str) -> str:
+    return _("in arbitrary units") if units == "arbitrary" else units
 
 
 def _product(numbers: list[float] | tuple[float, ...]) -> str:
     return " x ".join(f"{number:g}" for number in numbers)
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
+def table(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values, both rich text, in two columns."""
     cells = "".join(
         f'<tr><td style="padding-right:8px">{name}</td><td>{value}</td></tr>'
         for name, value in rows

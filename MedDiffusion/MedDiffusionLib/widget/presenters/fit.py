@@ -48,7 +48,8 @@ def describe_fit(drawn: Drawn | None, manifest: Manifest, overrides: Mapping[str
     other label maps or models does not matter.
     """
     if drawn is None:
-        return Fit(False, _("Choose a label map, or make one: New canvas, Example or Random."))
+        text = _("Choose a label map, or make one: begin with Example.")
+        return Fit(False, text)
     if drawn.problem:
         return Fit(False, drawn.problem)
     if not drawn.values:

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..wording import _
 from .control import Control
 from .models import ChosenModel
 
 
-def controls(model: ChosenModel, has_example: bool, drawing: bool) -> dict[str, Control]:
+@dataclass(frozen=True)
+class Scan:
+    """The volume that is chosen to be drawn on."""
+
+    name: str = ""
+    """Empty: none is chosen."""
+    problem: str = ""
+    """Why it cannot be drawn on; empty where it can."""
+    others: bool = False
+    """Whether there are scans to choose from."""
+
+    @property
+    def refusal(self) -> str:
+        if self.problem or self.name:
+            return self.problem
+        if self.others:
+            return _("Choose the scan to draw on.")
+        return _("There is no scan to draw on: load one.")
+
+
+def not_a_scan(name: str) -> str:
+    """What to say of a volume that holds no image."""
+    return _("{name} holds no scan: choose another volume.").format(name=name)
+
+
+def controls(
+    model: ChosenModel, has_example: bool, drawing: bool, scan: Scan
+) -> dict[str, Control]:
     """The buttons by their names in the form; ``drawing``: a random label map is on its way."""
     no_example = "" if has_example else _("There is no example for this model.")
     busy = _("A label map is being drawn.") if drawing else ""
     no_shapes = "" if model.has_shapes else _("This model has not learned shapes.")
+    on_scan = _("Make an empty segmentation with the model's labels on {scan}, and start to draw.")
     return {
         "newCanvasButton": Control(
             _("Make an empty segmentation with the model's labels, and start to draw."),
             model.refusal,
         ),
+        "drawOnScanButton": Control(on_scan.format(scan=scan.name), model.refusal or scan.refusal),
         "exampleButton": Control(
             _("Load the label map that comes with the extension: of no patient, made from many."),
             model.refusal or no_example,

@@ -59,7 +59,7 @@ class Pace:
         """The run is over: what was measured is kept, if anything was."""
         if self._steps > 0:
             measured = self._seconds / self._steps / self._per_step
-            before = self._store.read(self._name)
+            before = self._known(self._name)
             if before is not None:
                 measured = _WEIGHT * measured + (1 - _WEIGHT) * before
             self._store.write(self._name, measured)
@@ -67,10 +67,12 @@ class Pace:
 
     def seconds(self, model: str, device: str, settings: ResolvedSettings) -> float | None:
         """For all volumes of a run; None where none has run here yet."""
-        each = self._store.read(_name(model, device))
-        if each is None or not math.isfinite(each) or each <= 0:
-            return None
-        return each * evaluations(settings) * settings.samples
+        each = self._known(_name(model, device))
+        return None if each is None else each * evaluations(settings) * settings.samples
+
+    def _known(self, name: str) -> float | None:
+        value = self._store.read(name)
+        return value if value is not None and math.isfinite(value) and value > 0 else None
 
 
 def _name(model: str, device: str) -> str:

@@ -11,6 +11,7 @@ from ..wording import _
 from .control import Control
 from .training_folder import TrainingFolder
 
+TABLES = (".csv", ".tsv")
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -44,6 +45,13 @@ class Training:
         """What the section says; empty: nothing."""
         self.folder: TrainingFolder | None = None
         """Of the training that runs; None while a check runs, or nothing."""
+        self._reason = ""
+
+    @property
+    def reason(self) -> str:
+        """Why no training can start, as the buttons were shown last; empty where one can, or
+        runs."""
+        return self._reason
 
     def controls(
         self, chosen: Choices | None, has_module: bool, folder: TrainingFolder | None
@@ -59,6 +67,7 @@ class Training:
         blocked = refusal or unnamed or busy
         resumable = folder is not None and folder.has_checkpoint
         nothing = "" if resumable else _("There is no stopped training of this name.")
+        self._reason = "" if self.running else refusal or unnamed or _taken(folder)
         return {
             "checkButton": Control(
                 _("Look at every scan and label map, and say what a training would do."),
@@ -117,9 +126,14 @@ def folder_of(name: str, models: Path) -> TrainingFolder | None:
     return TrainingFolder(models / name) if NAME.fullmatch(name) else None
 
 
+def is_table(scans: str) -> bool:
+    """Whether a data set is named by a table, which lists its label maps too."""
+    return Path(scans).suffix.lower() in TABLES
+
+
 def data_request(chosen: Choices) -> dict[str, object]:
     """The parameters of the CLI module that a check and a training share."""
-    if chosen.label_maps:
+    if chosen.label_maps and not is_table(chosen.scans):
         data = {"images": chosen.scans, "labels": chosen.label_maps}
     else:
         data = {"data": chosen.scans}
@@ -151,7 +165,7 @@ def _refusal(chosen: Choices | None, has_module: bool) -> str:
         return _("The scene is being closed.")
     if not has_module:
         return _("The module MedDiffusionTrain is not loaded: add the folder CLI to the paths.")
-    return "" if chosen.scans else _("Choose the folder of the scans.")
+    return "" if chosen.scans else _("Choose the folder of the scans, or a table.")
 
 
 def _name_refusal(name: str) -> str:

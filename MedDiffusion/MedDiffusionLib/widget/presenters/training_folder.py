@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...bundles.names import MANIFEST_NAME
 from ...compute.errors import UserError
+from ...compute.files import read_regular
+from ...compute.parsing import parse_json, read_json
 from ...training.loop.names import CHECKPOINT_NAME, LOG_NAME, STOP_NAME
 from ...worker.protocol import take_error
-from ..wording import _
+from ..wording import _, plain, rich
+from .card import table
 
+MOST_LOG_BYTES = 2**27
 COLUMNS = ("case", "sentence", "remedy")
 """What the table of findings shows of each."""
 
@@ -36,17 +43,36 @@ class TrainingFolder:
 
     def describe(self) -> str:
         """Iteration, loss and time left, by the last line of the log; empty before there is one."""
+        line = next(self._lines(newest_first=True), {})
         try:
-            *_before, last = (self.path / LOG_NAME).read_text("utf-8").splitlines()
-            line = json.loads(last)
-        except (OSError, ValueError):
-            return ""
-        if "loss" not in line:
-            return str(line.get("note", ""))
-        minutes = max(0.0, line["seconds_left"] or 0.0) / 60
+            iteration, loss = int(line["iteration"]), float(line["loss"])
+            minutes = max(0.0, float(line.get("seconds_left") or 0.0)) / 60
+        except (KeyError, TypeError, ValueError):
+            return plain(str(line.get("note", "")))
         left = f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.0f} min"
         text = _("Iteration {iteration}, loss {loss}, {left} left")
-        return text.format(iteration=line["iteration"], loss=f"{line['loss']:.4f}", left=left)
+        return text.format(iteration=iteration, loss=f"{loss:.4f}", left=left)
+
+    def curves(self) -> dict[str, list[tuple[float, float]]]:
+        """The losses by name, each as points (iteration, loss); what the log does not have is
+        empty."""
+        lines = list(self._lines())
+        names = {"loss": _("training"), "validation_loss": _("validation")}
+        return {name: list(_points(lines, key)) for key, name in names.items()}
+
+    def _lines(self, newest_first: bool = False) -> Iterator[dict[str, Any]]:
+        """The lines of the log that are whole."""
+        try:
+            texts = read_regular(self.path / LOG_NAME, MOST_LOG_BYTES).splitlines()
+        except OSError:
+            return
+        for text in reversed(texts) if newest_first else texts:
+            try:
+                line = parse_json(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict):
+                yield line
 
 
 @dataclass(frozen=True)
@@ -61,27 +87,27 @@ class CheckReport:
 
     rows: tuple[tuple[Cell, ...], ...]
     plan: str
+    """Rich text."""
     summary: str
 
 
 def read_error(path: Path) -> UserError | None:
     """The error in a training's report; None where it left none."""
     try:
-        return take_error(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError):
+        return take_error(read_json(path))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def read_check_report(path: Path) -> CheckReport | None:
     """The report that a check wrote; None where it found no data to look at."""
     try:
-        report = json.loads(path.read_text("utf-8"))
+        report = read_json(path)
     except (OSError, ValueError):
         return None
     findings = report["findings"]
     rows = tuple(
-        tuple(Cell(finding[key], finding["file"] or finding[key]) for key in COLUMNS)
-        for finding in findings
+        tuple(_cell(finding[key], finding["file"]) for key in COLUMNS) for finding in findings
     )
     if report["usable"]:
         text = _("{good} of {cases} cases can be trained on.")
@@ -92,4 +118,26 @@ def read_check_report(path: Path) -> CheckReport | None:
         cases=report["cases"],
         errors=sum(finding["severity"] == "error" for finding in findings),
     )
-    return CheckReport(rows, report["plan"], summary)
+    return CheckReport(rows, plan_table(report["plan"]), summary)
+
+
+def plan_table(plan: str) -> str:
+    """A plan, whose lines are a name and what is planned, as rich text in columns."""
+    lines = [re.split(r"\s{2,}", line, maxsplit=1) for line in plan.splitlines()]
+    pairs = [cells if len(cells) == 2 else ["", cells[0]] for cells in lines]
+    rows = [(rich(name), rich(value)) for name, value in pairs]
+    return table(rows) if rows else ""
+
+
+def _cell(text: str, file: str) -> Cell:
+    return Cell(plain(text), plain(file or text))
+
+
+def _points(lines: list[dict[str, Any]], key: str) -> Iterator[tuple[float, float]]:
+    for line in lines:
+        try:
+            point = float(line["iteration"]), float(line[key])
+        except (KeyError, TypeError, ValueError):
+            continue
+        if all(map(math.isfinite, point)):
+            yield point

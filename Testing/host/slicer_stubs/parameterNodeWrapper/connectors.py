@@ -71,7 +71,7 @@ def connector_for(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
             return property_connector(widget, "textChanged", "text", str)
         if widget_type in (qt.QComboBox, ctk.ctkComboBox):
             return combo_connector(widget, kind, notes)
-        integer = kind is int and widget_type is qt.QSpinBox
+        integer = kind is int and widget_type in (qt.QSpinBox, qt.QSlider)
         if integer or (kind in (int, float) and widget_type is qt.QDoubleSpinBox):
             return number_connector(widget, kind, notes)
     raise RuntimeError(f"Unable to create GUI connector from {kind} to {widget_type.__name__}")
@@ -89,6 +89,8 @@ def combo_connector(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
 
 def number_connector(widget: Any, kind: Any, notes: Sequence[Any]) -> Connector:
     limits = next((note for note in notes if isinstance(note, WithinRange)), None)
+    if type(widget) is qt.QSlider and limits is None:
+        raise RuntimeError("Cannot have a connection to QSlider where the int type is unbounded.")
     if kind is int and type(widget) is qt.QDoubleSpinBox:
         widget.decimals = 0
     limit: Any = UNBOUNDED - 1 if type(widget) is qt.QSpinBox else float("inf")
