@@ -11,6 +11,7 @@ from ..volumes.volume import Grid, Segment, Volume
 from .geometry import world_affine
 from .synthetic import ATTRIBUTE, is_synthetic
 from .volumes import place_beside, put_voxels, show_in_grays
+from .wording import _
 
 CANVAS = ATTRIBUTE + "canvas"
 """The attribute of the empty volumes that are drawn on where there is no scan."""
@@ -71,7 +72,7 @@ def _add(
     scene: slicer.vtkMRMLScene, manifest: Manifest, grid: Grid, name: str
 ) -> tuple[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLScalarVolumeNode]:
     volume = scene.AddNewNodeByClass(
-        "vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(f"{name} grid")
+        "vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(_("{name} grid").format(name=name))
     )
     put_voxels(volume, np.zeros(grid.size, np.uint8, order="F"), grid.affine)
     show_in_grays(volume, (0, 255))
