@@ -43,7 +43,7 @@ class Panel(VTKObservationMixin):
             self.models,
             self.labels,
             self._on_synthesis,
-            lambda nodes: self.results.choose(nodes[0]),
+            self._on_volumes,
         )
         self.live = LivePanel(ui, runner, self.models, self.labels, lambda: self.synthesis.busy)
         self.training = TrainingPanel(ui, self.models)
@@ -141,6 +141,11 @@ class Panel(VTKObservationMixin):
         """A synthesis has started."""
         self.live.step_aside()
         self.results.show_label_outlines(label_node)
+
+    def _on_volumes(self, nodes: list[Any]) -> None:
+        """A synthesis has ended, or what it would make is there already."""
+        self.live.step_aside()
+        self.results.choose(nodes[0])
 
     def _on_nodes_changed(self, _caller: Any, _event: Any) -> None:
         scene = slicer.mrmlScene
