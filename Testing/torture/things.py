@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
@@ -88,8 +87,8 @@ def make_things(root: Path) -> Things:
     root.mkdir(parents=True, exist_ok=True)
     make_bundle(root / "tiny")
     _add_shape_model(root / "tiny")
-    channels = copy.deepcopy(TINY["channels"] * 2)
-    channels[1]["name"] = "FLAIR"
+    (channel,) = TINY["channels"]
+    channels = [channel, {**channel, "name": "FLAIR"}]
     make_bundle(root / "pair", name="pair", channels=channels)
     make_bundle(root / "strict", name="strict", label_dropout=0)
     write_data(root / "data", 3)
