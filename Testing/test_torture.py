@@ -175,9 +175,9 @@ def test_a_volume_that_is_no_volume_is_noticed(tmp_path: Path) -> None:
 
 
 def test_inputs_are_shared_out_by_weight_and_are_the_same_again() -> None:
-    inputs = choose_inputs(1585, [])
-    assert len(inputs) == 1585
-    assert inputs == choose_inputs(1585, [])
+    inputs = choose_inputs(1645, [])
+    assert len(inputs) == 1645
+    assert inputs == choose_inputs(1645, [])
     assert {kind.name for kind, _ in choose_inputs(20, [])} == {kind.name for kind in KINDS}
     assert {kind.name for kind, _ in choose_inputs(20, ["fuzz"])} == {"fuzz"}
 

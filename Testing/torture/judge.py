@@ -60,7 +60,7 @@ def check_end(ended: Ended) -> None:
         last = [line for line in ended.err.strip().splitlines() if line.strip()][-1]
         raise Broken(f"traceback: {last[:200]}")
     if _UNFORESEEN in ended.err:
-        raise Broken(f"not foreseen: {ended.err[ended.err.index(_UNFORESEEN):][:250].strip()}")
+        raise Broken(f"not foreseen: {ended.err[ended.err.index(_UNFORESEEN) :][:250].strip()}")
     if ended.stopped:
         raise Broken(ended.stopped)
     if ended.code < 0:
@@ -158,7 +158,7 @@ def check_new(
     ``wanted`` must all be there when the command is ``done``; ``allowed`` says what else may be.
     """
     new = after.keys() - before.keys()
-    strays = [name for name in after if _STRAY.fullmatch(Path(name).name)]
+    strays = [name for name in new if _STRAY.fullmatch(Path(name).name)]
     if strays:
         raise Broken(f"stray file {strays[0]!r}")
     asked = set(wanted)

@@ -24,8 +24,8 @@ from MedDiffusionLib.volumes.volume import Kind, Volume
 from training_factory import make_plan, write_data
 
 SIZE = (12, 14, 13)
-AFFINE = affine(np.diag([-1.0, -1, 1]), (1.0, 1.0, 1.2), (-31.25, 17.5, 10.0))
-"""Of the label maps: LPS, as most scanners' are, so that SimpleITK writes it as it is."""
+AFFINE = affine(np.diag([-1.0, -1, 1]), (1.0, 1.0, 1.25), (-31.25, 17.5, 10.0))
+"""Of the label maps: LPS, as most scanners are, and exact in all formats."""
 
 
 def label_array() -> NDArray[np.uint8]:
