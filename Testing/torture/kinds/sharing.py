@@ -227,7 +227,7 @@ CATALOGUE: list[tuple[str, Callable[[Stage], str]]] = [
         "../evil", "../../../../tmp/evil", "/tmp/evil", "tiny/../../evil", "..\\evil", "C:\\evil",
         "C:/evil", "tiny/montage.png", "tiny/checkpoint.safetensors", "__MACOSX/._model.json",
         "tiny/._model.json", "tiny/sub/model.json", "other/model.json", "tiny/a\nb", "\x1b[31m",
-        "tiny/MODEL.JSON", "tiny/README.md", "tiny/LICENSE", "tiny/" + "n" * 300, "tiny/x.py", "",
+        "tiny/MODEL.JSON", "tiny/README.md", "tiny/LICENSE", "tiny/" + "n" * 300, "tiny/x.py",
         "tiny/weights.safetensors/x", "tiny/con", "tiny/\u202egpj.json", "evil/",
     )),
     *((f"under {folder!r}", _zip(_under(folder))) for folder in (
