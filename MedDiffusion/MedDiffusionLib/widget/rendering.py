@@ -20,7 +20,7 @@ MARGIN = 3.0
 SURFACES = "MedDiffusion.surfaces"
 """The attribute of a segmentation's display whose surfaces were made for a result, with the opacity
 that they had before."""
-SURFACE_OPACITY = 0.6
+SURFACE_OPACITY = 0.8
 
 
 def show_rendering(node: Any, visible: bool) -> None:

@@ -26,7 +26,6 @@ from ...compute.errors import UserError
 from .content import MAX_VOXELS
 
 _LONGEST_REPLY = 2**16
-_PIPE_BYTES = 2**20
 _KILLED = -getattr(signal, "SIGKILL", 0) or None
 """The return code of a process that the system ended, for lack of memory."""
 _ONE_THREAD = dict.fromkeys(
@@ -98,6 +97,7 @@ def _running(path: Path) -> subprocess.Popen[bytes]:
 
 def _started(path: Path) -> subprocess.Popen[bytes]:
     command = [_python(path), "-m", f"{__package__}.itk_process"]
+    paths = [str(_PACKAGE_FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         process = subprocess.Popen(
             command,
@@ -105,8 +105,7 @@ def _started(path: Path) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=_PACKAGE_FOLDER,
-            env={**os.environ, **_ONE_THREAD},
-            pipesize=_PIPE_BYTES,
+            env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
     except OSError as error:
