@@ -109,6 +109,24 @@ def test_an_imported_model_is_chosen_and_one_that_is_not_to_be_replaced_stays(
     dialogs.shown.clear()
 
 
+def test_a_model_is_exported_and_one_of_ones_own_deleted(
+    host: Any, panel: Any, tmp_path: Path
+) -> None:
+    from host import dialogs
+
+    dialogs.answers["QFileDialog.getSaveFileName"] = ["", str(tmp_path / "tiny.zip")]
+    panel.ui.exportModelButton.click()  # Cancelled.
+    panel.ui.exportModelButton.click()
+    assert panel.ui.modelStatus.text.startswith("Exported tiny.zip.")
+    assert (tmp_path / "tiny.zip").stat().st_size > 0
+    panel.ui.deleteModelButton.click()
+    assert dialogs.shown[-1].text.startswith("Delete the model tiny for good")
+    assert panel.panel.parameters.model == "hippocampus-mr"
+    assert panel.ui.modelSelector.findData("tiny") < 0
+    assert not panel.ui.deleteModelButton.enabled
+    dialogs.shown.clear()
+
+
 def test_the_models_folder_is_opened(host: Any, panel: Any, own_user_folder: Path) -> None:
     from host import dialogs
 

@@ -76,7 +76,10 @@ def test_the_first_volume_takes_two_presses(
     widget.ui.exampleButton.click()
     widget.ui.synthesizeButton.click()
     wait_for_the_end(host, widget)
-    assert widget.ui.resultList.count == 1
+    assert widget.ui.statusLabel.text == ""
+    result = widget.panel.parameters.result
+    assert backgrounds() == [result.GetName()] * 3
+    assert "synthetic" in result.GetName()
     close_widget(widget)
 
 

@@ -10,8 +10,8 @@ from ..volumes.segments import terminology_entry
 from ..volumes.volume import Grid, Segment, Volume
 from .geometry import world_affine
 from .synthetic import ATTRIBUTE, is_synthetic
+from .translation import _
 from .volumes import place_beside, put_voxels, show_in_grays
-from .wording import _
 
 CANVAS = ATTRIBUTE + "canvas"
 """The attribute of the empty volumes that are drawn on where there is no scan."""

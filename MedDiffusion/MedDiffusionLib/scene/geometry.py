@@ -8,7 +8,7 @@ import vtk
 from numpy.typing import NDArray
 
 from ..compute.errors import UserError
-from .wording import _
+from .translation import _
 
 _ORTHOGONAL = 1e-3
 """Largest cosine between two axes of a voxel that still counts as a right angle."""
@@ -50,7 +50,7 @@ def world_affine(
     if not np.isfinite(axes).all() or np.abs(axes.T @ axes - np.eye(3)).max() > _ORTHOGONAL:
         raise UserError(
             _("The transform {transform} shears the voxels of {name}").format(
-                name=node.GetName(), transform=transform.GetName()
+                transform=transform.GetName(), name=node.GetName()
             ),
             _("harden the transform, or move it out"),
         )

@@ -24,8 +24,8 @@ from .canvas import add_label_map
 from .label_maps import LabelInput, label_map_state
 from .requests import prepare
 from .synthetic import ATTRIBUTE, LABEL_MAP_STATE, LABEL_OVERRIDES, mark_synthetic, overrides_text
+from .translation import _
 from .volumes import add_result, put_voxels, show_in_grays
-from .wording import _
 
 MODELS_OWN = Settings()
 """One sample, as the model's author recommends."""
@@ -162,20 +162,15 @@ class SceneLogic:
         job._job = self.submit(lambda files: prepared.request(files, settings, device), job._take)
         return job
 
-    def synthesize(
-        self,
-        labelNode: Any,
-        model: str = DEFAULT_MODEL,
-        settings: Settings = MODELS_OWN,
-        device: str = "auto",
-        segments: Sequence[str] | None = None,
-        overrides: Mapping[int | str, str] | None = None,
-    ) -> list[Any]:
-        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes.
+    def synthesize(self, *arguments: Any, **options: Any) -> list[Any]:
+        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes."""
+        return self.finish(self.startSynthesis(*arguments, **options))
 
-        Slicer stays alive meanwhile. Raises UserError when it fails, Cancelled when it is.
+    def finish(self, job: SynthesisJob) -> list[Any]:
+        """Wait for a job's end, while Slicer stays alive, and return its volume nodes.
+
+        Raises UserError when it fails, Cancelled when it is cancelled.
         """
-        job = self.startSynthesis(labelNode, model, settings, device, segments, overrides)
         self._wait(lambda: job.ended)
         if job.cancelled:
             raise Cancelled
@@ -260,11 +255,10 @@ class SceneLogic:
             return self.client.submit(make_request, on_event)
         except OSError as error:
             raise UserError(
-                _("The temporary folder {folder} cannot be written").format(
-                    folder=slicer.app.temporaryPath
+                _("The temporary folder {folder} cannot be written ({reason})").format(
+                    folder=slicer.app.temporaryPath, reason=error.strerror
                 ),
                 _("free some space or choose another in Slicer's settings"),
-                detail=error.strerror or "",
             ) from error
 
     def _wait(self, until: Callable[[], bool]) -> None:

@@ -15,8 +15,8 @@ from ..worker.protocol import take_error, take_volume
 from .jobs import SceneLogic
 from .requests import prepare
 from .synthetic import mark_synthetic
+from .translation import _
 from .volumes import put_voxels, show_in_grays
-from .wording import _
 
 NAME = _("MedDiffusion live synthetic")
 PATIENCE_SECONDS = 30.0

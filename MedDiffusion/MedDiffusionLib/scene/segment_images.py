@@ -12,17 +12,12 @@ from numpy.typing import NDArray
 
 from ..compute.errors import UserError
 from ..volumes.segments import terminology_code
-from .wording import _
+from .translation import _
 
 LOOKED_AT = 2**24
 """Voxels that a quick look takes in: 0.03 s."""
 LATTICE_TOLERANCE = 1e-4
 """How far, in voxels, two lattices may lie apart and still be one."""
-
-
-def refusal(node: slicer.vtkMRMLNode, problem: str, remedy: str) -> UserError:
-    """What to say of a node that cannot be read."""
-    return UserError(problem.format(name=node.GetName()), remedy)
 
 
 def patch_of(
@@ -86,9 +81,8 @@ def reference_geometry(
         or not slicer.vtkSegmentationConverter.DeserializeImageGeometry(text, geometry, False)
         or min(geometry.GetDimensions()) < 1
     ):
-        raise refusal(
-            node,
-            _("{name} is empty and has no reference geometry"),
+        raise UserError(
+            _("{name} is empty and has no reference geometry").format(name=node.GetName()),
             _("set its source volume, or make a new canvas"),
         )
     return geometry

@@ -29,7 +29,7 @@ from .presenters.label_map import Scan, controls, editor_control, not_a_scan
 from .presenters.overrides import make_table
 from .runner import Runner
 from .views import composite_nodes, show_label_map, show_new_label_map
-from .wording import _, sentence
+from .wording import _, plain, sentence
 
 FIT_MILLISECONDS = 300
 """The label map is looked at so long after it changed, at most that often."""
@@ -240,7 +240,7 @@ class LabelPanel(VTKObservationMixin):
         show_new_label_map(node)
 
     def _say(self, text: str) -> None:
-        self._ui.fitLabel.text = text
+        self._ui.fitLabel.text = plain(text)
 
 
 def drawn_in(node: Any) -> Drawn | None:

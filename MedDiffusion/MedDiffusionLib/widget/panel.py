@@ -135,6 +135,7 @@ class Panel(VTKObservationMixin):
     def _on_fit(self) -> None:
         if not self._showing:
             self.synthesis.show()
+            self.results.show()  # Its rows say whether the label map has changed.
 
     def _on_synthesis(self, label_node: Any) -> None:
         """A synthesis has started."""
