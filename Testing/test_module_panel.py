@@ -203,7 +203,7 @@ def test_a_label_map_under_a_shearing_transform_says_why_it_cannot_be_used(
 def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
     host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from MedDiffusionLib.scene import label_maps
+    from MedDiffusionLib.scene import label_maps, segment_images
     from MedDiffusionLib.volumes.label_statistics import label_values
     from MedDiffusionLib.widget.label_panel import drawn_in
 
@@ -217,7 +217,7 @@ def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
         return label_values(voxels)
 
     monkeypatch.setattr(label_maps, "label_values", count)
-    monkeypatch.setattr(label_maps, "LOOKED_AT", 1000)
+    monkeypatch.setattr(segment_images, "LOOKED_AT", 1000)
     found = drawn_in(node)
     assert found is not None
     assert (found.name, found.values) == ("large", [2])

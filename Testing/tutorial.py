@@ -104,7 +104,7 @@ def paint_stroke(editor: Any, stroke: list[tuple[tuple[float, float, float], flo
     import slicer
     import vtk.util.numpy_support
 
-    from MedDiffusionLib.scene.label_maps import image_affine
+    from MedDiffusionLib.scene.segment_images import image_affine
 
     logic = editor.__dict__["_logic"]
     logic.SaveStateForUndo()

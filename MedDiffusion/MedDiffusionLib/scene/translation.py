@@ -6,7 +6,7 @@ __all__ = ["_"]
 
 try:
     from slicer.i18n import tr as _
-except ImportError:  # MRML without Slicer's Python parts.
+except ImportError:  # Slicer's core alone has no translation.
 
     def _(text: str) -> str:
         return text
