@@ -7,6 +7,7 @@ of a library at work would not survive a fork.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -40,26 +41,32 @@ def serve() -> None:
     signal.signal(signal.SIGCHLD, lambda number, frame: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     _answer({"ready": True})
-    pending = b""
+    pending, running = b"", set[int]()
     while True:
         ready, _, _ = select.select([0, woken], [], [])
         if woken in ready:
             os.read(woken, 4096)
-            _reap()
+            _reap(running)
         if 0 in ready:
             content = os.read(0, 65536)
             if not content:
+                # Whoever asked is gone: nothing runs on.
+                for pid in running:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(pid, signal.SIGKILL)
                 return
             *lines, pending = (pending + content).split(b"\n")
             for line in lines:
-                _answer({"started": _start(json.loads(line))})
+                pid = _start(json.loads(line))
+                running.add(pid)
+                _answer({"started": pid})
 
 
 def _answer(content: dict[str, Any]) -> None:
     os.write(1, (json.dumps(content) + "\n").encode())
 
 
-def _reap() -> None:
+def _reap(running: set[int]) -> None:
     while True:
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -67,6 +74,7 @@ def _reap() -> None:
             return
         if not pid:
             return
+        running.discard(pid)
         _answer({
             "ended": pid,
             "code": os.waitstatus_to_exitcode(status),
@@ -125,8 +133,10 @@ def _redirect(streams: list[str | None]) -> None:
         os.close(number)
         if path is not None:
             opened = os.open(path, mode)
-            os.dup2(opened, number)
-            if opened != number:
+            if opened == number:
+                os.set_inheritable(number, True)
+            else:
+                os.dup2(opened, number)
                 os.close(opened)
 
 
@@ -140,7 +150,7 @@ def _run(words: list[str]) -> NoReturn:
         )  # fmt: skip
         setattr(sys, name, file)
     sys.argv = ["meddiffusion", *words]
-    from MedDiffusionLib.commands.cli import main
+    from MedDiffusionLib.__main__ import main
 
     code: Any = 1
     try:

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 _MOST_HASHED = 2**25
 _LONGEST_SENTENCE = 2000
 _CODES = (0, 1, 2, 130, 143)
+_UNFORESEEN = "Something unexpected happened"
+"""How the command says that it knows no more than the exception."""
 _STRAY = re.compile(r"\.meddiffusion-.*")
 ERROR = "meddiffusion: error: "
 
@@ -57,6 +59,8 @@ def check_end(ended: Ended) -> None:
     if "Traceback (most recent call last)" in ended.err:
         last = [line for line in ended.err.strip().splitlines() if line.strip()][-1]
         raise Broken(f"traceback: {last[:200]}")
+    if _UNFORESEEN in ended.err:
+        raise Broken(f"not foreseen: {ended.err[ended.err.index(_UNFORESEEN) :][:250].strip()}")
     if ended.stopped:
         raise Broken(ended.stopped)
     if ended.code < 0:
@@ -154,7 +158,7 @@ def check_new(
     ``wanted`` must all be there when the command is ``done``; ``allowed`` says what else may be.
     """
     new = after.keys() - before.keys()
-    strays = [name for name in after if _STRAY.fullmatch(Path(name).name)]
+    strays = [name for name in new if _STRAY.fullmatch(Path(name).name)]
     if strays:
         raise Broken(f"stray file {strays[0]!r}")
     asked = set(wanted)
@@ -181,7 +185,11 @@ def read_result(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
         if path.name.lower().endswith((".nii", ".nii.gz")):
             image = nibabel.load(path)
             return np.asarray(image.dataobj), np.asarray(image.affine)
-        image = sitk.ReadImage(str(path))
+        reader = sitk.ImageFileReader()
+        # By itself it knows no suffix in capitals.
+        reader.SetImageIO("NrrdImageIO" if "nrrd" in path.name.lower() else "MetaImageIO")
+        reader.SetFileName(str(path))
+        image = reader.Execute()
     except Exception as error:
         raise Broken(f"{path.name} cannot be read: {error}") from error
     affine = np.eye(4)

@@ -51,6 +51,7 @@ class Tried:
     commands: tuple[str, ...]
     folder: Path
     kib: int
+    cpu: float
     seconds: float
 
 
@@ -121,7 +122,9 @@ class Torture:
             for path in (folder, stage.log_folder):
                 _remove(path)
         kib = max((ended.kib for ended in stage.ended), default=0)
-        return Tried(kind.name, number, problem, tuple(stage.commands), folder, kib, seconds)
+        cpu = sum(ended.cpu for ended in stage.ended)
+        commands = tuple(stage.commands)
+        return Tried(kind.name, number, problem, commands, folder, kib, cpu, seconds)
 
 
 def choose_inputs(count: int, names: Sequence[str]) -> list[Input]:
@@ -207,10 +210,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in one.commands[-3:]:
             print(f"  {line}")
     peak = max((one.kib for one in tried), default=0) / 2**20
-    print(f"\n{len(tried)} inputs in {time.monotonic() - begun:.0f} s, at most {peak:.2f} GB.")
+    took, cpu = time.monotonic() - begun, sum(one.cpu for one in tried)
+    print(f"\n{len(tried)} inputs in {took:.0f} s, {cpu:.0f} s of CPU, at most {peak:.2f} GB.")
     if options.slowest:
         for one in sorted(tried, key=lambda one: -one.seconds)[:20]:
-            print(f"  {one.seconds:6.1f} s  {one.kib / 2**20:.2f} GB  {one.kind}:{one.number}")
+            facts = f"{one.seconds:6.1f} s  {one.cpu:5.1f} s of CPU  {one.kib / 2**20:.2f} GB"
+            print(f"  {facts}  {one.kind}:{one.number}")
     if options.keep or failed:
         print(f"The folders are in {root}.")
     else:

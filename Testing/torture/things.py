@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
@@ -25,8 +24,8 @@ from MedDiffusionLib.volumes.volume import Kind, Volume
 from training_factory import make_plan, write_data
 
 SIZE = (12, 14, 13)
-AFFINE = affine(np.diag([-1.0, -1, 1]), (1.0, 1.0, 1.2), (-31.25, 17.5, 10.0))
-"""Of the label maps: LPS, as most scanners' are, so that SimpleITK writes it as it is."""
+AFFINE = affine(np.diag([-1.0, -1, 1]), (1.0, 1.0, 1.25), (-31.25, 17.5, 10.0))
+"""Of the label maps: LPS, as most scanners are, and exact in all formats."""
 
 
 def label_array() -> NDArray[np.uint8]:
@@ -88,8 +87,8 @@ def make_things(root: Path) -> Things:
     root.mkdir(parents=True, exist_ok=True)
     make_bundle(root / "tiny")
     _add_shape_model(root / "tiny")
-    channels = copy.deepcopy(TINY["channels"] * 2)
-    channels[1]["name"] = "FLAIR"
+    (channel,) = TINY["channels"]
+    channels = [channel, {**channel, "name": "FLAIR"}]
     make_bundle(root / "pair", name="pair", channels=channels)
     make_bundle(root / "strict", name="strict", label_dropout=0)
     write_data(root / "data", 3)

@@ -16,6 +16,7 @@ from . import (
     fuzz,
     options,
     resources,
+    sharing,
     signals,
     training,
     valid,
@@ -41,6 +42,7 @@ KINDS = (
     Kind("crafted", 280, crafted.play),
     Kind("dicom", 88, dicom.play),
     Kind("bundles", 358, bundles.play),
+    Kind("sharing", 60, sharing.play),
     Kind("options", 165, options.play),
     Kind("environment", 39, environment.play, real=True),
     Kind("kill", 24, signals.kill_batch, slow=True),
@@ -53,4 +55,4 @@ KINDS = (
     Kind("valid", 61, valid.play),
     Kind("determinism", 1, valid.determinism, real=True),
 )
-"""With the weights of the first review, whose table this is."""
+"""With the weights of the first review, whose table this is; models are shared since."""

@@ -33,7 +33,7 @@ _NUMBERS = (
 )  # fmt: skip
 _CRAFTED: tuple[tuple[Path_, Any], ...] = (
     (("grid", "size"), [9, 16, 16]),
-    (("grid", "size"), [512, 512, 512]),
+    (("grid", "size"), [512, 8, 8]),
     (("grid", "size"), [8, 8, 8]),
     (("grid", "spacing"), [float("nan"), 1, 1]),
     (("grid", "spacing"), [1e300, 1, 1]),

@@ -37,7 +37,7 @@ _WORDS = (b"nan", b"inf", b"-1", b"0", b"1e308", b"1\\2", b"", b"\x1b[31m", b"\x
 def play(stage: Stage) -> None:
     """A series of the usual label map, with one to three faults, or a single file of it."""
     random = stage.random
-    series = write_dicom(stage.path("in/series"), label_array(), (1.0, 1.0, 1.2))
+    series = write_dicom(stage.path("in/series"), label_array(), (1.0, 1.0, 1.25))
     for _ in range(random.choice((1, 1, 2, 3))):
         _fault(series, random)
     source = Path("in/series")

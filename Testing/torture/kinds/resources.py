@@ -176,7 +176,7 @@ def _many_samples(stage: Stage) -> None:
 
 
 def _grid(size: int) -> Play:
-    """A model whose grid is as large as a manifest may say."""
+    """A model whose grid is large, of so many voxels along each axis."""
 
     def try_it(stage: Stage) -> None:
         path = stage.copy(stage.things.model, "model") / "model.json"
@@ -220,7 +220,7 @@ CATALOGUE: list[tuple[str, Play]] = [
     ("a sparse nii of its size", _sparse("a.nii", _nifti_header(1500, 1500, 1500), 352 + 1500**3)),
     ("sparse weights of 12 GB", _sparse_weights),
     ("a network of 4096 channels", _wide_network),
-    ("a grid of 512^3", _grid(512)),
+    ("a grid of 160^3", _grid(160)),
     ("a sparse scan of 20 GB", _sparse_case),
     ("a region of a metre", _coarse_region),
     ("a region of 200^3 voxels", _large_region),

@@ -132,7 +132,7 @@ def _read_only(things: Things, folder: Path) -> Path:
 
 
 def _dicom(things: Things, folder: Path) -> Path:
-    return write_dicom(folder / "series", label_array(), (1.0, 1.0, 1.2))
+    return write_dicom(folder / "series", label_array(), (1.0, 1.0, 1.25))
 
 
 def _nrrd_text(encoding: str) -> Make:
@@ -142,7 +142,7 @@ def _nrrd_text(encoding: str) -> Make:
         data = text if encoding == "ascii" else voxels.tobytes("F").hex().encode()
         fields = (
             f"encoding: {encoding}\ntype: unsigned char\nspace: right-anterior-superior\n"
-            "space directions: (-1,0,0) (0,-1,0) (0,0,1.2)\nspace origin: (-31.25,17.5,10)"
+            "space directions: (-1,0,0) (0,-1,0) (0,0,1.25)\nspace origin: (-31.25,17.5,10)"
         )
         return write_nrrd(folder / "a.nrrd", voxels, fields, data)
 
@@ -216,7 +216,7 @@ CATALOGUE: list[tuple[str, Make, Geometry, bool, tuple[str, ...]]] = [
     ("a read-only file", _read_only, _PLAIN, True, ()),
     ("NRRD as text", _nrrd_text("ascii"), _PLAIN, True, ()),
     ("NRRD as hexadecimal", _nrrd_text("hex"), _PLAIN, True, ()),
-    ("a DICOM series", _dicom, Geometry(SIZE, affine(np.diag([-1.0, -1, 1]), (1, 1, 1.2))), False,
+    ("a DICOM series", _dicom, Geometry(SIZE, affine(np.diag([-1.0, -1, 1]), (1, 1, 1.25))), False,
     ()),
     ("labels told", _swapped, _PLAIN, True, _LABELS_SWAPPED),
     ("a label left out", _extra_labels, _PLAIN, False, ("--label", "2000000=background")),
