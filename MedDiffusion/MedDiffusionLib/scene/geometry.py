@@ -50,7 +50,7 @@ def world_affine(
     if not np.isfinite(axes).all() or np.abs(axes.T @ axes - np.eye(3)).max() > _ORTHOGONAL:
         raise UserError(
             _("The transform {transform} shears the voxels of {name}").format(
-                name=node.GetName(), transform=transform.GetName()
+                transform=transform.GetName(), name=node.GetName()
             ),
             _("harden the transform, or move it out"),
         )

@@ -255,11 +255,10 @@ class SceneLogic:
             return self.client.submit(make_request, on_event)
         except OSError as error:
             raise UserError(
-                _("The temporary folder {folder} cannot be written").format(
-                    folder=slicer.app.temporaryPath
+                _("The temporary folder {folder} cannot be written ({reason})").format(
+                    folder=slicer.app.temporaryPath, reason=error.strerror
                 ),
                 _("free some space or choose another in Slicer's settings"),
-                detail=error.strerror or "",
             ) from error
 
     def _wait(self, until: Callable[[], bool]) -> None:

@@ -20,7 +20,6 @@ from .segment_images import (
     image_affine,
     patch_of,
     reference_geometry,
-    refusal,
     segment_code,
     sparse,
 )
@@ -63,7 +62,9 @@ def read_label_node(
             _("There is no label map"), _("choose a segmentation or a label map volume")
         )
     if not array.any():
-        raise refusal(node, _("{name} is empty"), _("draw at least one label in it"))
+        raise UserError(
+            _("{name} is empty").format(name=node.GetName()), _("draw at least one label in it")
+        )
     labels = Volume(array, world_affine(node, affine), Kind.LABEL, named)
     return LabelInput(labels, affine, node.GetID(), warnings)
 
@@ -158,13 +159,16 @@ def drawn_labels(node: slicer.vtkMRMLDisplayableNode) -> tuple[list[int], tuple[
 
 def _from_volume(node: slicer.vtkMRMLLabelMapVolumeNode) -> _Read:
     if node.GetImageData() is None:
-        raise refusal(node, _("{name} has no voxels"), _("choose another label map"))
+        raise UserError(
+            _("{name} has no voxels").format(name=node.GetName()), _("choose another label map")
+        )
     array = slicer.util.arrayFromVolume(node).transpose()
     if not np.issubdtype(array.dtype, np.integer):
         whole = array.astype(np.int32)
         if not (whole == array).all():
-            raise refusal(
-                node, _("{name} holds values that are no whole numbers"), _("it is no label map")
+            raise UserError(
+                _("{name} holds values that are no whole numbers").format(name=node.GetName()),
+                _("it is no label map"),
             )
         array = whole
     return array, node_affine(node), (), ()
@@ -179,9 +183,14 @@ def _from_segmentation(
     everything = list(segmentation.GetSegmentIDs())
     chosen = everything if segment_ids is None else [s for s in everything if s in segment_ids]
     if not everything:
-        raise refusal(node, _("{name} has no segments"), _("add one and draw in it"))
+        raise UserError(
+            _("{name} has no segments").format(name=node.GetName()), _("add one and draw in it")
+        )
     if not chosen:
-        raise refusal(node, _("No segment of {name} is selected"), _("select at least one"))
+        raise UserError(
+            _("No segment of {name} is selected").format(name=node.GetName()),
+            _("select at least one"),
+        )
     # Before any is painted over another: what is left out makes no holes in what lies under it.
     names = {s: segmentation.GetSegment(s).GetName() for s in everything}
     for name in left_out:
@@ -189,8 +198,9 @@ def _from_segmentation(
             raise no_such_segment(name, list(names.values()))
     chosen = [s for s in chosen if names[s] not in left_out]
     if not chosen:
-        raise refusal(
-            node, _("All segments of {name} are left out"), _("say of one which label it is")
+        raise UserError(
+            _("All segments of {name} are left out").format(name=node.GetName()),
+            _("say of one which label it is"),
         )
     geometry = reference_geometry(node, chosen)
     if not segmentation.ContainsRepresentation(binary()):
@@ -217,8 +227,10 @@ def _from_segmentation(
 def no_such_segment(name: str, names: Sequence[str]) -> UserError:
     """What to say of a segment that is named and does not exist; ``names`` are those that do."""
     lists = ", ".join(names)
-    text = _("There is no segment {name} (the label map has {names})")
-    return UserError(text.format(name=name, names=lists), _("correct its name"))
+    return UserError(
+        _("There is no segment {name} (the label map has {names})").format(name=name, names=lists),
+        _("correct its name"),
+    )
 
 
 def _paint(under: NDArray, patch: NDArray, names: list[str]) -> list[str]:

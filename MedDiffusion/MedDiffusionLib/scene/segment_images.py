@@ -20,11 +20,6 @@ LATTICE_TOLERANCE = 1e-4
 """How far, in voxels, two lattices may lie apart and still be one."""
 
 
-def refusal(node: slicer.vtkMRMLNode, problem: str, remedy: str) -> UserError:
-    """What to say of a node that cannot be read."""
-    return UserError(problem.format(name=node.GetName()), remedy)
-
-
 def patch_of(
     image: slicer.vtkOrientedImageData,
     values: Mapping[int, int],
@@ -86,9 +81,8 @@ def reference_geometry(
         or not slicer.vtkSegmentationConverter.DeserializeImageGeometry(text, geometry, False)
         or min(geometry.GetDimensions()) < 1
     ):
-        raise refusal(
-            node,
-            _("{name} is empty and has no reference geometry"),
+        raise UserError(
+            _("{name} is empty and has no reference geometry").format(name=node.GetName()),
             _("set its source volume, or make a new canvas"),
         )
     return geometry

@@ -120,4 +120,6 @@ class Findings:
         self._table.resizeRowsToContents()
         self._table.setVisible(bool(report.rows))
         self._plan.text = report.plan
+        # A layout gives rich text that wraps too little room by itself.
+        self._plan.setMinimumHeight(self._plan.heightForWidth(PICTURE_WIDTH))
         self._plan.setVisible(bool(report.plan))
