@@ -191,9 +191,9 @@ def provenance_path(volume_path: Path) -> Path:
 
 
 def refuse_existing(paths: Iterable[Path]) -> None:
-    """Raises UserError for the first of the paths that exists."""
+    """Raises UserError for the first of the paths that exists, if only as a link to nothing."""
     for path in paths:
-        if path.exists():
+        if path.exists() or path.is_symlink():
             raise UserError(
                 "exists",
                 "allow it to be replaced, or choose another name",
