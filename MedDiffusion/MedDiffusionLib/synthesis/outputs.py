@@ -190,10 +190,15 @@ def provenance_path(volume_path: Path) -> Path:
     return volume_path.with_name(stem(volume_path) + ".json")
 
 
+def is_taken(path: Path) -> bool:
+    """Whether something of this name is there, if only a link to nothing."""
+    return path.exists() or path.is_symlink()
+
+
 def refuse_existing(paths: Iterable[Path]) -> None:
-    """Raises UserError for the first of the paths that exists, if only as a link to nothing."""
+    """Raises UserError for the first of the paths that is taken."""
     for path in paths:
-        if path.exists() or path.is_symlink():
+        if is_taken(path):
             raise UserError(
                 "exists",
                 "allow it to be replaced, or choose another name",

@@ -17,7 +17,7 @@ from ..volumes.preview import write_preview
 from ..volumes.resampling import resample
 from ..volumes.volume import Volume
 from ..volumes.writing import check_format, check_writable, put_volume, writing
-from .outputs import ResultFiles, provenance_path, refuse_existing
+from .outputs import ResultFiles, is_taken, provenance_path, refuse_existing
 from .provenance import Provenance, Recipe
 
 _VOLUME_HASH, _PREVIEW_HASH = "volume_sha256", "preview_sha256"
@@ -106,7 +106,7 @@ def is_finished(files: Sequence[ResultFiles], recipes: Sequence[Recipe]) -> bool
 def _is_whole(files: ResultFiles, recipe: Recipe) -> bool:
     record = _read_record(files.record) if files.record else {}
     is_ours = asdict(recipe).items() <= record.items()
-    there = [path for path in files if path.exists()]
+    there = [path for path in files if is_taken(path)]
     if there and not is_ours:
         raise UserError(
             "exists and was not made with these settings from this label map",
