@@ -60,6 +60,17 @@ def test_no_path_of_any_sample_is_one_that_is_read(
     assert json.loads((model / "model.json").read_text())["name"] == "tiny"
 
 
+@pytest.mark.parametrize("name", ["v.nii.gz", "v.json", "p.png"])
+def test_a_link_to_nothing_is_kept_unless_told_otherwise(
+    tmp_path: Path, out: Path, model: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    source = nifti(tmp_path / "labels.nii.gz")
+    (out / name).symlink_to("a disk that is not here")
+    more = ["--preview", str(out / "p.png")]
+    assert "exists" in refused(capfd, synthesize(source, out / "v.nii.gz", model, *more))
+    assert [(p.name, p.is_symlink()) for p in out.iterdir()] == [(name, True)]
+
+
 def test_a_folder_is_not_written_over_itself(
     tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

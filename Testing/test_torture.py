@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -20,17 +23,42 @@ from torture.judge import (
     look_at,
 )
 from torture.kinds import KINDS, Kind
+from torture.launching import Launcher, Running, Skipped, Surroundings
 from torture.run import Torture, choose_inputs
 from torture.stage import Stage
+from torture.things import Things, make_things
 
 pytestmark = pytest.mark.process
 
 SAMPLE = {
-    "fuzz": 20, "crafted": 24, "dicom": 8, "bundles": 30, "sharing": 8, "options": 24,
-    "environment": 2, "kill": 1, "interrupt": 1, "training": 6, "disk-full": 1, "valid": 5,
+    "fuzz": 16, "crafted": 20, "dicom": 6, "bundles": 24, "sharing": 8, "options": 24,
+    "environment": 1, "kill": 1, "interrupt": 1, "training": 4, "disk-full": 1, "valid": 4,
 }  # fmt: skip
 """How many of each kind; those that start processes of their own are few."""
 SEED = 7
+BY_NAME = {kind.name: kind for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    """A folder that other users reach, unlike pytest's own."""
+    folder = Path(tempfile.mkdtemp(prefix="torture-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def things(root: Path) -> Things:
+    return make_things(root / "things")
+
+
+@pytest.fixture
+def place(root: Path) -> Path:
+    """A folder for the inputs of one test."""
+    folder = Path(tempfile.mkdtemp(dir=root))
+    folder.chmod(0o755)
+    return folder
 
 
 def ended(code: int = 0, out: str = "", err: str = "", **facts: object) -> Ended:
@@ -40,28 +68,29 @@ def ended(code: int = 0, out: str = "", err: str = "", **facts: object) -> Ended
 # ---- the sample
 
 
-def test_a_sample_of_bad_odd_and_hostile_inputs_is_met_as_promised(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    by_name = {kind.name: kind for kind in KINDS}
-    inputs = [(by_name[name], n) for name, count in SAMPLE.items() for n in range(count)]
-    tried = Torture(tmp_path, SEED, real_share=0.02, keep=False).run(inputs, jobs=2)
+def test_a_sample_of_bad_odd_and_hostile_inputs_is_met_as_promised(
+    place: Path, things: Things
+) -> None:
+    inputs = [(BY_NAME[name], n) for name, count in SAMPLE.items() for n in range(count)]
+    tried = Torture(place, things, SEED, real_share=0, keep=False).run(inputs, jobs=2)
     assert len(tried) == len(inputs)
-    problems = [f"{one.kind}:{one.number} {one.problem} {one.commands}" for one in tried]
-    assert not [text for text, one in zip(problems, tried, strict=True) if one.problem]
+    assert [f"{x.kind}:{x.number} {x.problem} {x.commands}" for x in tried if x.problem] == []
 
 
-def test_a_fork_and_the_installed_command_get_the_same_verdicts(tmp_path: Path) -> None:
-    by_name = {kind.name: kind for kind in KINDS}
-    inputs = [(by_name[name], n) for name in ("fuzz", "bundles", "options") for n in (0, 1)]
+def test_a_fork_and_the_installed_command_get_the_same_verdicts(
+    place: Path, things: Things
+) -> None:
+    inputs = [(BY_NAME[name], 0) for name in ("fuzz", "bundles", "options")]
     said = []
     for share in (0.0, 1.0):
-        root = tmp_path / str(share)
-        root.mkdir(mode=0o755)
-        Torture(root, SEED, share, keep=True).run(inputs, jobs=2)
-        texts = sorted(root.glob("*-said/*"))
+        folder = place / str(share)
+        folder.mkdir()
+        Torture(folder, things, SEED, share, keep=True).run(inputs, jobs=2)
+        texts = sorted(folder.glob("*-said/*"))
         assert len(texts) >= 2 * len(inputs)
         said.append({
-            path.relative_to(root): path.read_text("utf-8").replace(str(root), "") for path in texts
+            path.relative_to(folder): path.read_text("utf-8").replace(str(folder), "")
+            for path in texts
         })  # fmt: skip
     assert said[0] == said[1]
 
@@ -69,19 +98,19 @@ def test_a_fork_and_the_installed_command_get_the_same_verdicts(tmp_path: Path) 
 # ---- it would notice
 
 
-def play(stage_of: Callable[[Stage], None], tmp_path: Path) -> str:
+def problem_of(play: Callable[[Stage], None], place: Path, things: Things) -> str:
     """What the torture finds when an input of this kind is tried."""
-    tmp_path.chmod(0o755)
-    kind = Kind("mine", 1, stage_of)
-    (one,) = Torture(tmp_path, 0, real_share=0, keep=True).run([(kind, 0)], jobs=1)
+    torture = Torture(place, things, 0, real_share=0, keep=True)
+    (one,) = torture.run([(Kind("mine", 1, play), 0)], jobs=1)
     return one.problem
 
 
-def test_a_refusal_where_a_volume_is_due_is_a_failure(tmp_path: Path) -> None:
+def test_a_refusal_where_a_volume_is_due_is_a_failure(place: Path, things: Things) -> None:
     def refused(stage: Stage) -> None:
         stage.synthesize("nowhere.nii", made=True)
 
-    assert play(refused, tmp_path).startswith("refused, exit code 1: meddiffusion: error:")
+    problem = problem_of(refused, place, things)
+    assert problem.startswith("refused, exit code 1: meddiffusion: error:")
 
 
 def test_what_changes_or_goes_is_data_lost(tmp_path: Path) -> None:
@@ -156,7 +185,7 @@ def test_what_is_said_is_one_sentence(end: Ended, words: str | None) -> None:
             check_words(end)
 
 
-def test_a_hang_and_a_runaway_are_ended(tmp_path: Path) -> None:
+def test_a_hang_is_ended(place: Path, things: Things) -> None:
     def hang(stage: Stage) -> None:
         os.mkfifo(stage.folder / "silent")
         # Opening it waits for a writer, for ever.
@@ -165,7 +194,7 @@ def test_a_hang_and_a_runaway_are_ended(tmp_path: Path) -> None:
         )
         stage.hold(not running.stopped, running.stopped)
 
-    assert play(hang, tmp_path) == "not done after 0.5 s"
+    assert problem_of(hang, place, things) == "not done after 0.5 s"
 
 
 def test_a_volume_that_is_no_volume_is_noticed(tmp_path: Path) -> None:
@@ -182,13 +211,31 @@ def test_inputs_are_shared_out_by_weight_and_are_the_same_again() -> None:
     assert {kind.name for kind, _ in choose_inputs(20, ["fuzz"])} == {"fuzz"}
 
 
-def test_an_input_is_a_function_of_seed_kind_and_number(tmp_path: Path) -> None:
-    by_name = {kind.name: kind for kind in KINDS}
-    trees = []
-    for n, wanted in enumerate(([("fuzz", 3), ("bundles", 2)], [("bundles", 2), ("fuzz", 3)])):
-        root = tmp_path / str(n)
-        root.mkdir(mode=0o755)
-        Torture(root, SEED, 0, keep=True).run([(by_name[k], m) for k, m in wanted], jobs=1)
-        trees.append({**look_at(root / "fuzz-3" / "in"), **look_at(root / "bundles-2" / "user")})
-    trees = [{k: v for k, v in t.items() if "execution" not in k} for t in trees]
-    assert trees[0] == trees[1]
+class Nothing(Launcher):
+    """Starts no command: an input is made, and that is all."""
+
+    def __init__(self) -> None:
+        pass
+
+    def start(self, arguments: Sequence[object], around: Surroundings) -> Running:
+        raise Skipped("only the input is wanted")
+
+
+@pytest.mark.parametrize("name", ["fuzz", "crafted", "bundles", "sharing", "training"])
+def test_an_input_is_a_function_of_seed_kind_and_number(
+    name: str, place: Path, things: Things
+) -> None:
+    def made(seed: int, number: int, where: str) -> Tree:
+        stage = Stage(
+            place / where, name, number, seed, Random(f"{seed} {name} {number}"), things,
+            Nothing(), real=False,
+        )  # fmt: skip
+        stage.folder.mkdir()
+        with pytest.raises(Skipped):
+            BY_NAME[name].play(stage)
+        return look_at(stage.folder)
+
+    for number in range(5):
+        again = [made(SEED, number, f"{name} {number} {n}") for n in (1, 2)]
+        assert again[0] == again[1]
+    assert made(SEED, 0, f"{name} one") != made(SEED + 1, 3, f"{name} other")

@@ -111,7 +111,7 @@ def _stage(
     folder = root / f"{of}-{number}"
     folder.mkdir()
     random = Random(f"{seed} kills of {of} {number}")
-    return Stage(folder, f"kills of {of}", number, seed, random, things, launcher, real=True)
+    return Stage(folder, f"kills of {of}", number, seed, random, things, launcher, real=False)
 
 
 def _print_table(rows: dict[int, tuple[str, str]]) -> None:

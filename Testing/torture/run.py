@@ -58,12 +58,14 @@ class Tried:
 class Torture:
     """Tries inputs in ``root``, several at once; folders of those that pass are removed."""
 
-    def __init__(self, root: Path, seed: int, real_share: float, keep: bool) -> None:
+    def __init__(
+        self, root: Path, things: Things, seed: int, real_share: float, keep: bool
+    ) -> None:
         self.root = root
+        self.things = things
         self.seed = seed
         self.real_share = real_share
         self.keep = keep
-        self.things = make_things(root / "things")
         self.tried: list[Tried] = []
         self.skipped: list[str] = []
         """What cannot be tried on this machine, and why."""
@@ -105,9 +107,7 @@ class Torture:
         folder.mkdir()
         random = Random(f"{self.seed} {kind.name} {number}")
         real = kind.real or random.random() < self.real_share
-        stage = Stage(
-            folder, kind.name, number, self.seed, random, self.things, launcher, real
-        )  # fmt: skip
+        stage = Stage(folder, kind.name, number, self.seed, random, self.things, launcher, real)
         begun, problem = time.monotonic(), ""
         try:
             kind.play(stage)
@@ -197,7 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Some inputs are tried as another user.
     root.chmod(0o755)
     begun = time.monotonic()
-    torture = Torture(root, options.seed, options.real, options.keep)
+    things = make_things(root / "things")
+    torture = Torture(root, things, options.seed, options.real, options.keep)
     tried = torture.run(inputs, options.jobs)
     print(table(tried))
     for line in torture.skipped:

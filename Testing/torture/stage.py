@@ -139,7 +139,8 @@ class Stage:
         check_kept(before, after, [*replaced, *(wanted if "--overwrite" in arguments else ())])
         check_end(ended)
         if words:
-            check_words(ended, most_errors, summary, report)
+            longest = max(len(str(word)) for word in arguments) if arguments else 0
+            check_words(ended, most_errors, summary, report, longest)
         check_new(before, after, wanted, allowed, ended.code == 0)
         if made is not None and made != (ended.code == 0):
             said = ended.err.strip()[-300:]
