@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from MedDiffusionLib.studies.answers import Answer
-from MedDiffusionLib.studies.key import Key, Truth, key_bytes
+from MedDiffusionLib.studies.key import Key, Truth, key_bytes, new_nonce
 from MedDiffusionLib.studies.protocols import protocol_bytes
 from MedDiffusionLib.studies.study import Study, order_of
 
@@ -23,7 +23,7 @@ def write_study(
     ids = [f"case-{n:03}" for n in range(1, cases + 1)]
     truths = {case: (Truth(("real", "synthetic")[n % 2], f"{n}.nii.gz", "0" * 64),)
               for n, case in enumerate(ids)}  # fmt: skip
-    key = key_bytes(Key("0123456789abcdef", truths))
+    key = key_bytes(Key("0123456789abcdef", truths), new_nonce())
     folder.with_name("KEY").write_bytes(key)
     protocol_text = protocol_bytes(protocol)
     (folder / "protocol.json").write_bytes(protocol_text)

@@ -59,13 +59,19 @@ class Key:
         return [truth.arm for truth in self.truths[case]].index("real") + 1
 
 
-def key_bytes(key: Key) -> bytes:
-    """A key's file, another each time."""
+def new_nonce() -> str:
+    """256 random bits that nobody can guess, in hexadecimal."""
+    return secrets.token_hex(32)
+
+
+def key_bytes(key: Key, nonce: str) -> bytes:
+    """A key's file. The same nonce also decides which volume becomes which case, so that the order
+    of the cases tells nothing to who has no key."""
     return json_bytes(
         {
             "key_version": KEY_VERSION,
             "study": key.study_id,
-            "nonce": secrets.token_hex(32),
+            "nonce": nonce,
             "example": key.example,
             "cases": {case: [asdict(t) for t in truths] for case, truths in key.truths.items()},
         }

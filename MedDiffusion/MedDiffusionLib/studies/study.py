@@ -137,16 +137,34 @@ def order_of(study: Study, reader: str, session: int, phase: int = 0) -> tuple[s
     has too few cases for that, as far as possible. Raises UserError for an unknown reader.
     """
     cases = study.cases_of(reader)
-    # The repeated cases are the same in all phases of a session.
-    chosen = Draws(f"repeats\n{study.id}\n{study.seed}\n{reader}\n{session}")
-    count = (len(cases) * study.repeats_percent + 50) // 100
-    repeated = chosen.shuffled(sorted(cases))[:count]
-    presentations = [*sorted(cases), *(f"{case}{_REPEAT}" for case in sorted(repeated))]
-    group_of = {case: n for n, group in enumerate(study.groups) for case in group}
-    alone = {case.id: len(study.groups) + n for n, case in enumerate(study.cases)}
-    groups = [{**alone, **group_of}[study.case(p).id] for p in presentations]
+    group_of = _groups(study)
+    repeated = _repeated(study, cases, f"repeats\n{study.id}\n{study.seed}\n{reader}\n{session}")
+    presentations = [*sorted(cases), *(f"{case}{_REPEAT}" for case in repeated)]
+    groups = [group_of[study.case(p).id] for p in presentations]
     draws = Draws(f"order\n{study.id}\n{study.seed}\n{reader}\n{session}\n{phase}")
     return tuple(spread(presentations, groups, study.apart, draws))
+
+
+def _groups(study: Study) -> dict[str, int]:
+    """A number for each case; that of cases that are kept apart is the same."""
+    alone = {case.id: len(study.groups) + n for n, case in enumerate(study.cases)}
+    return alone | {case: n for n, group in enumerate(study.groups) for case in group}
+
+
+def _repeated(study: Study, cases: tuple[str, ...], seed: str) -> list[str]:
+    """The cases that come twice, sorted: of each group one, as long as there are others.
+
+    They are the same in all phases of a session.
+    """
+    count = (len(cases) * study.repeats_percent + 50) // 100
+    group_of = _groups(study)
+    first: dict[int, str] = {}
+    mixed = Draws(seed).shuffled(sorted(cases))
+    for case in mixed:
+        first.setdefault(group_of[case], case)
+    alone = list(first.values())
+    others = [case for case in mixed if case not in alone]
+    return sorted([*alone, *others][:count])
 
 
 def check_reader(code: str) -> None:
