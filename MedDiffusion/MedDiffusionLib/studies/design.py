@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..compute.errors import UserError
+from .area import area
 from .order import Draws
 from .sources import Source
 
 APART = 10
 """Presentations between repeats, and between volumes of one label map."""
+_TRIES = 100
 _TOGETHER = 2
 """Label maps whose volumes are put into one group, so that a group does not tell a pair."""
 
@@ -63,21 +65,22 @@ def design(
                 code="study-too-few",
             )
     chosen = _paired(real, synthetic, draws)
-    first, second = (part[: need * (count + extra)] for part, need in zip(chosen, needs,
-                     strict=True))  # fmt: skip
+    first, second = chosen[0][: count + extra], chosen[1][: needs[1] * (count + extra)]
     cases: list[tuple[Source, ...]]
     practice: list[tuple[Source, ...]]
     if alternatives > 1:
-        rows = _choices(first, second, needs[1], draws)
+        rows = _choices(first, second, needs[1])
         cases, practice = rows[:count], rows[count:]
     else:
-        cases = [(source,) for source in (*first[:count], *second[:count])]
-        practice = [(source,) for pair in zip(first[count:], second[count:], strict=True)
-                    for source in pair][:training]  # fmt: skip
-    cases = draws.shuffled(cases)
+        cases = _alone([*first[:count], *second[:count]])
+        rest = zip(first[count:], second[count:], strict=True)
+        practice = _alone([source for pair in rest for source in pair][:training])
+    cases = _balanced(cases, draws)
     pool, rotating = _shares(cases, pool_percent, readers, draws)
     groups = _groups(cases, repeats_percent, draws)
-    return Design(tuple(cases), tuple(draws.shuffled(practice)), pool, rotating, groups)
+    return Design(
+        tuple(cases), tuple(_balanced(practice, draws) if practice else ()), pool, rotating, groups
+    )
 
 
 def _paired(
@@ -97,13 +100,37 @@ def _paired(
     return parts[0], parts[1]
 
 
+def _alone(sources: Sequence[Source]) -> list[tuple[Source, ...]]:
+    """A case of each volume."""
+    return [(source,) for source in sources]
+
+
+def _balanced(cases: Sequence[tuple[Source, ...]], draws: Draws) -> list[tuple[Source, ...]]:
+    """The cases in a random order, by which, and by the places in a choice, no arm is told.
+
+    By chance one order in twenty would look as if it did.
+    """
+    for _ in range(_TRIES):
+        order = draws.shuffled([tuple(draws.shuffled(case)) for case in cases])
+        rows = [(n, place, source.arm) for n, case in enumerate(order)
+                for place, source in enumerate(case)]  # fmt: skip
+        numbers, places = (
+            area([row[column] for row in rows if row[2] == "real"],
+                 [row[column] for row in rows if row[2] != "real"])
+            for column in (0, 1)
+        )  # fmt: skip
+        if not (numbers.tells or places.tells):
+            break
+    return order
+
+
 def _choices(
-    real: Sequence[Source], synthetic: Sequence[Source], others: int, draws: Draws
+    real: Sequence[Source], synthetic: Sequence[Source], others: int
 ) -> list[tuple[Source, ...]]:
-    """Each real volume with its others, in a random order within the case."""
+    """Each real volume with its others."""
     # The first other of the n-th real one is the n-th, which shows the same label map if any does.
     columns = [synthetic[n * len(real) : (n + 1) * len(real)] for n in range(others)]
-    return [tuple(draws.shuffled(row)) for row in zip(real, *columns, strict=True)]
+    return list(zip(real, *columns, strict=True))
 
 
 def _shares(

@@ -211,11 +211,15 @@ def _order_notes(study: Study) -> list[str]:
         for reader in study.readers
         for order in [order_of(study, reader, 1)]
     )
+    notes = []
+    if study.groups and max(map(len, study.groups)) == 2:
+        notes.append("There are so few cases that study.json tells which two show one label map.")
     if least >= study.apart:
-        return []
+        return notes
     return [
+        *notes,
         f"There are too few cases to keep repeats and volumes of one label map {study.apart} "
-        f"presentations apart: they are {least} apart."
+        f"presentations apart: they are {least} apart.",
     ]
 
 
