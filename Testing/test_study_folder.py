@@ -81,7 +81,7 @@ def test_confidence_has_six_points_and_choices_an_answer_for_each_volume() -> No
 
 def test_nothing_in_an_untold_phase_of_own_wording_speaks_of_synthetic_volumes() -> None:
     protocol = read_protocol("quality-then-real")
-    said = repr(protocol.phases[0]) + protocol.instructions
+    said = repr(protocol.phases[0]) + protocol.instructions + protocol.title
     assert [phase.told for phase in protocol.phases] == [False, True]
     assert not any(word in said.lower() for word in ("synthetic", "fake", "real", "generated"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from conftest import make_bundle
+from MedDiffusionLib.bundles import shape_model
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import Cancelled, UserError
 from MedDiffusionLib.studies.check import check_study
@@ -23,6 +25,7 @@ from MedDiffusionLib.studies.order import Draws
 from MedDiffusionLib.studies.pipeline import canonical, extent, standard, standardized, valid_box
 from MedDiffusionLib.studies.request import Generation, StudyRequest
 from MedDiffusionLib.studies.sources import Source
+from MedDiffusionLib.studies.study import read_study
 from MedDiffusionLib.volumes.reading import read_image
 from MedDiffusionLib.volumes.volume import Kind, Volume
 
@@ -192,6 +195,29 @@ def test_a_volume_of_one_value_is_refused(request_: StudyRequest, tmp_path: Path
         make_study(dataclasses.replace(request_, real=real, training=0))
 
 
+def test_a_volume_in_both_arms_is_refused(tmp_path: Path) -> None:
+    arms = [write_arm(tmp_path / name, 3, seed, ".nrrd") for name, seed in (("a", 1), ("b", 9))]
+    (arms[0] / "copy.nrrd").write_bytes((arms[1] / "scan-0-b.nrrd").read_bytes())
+    write_volume(arms[1] / "more.nrrd", 20)
+    with pytest.raises(UserError, match="is the same volume as"):
+        make_study(StudyRequest(tmp_path / "study", arms[0], arms[1], training=0))
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(
+    request_: StudyRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = sitk.WriteImage
+
+    def cut(image: sitk.Image, name: str, **options: Any) -> None:
+        write(image, name, **options)
+        os.truncate(name, Path(name).stat().st_size - 100)
+
+    monkeypatch.setattr(sitk, "WriteImage", cut)
+    with pytest.raises(UserError, match="cannot be written"):
+        make_study(request_)
+    assert list(request_.output.parent.iterdir()) == []
+
+
 def test_cancel_leaves_nothing(request_: StudyRequest) -> None:
     steps: list[str] = []
     with pytest.raises(Cancelled):
@@ -339,6 +365,46 @@ def test_the_command_makes_and_checks(
     assert "all of these together" in capsys.readouterr().out
     assert main(made) == 1
     assert "exists" in capsys.readouterr().err
+
+
+class Shapes:
+    """Two boxes, wider or less wide by the seed."""
+
+    def sample(self, seed: int) -> Volume:
+        array = np.zeros((16, 16, 16), np.uint8)
+        array[5:11, 5 : 7 + seed % 3, 5:11] = 1
+        array[5:11, 7 + seed % 3 : 11, 5:11] = 2
+        return Volume(array, np.eye(4), Kind.LABEL)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_example_says_when_both_arms_are_synthetic(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    monkeypatch.setattr(shape_model, "load_shape_model", lambda *given: Shapes())
+    model = str(make_bundle(tmp_path / "tiny"))
+    command = [
+        "study",
+        "example",
+        "-o",
+        str(tmp_path / "study"),
+        "--model",
+        model,
+        "--per-arm",
+        "2",
+    ]
+    if own:
+        command += ["--real", str(write_arm(tmp_path / "own", 4, 1, ".nrrd"))]
+    assert main(command) == 0
+    made = read_study(tmp_path / "study")
+    key = read_key(tmp_path / "study.key.json", made)
+    said = "Both arms are synthetic: this study is only for learning"
+    assert (said in capsys.readouterr().err) == (not own)
+    assert ("both arms are synthetic" in made.title) == (not own)
+    assert key.example == (not own)
+    assert all(("no volume in it is real" in t.feedback) == (not own) for t in made.training)
+    models = [row[0].recipe.get("model") for row in key.truths.values()]
+    assert models.count("tiny") == (2 if own else 4)
 
 
 @pytest.mark.parametrize("given", [[], ["--synthetic", "x", "--model", "y"], ["--model", "y"]])

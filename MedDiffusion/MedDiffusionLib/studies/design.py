@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..compute.errors import UserError
-from .area import area
+from .area import Area, area
 from .order import Draws
 from .sources import Source
 
@@ -112,16 +112,22 @@ def _balanced(cases: Sequence[tuple[Source, ...]], draws: Draws) -> list[tuple[S
     """
     for _ in range(_TRIES):
         order = draws.shuffled([tuple(draws.shuffled(case)) for case in cases])
-        rows = [(n, place, source.arm) for n, case in enumerate(order)
-                for place, source in enumerate(case)]  # fmt: skip
-        numbers, places = (
-            area([row[column] for row in rows if row[2] == "real"],
-                 [row[column] for row in rows if row[2] != "real"])
-            for column in (0, 1)
-        )  # fmt: skip
+        numbers, places = _telling(order)
         if not (numbers.tells or places.tells):
             break
     return order
+
+
+def _telling(cases: Sequence[tuple[Source, ...]]) -> tuple[Area, Area]:
+    """How well the number of a case, and the place in it, tell the arm."""
+    numbered = [(number, place, source.arm) for number, case in enumerate(cases)
+                for place, source in enumerate(case)]  # fmt: skip
+    real = [row[:2] for row in numbered if row[2] == "real"]
+    synthetic = [row[:2] for row in numbered if row[2] != "real"]
+    number, place = (
+        area([row[column] for row in real], [row[column] for row in synthetic]) for column in (0, 1)
+    )
+    return number, place
 
 
 def _choices(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,7 @@ def _write_cases(
 ) -> tuple[Standard, list[str]]:
     named = dict(_files(drawn))
     sources = list(named.values())
+    _refuse_same(sources)
     labels = labels_by_name(request.labels)
     labels |= {stem(path): path for path, _ in work.planned.values()}
     regions = list(label_maps_of_all(sources, labels))
@@ -132,6 +133,19 @@ def _write_cases(
         notes.append("Not every volume has a label map of its name, so all are aligned by the "
                      "middle of what they show.")  # fmt: skip
     return to, notes
+
+
+def _refuse_same(sources: Sequence[Source]) -> None:
+    """Raise UserError where a volume is there twice: it would be real and synthetic, or show that
+    two cases are one."""
+    seen: dict[str, Source] = {}
+    for source in sources:
+        first = seen.setdefault(file_sha256(source.path), source)
+        if first is not source:
+            raise UserError(
+                f"is the same volume as {first.path}", "leave one out", path=source.path,
+                code="study-same-volume",
+            )  # fmt: skip
 
 
 def _files(drawn: Design) -> Iterable[tuple[str, Source]]:

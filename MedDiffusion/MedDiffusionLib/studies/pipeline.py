@@ -7,6 +7,7 @@ scaled, and written with the same header to a file of the same size and date.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from collections.abc import Sequence
@@ -188,8 +189,11 @@ def standardized(volume: Volume, known: Extent, to: Standard) -> NDArray[np.int1
         raise UserError(
             f"{known.name} shows nothing but one value", "leave it out", code="study-empty-volume"
         )
-    part = np.clip((shown - low) / (high - low), 0, 1)
-    return np.rint(WINDOW[0] + part * (WINDOW[1] - WINDOW[0])).astype(np.int16)
+    part = np.rint(WINDOW[0] + (shown - low) / (high - low) * (WINDOW[1] - WINDOW[0]))
+    # What is not clipped is not rounded to the ends: so all volumes have as many voxels there.
+    part = np.clip(part, WINDOW[0] + 1, WINDOW[1] - 1)
+    part[shown <= low], part[shown >= high] = WINDOW
+    return part.astype(np.int16)
 
 
 def write_case(path: Path, array: NDArray[np.int16], spacing: NDArray[np.float64]) -> None:
@@ -201,8 +205,12 @@ def write_case(path: Path, array: NDArray[np.int16], spacing: NDArray[np.float64
     with writing(path):
         try:
             sitk.WriteImage(image, str(path), useCompression=False)
+            written = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
         except RuntimeError as error:
-            raise OSError(0, "the disk may be full") from error
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
+        if not np.array_equal(written.transpose(), array):
+            # SimpleITK reports success on a full disk.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         set_date(path)
 
 
