@@ -320,6 +320,19 @@ def test_as_much_is_clipped_in_each_volume_whatever_was_saturated_before() -> No
     assert shares[0] == pytest.approx(shares[1], abs=0.002)
 
 
+def test_intensities_of_a_unit_are_shown_on_one_scale() -> None:
+    # A face of one value would be taken for padding.
+    noise = np.random.default_rng(0).normal(0, 0.01, (20, 20, 20))
+    ramp = np.linspace(-1000, 3000, 20)[:, None, None] + noise
+    volume = Volume(ramp.astype(np.float32), np.eye(4), Kind.INTENSITY)
+    known = extent("a", volume, None, trim=0)
+    shown = standardized(volume, known, standard([known], limits=(-160, 240)))[:, 5, 5]
+    # -160 HU is shown as 0 and 240 HU as 1000; of the ramp, steps of 210.5 HU, half a step off.
+    middle = (ramp[:-1, 5, 5] + ramp[1:, 5, 5]) / 2
+    expected = np.clip((middle + 160) / 400, 0, 1) * 1000
+    assert shown == pytest.approx(expected, abs=2)
+
+
 def write_labels(folder: Path, count: int) -> Path:
     folder.mkdir()
     for number in range(count):

@@ -114,14 +114,14 @@ CUES: dict[str, Callable[[NDArray], float]] = {
 """By what each is called in a report."""
 
 
-def _residual(array: NDArray) -> NDArray[np.float64]:
+def _residual(array: NDArray) -> NDArray:
     """What a voxel differs by from the mean of its neighbours along the three axes."""
-    padded = np.pad(array.astype(np.float64), 1, mode="reflect")
-    middle = padded[1:-1, 1:-1, 1:-1]
-    around = [
-        np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1] for axis in range(3) for step in (1, -1)
-    ]
-    return middle - np.mean(around, axis=0)
+    padded = np.pad(array.astype(np.float32), 1, mode="reflect")
+    around = np.zeros(array.shape, np.float32)
+    for axis in range(3):
+        for end in (slice(None, -2), slice(2, None)):
+            around += padded[tuple(end if a == axis else slice(1, -1) for a in range(3))]
+    return array - around / 6
 
 
 def _blocks(array: NDArray, edge: int = 3) -> NDArray:

@@ -60,9 +60,9 @@ def check_request(request: StudyRequest) -> None:
     """Raise UserError for what can be said of a request before anything is read."""
     output, key = request.output, request.key_path
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
-        raise UserError("exists", "choose another name", path=output, code="output-exists")
+        raise UserError("exists", "choose another name", path=output, code="study-exists")
     if key.exists():
-        raise UserError("exists", "choose another name", path=key, code="output-exists")
+        raise UserError("exists", "choose another name", path=key, code="study-exists")
     if output.resolve() in (key.resolve(), *key.resolve().parents):
         raise UserError(
             "would lie in the study, where readers could open it",
