@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 from collections import Counter
@@ -17,6 +18,7 @@ from conftest import make_bundle
 from MedDiffusionLib.bundles import shape_model
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import Cancelled, UserError
+from MedDiffusionLib.compute.locks import folder_lock
 from MedDiffusionLib.studies.check import check_study
 from MedDiffusionLib.studies.design import design
 from MedDiffusionLib.studies.key import read_key
@@ -213,6 +215,35 @@ def test_a_full_disk_is_said_and_leaves_nothing(
         os.truncate(name, Path(name).stat().st_size - 100)
 
     monkeypatch.setattr(sitk, "WriteImage", cut)
+    with pytest.raises(UserError, match="cannot be written"):
+        make_study(request_)
+    assert list(request_.output.parent.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_makes_is_not(
+    request_: StudyRequest,
+) -> None:
+    left, held = (request_.output.with_name(f".meddiffusion-study-{n}") for n in "ab")
+    for folder in (left, held):
+        (folder / "study").mkdir(parents=True)
+    with folder_lock(held):
+        make_study(request_)
+        assert {path.name for path in request_.output.parent.iterdir()} == {
+            "study", "study.key.json", held.name,
+        }  # fmt: skip
+
+
+def test_only_the_organizer_may_read_the_key(request_: StudyRequest) -> None:
+    assert make_study(request_).key.stat().st_mode & 0o077 == 0
+
+
+def test_a_study_that_cannot_get_its_name_leaves_no_key(
+    request_: StudyRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, target: Path) -> None:
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(UserError, match="cannot be written"):
         make_study(request_)
     assert list(request_.output.parent.iterdir()) == []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from ..bundles.files import file_sha256
 from ..compute.errors import UserError
 from ..compute.files import atomic, json_bytes
+from ..compute.locks import folder_lock
 from ..volumes.reading import stem
 from ..volumes.writing import writing
 from .design import APART, Design, design
@@ -42,6 +45,7 @@ from .study import (
 )
 
 _LETTERS = "abcdefghi"
+_WORK = ".meddiffusion-study-"
 
 
 @dataclass(frozen=True)
@@ -67,11 +71,8 @@ def make_study(
     protocol_text = protocol_bytes(request.protocol)
     protocol = parse_protocol(protocol_text, protocol_path(request.protocol))
     check_request(request)
-    parent = request.output.parent
-    with writing(request.output), tempfile.TemporaryDirectory(
-        prefix=".meddiffusion-study-", dir=parent
-    ) as name:  # fmt: skip
-        work = Work(Path(name), nonce or new_nonce(), on_progress, is_cancelled)
+    with writing(request.output), _work_folder(request.output.parent) as place:
+        work = Work(place, nonce or new_nonce(), on_progress, is_cancelled)
         drawn = _design(request, protocol, work)
         drawn = generated(drawn, work)
         folder = work.folder / "study"
@@ -237,12 +238,30 @@ def _order_notes(study: Study) -> list[str]:
     ]
 
 
+@contextmanager
+def _work_folder(parent: Path) -> Iterator[Path]:
+    """A folder for what is not whole yet; those that killed processes left there are removed."""
+    for stray in parent.glob(f"{_WORK}*"):
+        # Who still works holds the folder.
+        with suppress(UserError, OSError), folder_lock(stray):
+            shutil.rmtree(stray, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=parent) as name, folder_lock(Path(name)):
+        yield Path(name)
+
+
 def _put(folder: Path, output: Path, key: bytes, key_path: Path) -> None:
-    """Give the study and its key their names: both, or none."""
+    """Give the study and its key their names: both, or none.
+
+    The key comes first: one without a study does no harm, a study without its key is lost.
+    """
     with writing(key_path), atomic(key_path) as temporary:
         temporary.write_bytes(key)
-        with writing(output):
-            if output.is_dir():
-                # Only an empty one is let through, and the system removes no other.
-                output.rmdir()
-            folder.rename(output)
+        temporary.chmod(0o600)
+    try:
+        if output.is_dir():
+            # Only an empty one is let through, and the system removes no other.
+            output.rmdir()
+        folder.rename(output)
+    except BaseException:
+        key_path.unlink()
+        raise

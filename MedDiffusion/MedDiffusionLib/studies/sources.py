@@ -77,7 +77,9 @@ def _source(path: Path, arm: Arm) -> Source:
     if arm == "synthetic":
         recipe = _recipe(path.with_name(f"{stem(path)}.json"))
     named = recipe.get("label_map")
-    label_map = stem(Path(named)) if isinstance(named, str) and named else stem(path)
+    # nnU-Net's images end with the number of their channel, which its label maps do not.
+    label_map = stem(Path(named if isinstance(named, str) and named else path))
+    label_map = label_map.removesuffix("_0000")
     return Source(arm, path, label_map, path.name, recipe)
 
 

@@ -198,11 +198,6 @@ def check_file(folder: Path, name: str, hashes: dict[str, str]) -> None:
         raise changed(folder, name)
 
 
-def has_answers(folder: Path) -> bool:
-    """Whether a reader has begun to answer."""
-    return any((folder / ANSWERS_NAME).glob("*.jsonl"))
-
-
 def _study(
     folder: Path, content: dict[str, Any], protocol: Protocol, hashes: dict[str, str], sha256: str
 ) -> Study:
