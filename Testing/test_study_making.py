@@ -300,6 +300,14 @@ def test_volumes_of_one_label_map_are_in_one_group_with_others() -> None:
     assert {len(group) for group in drawn.groups} == {4}
 
 
+def test_a_small_study_has_volumes_of_different_label_maps() -> None:
+    drawn = draw(per_arm=6)
+    assert len({source.label_map for (source,) in drawn.cases}) == 12
+    assert drawn.groups == ()
+    # A large one has both volumes of each.
+    assert len({source.label_map for (source,) in draw().cases}) == 40
+
+
 def test_training_cases_are_none_of_the_cases() -> None:
     drawn = draw(training=5)
     paths = [s.path for case in (*drawn.cases, *drawn.training) for s in case]
@@ -388,27 +396,7 @@ def test_a_model_makes_the_synthetic_arm(tmp_path: Path) -> None:
     recipes = [t.recipe for t in truths if t.arm == "synthetic"]
     assert {recipe["model"] for recipe in recipes} == {"tiny"}
     assert len({recipe["seed"] for recipe in recipes}) == 3
-    assert {t.label_map for t in truths if t.arm == "real"} == {
-        t.label_map for t in truths if t.arm == "synthetic"
-    }
-
-
-def test_the_command_makes_and_checks(
-    arms: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    study, key = str(tmp_path / "study"), str(tmp_path / "key.json")
-    made = ["study", "make", "--real", str(arms[0]), "--synthetic", str(arms[1]), "-o", study,
-            "--key", key, "--per-arm", "7", "--readers", "A,B"]  # fmt: skip
-    assert main(made) == 0
-    said = capsys.readouterr()
-    assert said.out.strip() == study
-    assert f"Keep {key} where no reader can see it" in said.err
-    assert main(["study", "check", study]) == 0
-    assert "give the key" in capsys.readouterr().out
-    assert main(["study", "check", study, "--key", key]) == 0
-    assert "all of these together" in capsys.readouterr().out
-    assert main(made) == 1
-    assert "exists" in capsys.readouterr().err
+    assert {truth.label_map for truth in truths} == {f"case-{n}" for n in range(4)}
 
 
 class Shapes:

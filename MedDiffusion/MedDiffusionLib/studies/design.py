@@ -48,7 +48,8 @@ def design(
     """Draw a design. ``per_arm``: cases of each arm (of a choice: cases, each with one real
     volume); None takes all, as many as the arm that has fewer.
 
-    Raises UserError where there are fewer volumes than asked for.
+    Of label maps that both arms have both volumes are taken, but for a small study, where they
+    could not be kept apart. Raises UserError where there are fewer volumes than asked for.
     """
     # How many volumes of each arm a case takes, and a training case.
     needs = (1, alternatives - 1) if alternatives > 1 else (1, 1)
@@ -65,7 +66,12 @@ def design(
                 code="study-too-few",
             )
     chosen = _paired(real, synthetic, draws)
-    first, second = chosen[0][: count + extra], chosen[1][: needs[1] * (count + extra)]
+    first, second = chosen[0][: count + extra], chosen[1]
+    if alternatives == 1 and not _can_be_apart([[0, 1]], 2 * count, repeats_percent):
+        # Two of one label map would be seen soon after each other: others are taken if there are.
+        taken = {source.label_map for source in first}
+        second = sorted(second, key=lambda source: source.label_map in taken)
+    second = second[: needs[1] * (count + extra)]
     cases: list[tuple[Source, ...]]
     practice: list[tuple[Source, ...]]
     if alternatives > 1:
