@@ -31,7 +31,7 @@ FORBIDDEN = {
 """Per ring: outside packages, and rings, that its files never import."""
 FLOORS = {
     "compute": 0, "volumes": 1, "diffusion": 2, "bundles": 3, "synthesis": 4, "worker": 5,
-    "training": 5, "scene": 6, "commands": 6, "widget": 7,
+    "training": 5, "studies": 6, "scene": 7, "commands": 7, "widget": 8,
 }  # fmt: skip
 """The rooms of the library: a file imports from its own room and from lower floors alone."""
 LIBRARIES = {"torch", "numpy", "SimpleITK", "safetensors", "nibabel"}

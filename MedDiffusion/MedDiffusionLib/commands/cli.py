@@ -16,6 +16,7 @@ from ..compute.threads import wait_passively
 from ..compute.version import __version__
 from ..synthesis.settings import check_seed
 from . import models as cli_models
+from . import study as cli_study
 from . import synthesize
 from . import train as cli_train
 from .interrupts import CANCELLED, undo_first
@@ -106,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     cli_train.add_options(command)
     _add_seed(command)
     _add_device(command)
+
+    cli_study.add_commands(commands)
     return parser
 
 
