@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from scipy.integrate import quad
 from scipy.optimize import brentq
 from scipy.special import betaincinv, log_ndtr, ndtri
@@ -146,16 +145,3 @@ def _d_prime(share: float, choices: int) -> float:
     if share_right(-bound, choices) > share or share_right(bound, choices) < share:
         return math.copysign(math.inf, share - 0.5)
     return float(brentq(lambda d: share_right(d, choices) - share, -bound, bound, xtol=1e-12))
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's p values (1979) of a family of tests, in their order; NaN stays and counts for none.
-
-    The i-th smallest of k is multiplied by k - i + 1; none is below a smaller one's, none above 1.
-    """
-    given = np.flatnonzero(~np.isnan(p))
-    order = given[np.argsort(p[given], kind="stable")]
-    raised = p[order] * np.arange(len(order), 0, -1)
-    adjusted = np.full(len(p), np.nan)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(raised))
-    return adjusted

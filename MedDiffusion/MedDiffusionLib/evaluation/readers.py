@@ -111,17 +111,18 @@ def _with_readers(parts: Components, level: float) -> tuple[float, float]:
     Hillis' interval covers too little where two or three readers agree by chance (0.87 to 0.92
     instead of 0.95). The generalized interval (Weerahandi 1993), in which MS(R) becomes
     (R - 1) MS(R)/chi^2 but no less than cases alone make of it, covers too much (0.97 to 0.99). The
-    geometric mean of the two, never shorter than the interval for these readers alone, covers 0.93
-    to 0.98 (benchmarks/study_statistics.py).
+    geometric mean of the two covers as it should (benchmarks/study_statistics.py). In Hillis' part
+    MS(R) counts as a quarter of what cases alone make of it where it is less, so that two readers
+    who agree exactly do not make an interval of no length.
     """
     count, covariance = parts.readers, parts.covariance
     by_cases = max(parts.variance - covariance, 0.0)
-    total = parts.between + count * covariance
-    fixed = math.sqrt((by_cases + count * covariance) / count)
-    if fixed == 0:
-        return math.sqrt(total / count), count - 1
-    freedom = (count - 1) * (total / parts.between) ** 2 if parts.between > 0 else math.inf
-    hillis = critical_value(level, freedom) * math.sqrt(total / count)
+    mean_square = max(parts.between, by_cases / 4)
+    total = mean_square + count * covariance
+    error = math.sqrt(total / count)
+    if mean_square == 0:
+        return error, math.inf
+    hillis = error * critical_value(level, (count - 1) * (total / mean_square) ** 2)
     chi = 2 * gammaincinv((count - 1) / 2, (np.arange(_POINTS) + 0.5) / _POINTS)
     between = np.maximum((count - 1) * parts.between / chi, by_cases)
     errors = np.sqrt((between + count * covariance) / count)
@@ -130,7 +131,7 @@ def _with_readers(parts: Components, level: float) -> tuple[float, float]:
         return float((2 * ndtr(half / errors) - 1).mean()) - level
 
     general = float(brentq(beyond, 0, 10 * errors.max()))
-    return fixed, freedom_of(math.sqrt(hillis * general) / fixed, level)
+    return error, freedom_of(math.sqrt(hillis * general) / error, level)
 
 
 def clustered(influence: Floats, clusters: NDArray | None) -> Floats:
