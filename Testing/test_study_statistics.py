@@ -107,7 +107,8 @@ def test_choices_of_one_in_m_follow_the_normal_model() -> None:
     # 2AFC has a closed form; chance is 1/m without signal; else the largest of m normal values.
     assert share_right(1.3, 2) == pytest.approx(stats.norm.cdf(1.3 / math.sqrt(2)), abs=1e-9)
     assert share_right(0, 4) == pytest.approx(0.25, abs=1e-9)
-    drawn = np.random.default_rng(2).standard_normal((100_000, 4)) + [1.0, 0, 0, 0]
+    shift = np.array([1.0, 0, 0, 0])
+    drawn = np.random.default_rng(2).standard_normal((100_000, 4)) + shift
     assert share_right(1, 4) == pytest.approx((drawn.argmax(1) == 0).mean(), abs=0.006)
     assert two_choice_d_prime(0.5) == 0
 
@@ -199,7 +200,7 @@ def test_alpha_is_krippendorffs_with_any_gaps(generator: np.random.Generator) ->
     given = generator.integers(1, 6, (4, 30)).astype(float)
     given[generator.random(given.shape) < 0.3] = NAN
     for scale in ("nominal", "ordinal", "interval", "ratio"):
-        ours = agreement.krippendorff_alpha(given, scale)  # type: ignore[arg-type]
+        ours = agreement.krippendorff_alpha(given, scale)
         other = theirs.alpha(reliability_data=given, level_of_measurement=scale)
         assert ours == pytest.approx(other, abs=1e-9)
 
