@@ -266,9 +266,7 @@ def agreements() -> Iterator[Scenario]:
         readers = 2 if name.startswith("kappa") else 3
         truth = statistic(coded(np.random.default_rng(1), readers, 200_000))
 
-        def trial(
-            g: Generator, statistic=statistic, truth: float = truth, readers: int = readers
-        ) -> Found:  # type: ignore[no-untyped-def]
+        def trial(g: Generator) -> Found:
             found = agreement.with_interval(statistic, coded(g, readers, 50))
             return covers(found, truth)
 
@@ -316,11 +314,8 @@ def false_equivalence() -> Iterator[Scenario]:
         for whose in ("random", "fixed"):
             spread = between if whose == "random" else 0.0
 
-            def several(
-                g: Generator, readers: int = readers, cases: int = cases, between: float = spread,
-                whose=whose,
-            ) -> Found:  # type: ignore[no-untyped-def]  # fmt: skip
-                given, _ = answers(g, readers, cases, 0.6, between)
+            def several(g: Generator) -> Found:
+                given, _ = answers(g, readers, cases, 0.6, spread)
                 found = figure_equivalence(MeanAnswer(given), 0.1, readers=whose)
                 return float(found.verdict == "equivalent"), math.nan
 

@@ -35,9 +35,12 @@ def cohen_kappa(first: Floats, second: Floats, *, quadratic: bool = True) -> flo
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     given = ~np.isnan(first) & ~np.isnan(second)
-    first, second = first[given], second[given]
-    distance = (first[:, None] - second) ** 2 if quadratic else first[:, None] != second
-    return _one_minus(_mean(np.diagonal(distance)), _mean(distance))
+    answers, found = np.unique(np.stack([first[given], second[given]]), return_inverse=True)
+    found = found.reshape(2, -1)
+    distance = _distance(answers, np.ones(answers.size), "interval" if quadratic else "nominal")
+    shares = [np.bincount(f, minlength=answers.size) / max(f.size, 1) for f in found]
+    observed = _mean(distance[found[0], found[1]])
+    return _one_minus(observed, float(shares[0] @ distance @ shares[1]))
 
 
 def fleiss_kappa(counts: NDArray) -> float:

@@ -112,12 +112,12 @@ def _with_readers(parts: Components, level: float) -> tuple[float, float]:
     instead of 0.95). The generalized interval (Weerahandi 1993), in which MS(R) becomes
     (R - 1) MS(R)/chi^2 but no less than cases alone make of it, covers too much (0.97 to 0.99). The
     geometric mean of the two covers as it should (benchmarks/study_statistics.py). In Hillis' part
-    MS(R) counts as a quarter of what cases alone make of it where it is less, so that two readers
+    MS(R) counts as a 16th of what cases alone make of it where it is less, so that two readers
     who agree exactly do not make an interval of no length.
     """
     count, covariance = parts.readers, parts.covariance
     by_cases = max(parts.variance - covariance, 0.0)
-    mean_square = max(parts.between, by_cases / 4)
+    mean_square = max(parts.between, by_cases / 16)
     total = mean_square + count * covariance
     error = math.sqrt(total / count)
     if mean_square == 0:
