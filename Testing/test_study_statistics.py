@@ -16,7 +16,8 @@ pytest.importorskip("scipy")
 
 from scipy import stats
 
-from MedDiffusionLib.evaluation import agreement, effects, ratings, roc
+from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.evaluation import agreement, effects, ratings, require_scipy, roc
 from MedDiffusionLib.evaluation.estimate import bounded, freedom_of, wilson
 from MedDiffusionLib.evaluation.figures import Auc, DPrime, MeanAnswer
 from MedDiffusionLib.evaluation.proportions import (
@@ -28,7 +29,7 @@ from MedDiffusionLib.evaluation.proportions import (
     share_right,
     two_choice_d_prime,
 )
-from MedDiffusionLib.evaluation.readers import bootstrap, components, each_reader, pooled
+from MedDiffusionLib.evaluation.readers import Readers, bootstrap, components, each_reader, pooled
 
 NAN = math.nan
 POSITIVE = np.array([5, 4, 4, 3, 5, 2, 6, 3.0])
@@ -401,3 +402,37 @@ def test_intervals_of_bounded_figures_are_wilsons() -> None:
     )
     assert freedom_of(stats.t.ppf(0.975, 7)) == pytest.approx(7, rel=1e-6)
     assert freedom_of(1.0) == math.inf
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("readers", ["random", "fixed"])
+@pytest.mark.parametrize("kind", [MeanAnswer, Auc, DPrime])
+def test_too_few_answers_give_nan_and_no_warning(
+    kind: type[MeanAnswer | Auc | DPrime], readers: Readers
+) -> None:
+    arms = np.array([True, True, False, False])
+    one_arm = np.array([[1, 0, NAN, NAN], [NAN, NAN, NAN, NAN]])
+    found = pooled(kind(one_arm, arms), readers=readers)
+    assert math.isnan(found.estimate) == (kind is not MeanAnswer)
+    single = np.array([[1, NAN, 0, 1], [1, 0, 0, 1.0]])
+    assert math.isnan(pooled(kind(single, arms), readers=readers).low)
+    for effect in (effects.Slope, effects.Halves):
+        short = effect(np.array([[1, 0, NAN, NAN]]), np.array([[0, 1, 2, 3.0]]))
+        assert math.isnan(pooled(short, readers=readers).low)
+
+
+@pytest.mark.filterwarnings("error")
+def test_readers_who_agree_in_everything_still_have_an_interval() -> None:
+    found = pooled(MeanAnswer(np.ones((3, 30))))
+    assert (found.estimate, found.high) == (1, 1)
+    assert found.low == pytest.approx(wilson(1, 30, stats.norm.ppf(0.975))[0])
+    alike = pooled(MeanAnswer(np.tile([1.0, 0.0], (2, 20))))
+    assert 0.2 < alike.low < 0.4 < 0.6 < alike.high < 0.8
+
+
+def test_without_scipy_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    require_scipy()
+    monkeypatch.setattr("MedDiffusionLib.evaluation.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"meddiffusion\[study\]") as caught:
+        require_scipy()
+    assert caught.value.code == "no-scipy"

@@ -53,7 +53,7 @@ class Slope:
         x = np.where(self.given, self.places - _mean(self.places, self.given), 0)
         y = np.where(self.given, self.answers - _mean(self.answers, self.given), 0)
         scale = np.sqrt(ratio(count, count - 2))
-        return scale * x * (y - slope * x) / (x * x).sum(1, keepdims=True)
+        return scale * x * ratio(y - slope * x, (x * x).sum(1, keepdims=True))
 
 
 class Halves:

@@ -130,8 +130,8 @@ class DPrime:
     def _score(self, weights: Floats, arm: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """z of the share of answers 1 in an arm, and its derivative, both ``[B, reader]``."""
         given = self.given & arm
-        count = weights @ np.where(given, self.answers, 0).T
-        z = ndtri((count + 0.5) / (weights @ given.T.astype(float) + 1))
+        count, n = weights @ np.where(given, self.answers, 0).T, weights @ given.T.astype(float)
+        z = ndtri(np.where(n > 0, (count + 0.5) / (n + 1), np.nan))
         return z, np.sqrt(2 * np.pi) * np.exp(z * z / 2)
 
 

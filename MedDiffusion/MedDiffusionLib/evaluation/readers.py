@@ -84,7 +84,8 @@ def pooled(
 
     ``clusters`` numbers the cases by what they share (label map, patient, a repeated volume).
     Figures in [0, 1] have Wilson's interval of an effective number of answers. p is against the
-    figure's chance.
+    figure's chance. A reader who judged nothing, or for a comparison nothing of one arm, counts for
+    none; where one judged a single case of an arm there is no interval.
     """
     values = figure.values(np.ones((1, figure.arms.size)))[0]
     kept = ~np.isnan(values)
@@ -115,6 +116,8 @@ def _with_readers(parts: Components, level: float) -> tuple[float, float]:
     MS(R) counts as a 16th of what cases alone make of it where it is less, so that two readers
     who agree exactly do not make an interval of no length.
     """
+    if math.isnan(parts.variance):
+        return math.nan, math.inf
     count, covariance = parts.readers, parts.covariance
     by_cases = max(parts.variance - covariance, 0.0)
     mean_square = max(parts.between, by_cases / 16)
