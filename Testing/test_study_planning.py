@@ -59,6 +59,15 @@ def test_half_widths_of_several_readers_are_the_known_ones(
     assert planning.cases_for_readers(readers, half) == cases
 
 
+def test_the_analysis_pays_for_not_knowing_how_readers_differ() -> None:
+    known = [planning.readers_half_width(r, 100) for r in (2, 3, 5, 20)]
+    found = [planning.analysed_half_width(r, 100) for r in (2, 3, 5, 20)]
+    paid = [f / k for f, k in zip(found, known, strict=True)]
+    assert paid == sorted(paid, reverse=True)
+    assert paid[0] > 2
+    assert paid[-1] == pytest.approx(1, abs=0.05)
+
+
 def test_where_readers_differ_too_much_no_number_of_cases_does() -> None:
     assert planning.cases_for_readers(2, 0.05) is None
     assert planning.equivalence_cases(0.1, 0.6) is None

@@ -78,9 +78,9 @@ def pooled(
 
     ``readers="random"``: for readers like these and cases like these. Obuchowski and Rockette's
     model of one modality (1995), variance (MS(R) + R Cov2)/R, with Hillis' degrees of freedom
-    (2007), (R - 1) ((MS(R) + R Cov2)/MS(R))^2, mended where readers are few (``_with_readers``).
-    With two or three it is wide: so little do they tell about others. ``"fixed"``: for these
-    readers alone and cases like these. One reader: always ``"fixed"``.
+    (2007), (R - 1) ((MS(R) + R Cov2)/MS(R))^2, mended where readers are few
+    (``error_with_readers``). With two or three it is wide: so little do they tell about others.
+    ``"fixed"``: for these readers alone and cases like these. One reader: always ``"fixed"``.
 
     ``clusters`` numbers the cases by what they share (label map, patient, a repeated volume).
     Figures in [0, 1] have Wilson's interval of an effective number of answers. p is against the
@@ -102,11 +102,11 @@ def pooled(
         groups = [clustered(judged.astype(float)[None], clusters)[0] > 0]
     if readers == "fixed" or parts.readers < 2:
         return _over_cases(figure, estimate, of_mean, groups, level)
-    error, freedom = _with_readers(parts, level)
+    error, freedom = error_with_readers(parts, level)
     return _interval(figure, estimate, error**2, freedom, groups, level)
 
 
-def _with_readers(parts: Components, level: float) -> tuple[float, float]:
+def error_with_readers(parts: Components, level: float) -> tuple[float, float]:
     """A standard error for readers like these and the degrees of freedom that go with it.
 
     Hillis' interval covers too little where two or three readers agree by chance (0.87 to 0.92
