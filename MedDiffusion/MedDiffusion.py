@@ -19,6 +19,8 @@ from slicer.ScriptedLoadableModule import (
 
 from MedDiffusionLib.scene.jobs import SynthesisJob
 
+DOCUMENTATION = "https://github.com/meddiffusion/MedDiffusion#in-3d-slicer"
+
 
 class MedDiffusion(ScriptedLoadableModule):
     """What Slicer knows of the module before it is opened."""
@@ -32,7 +34,11 @@ class MedDiffusion(ScriptedLoadableModule):
         parent.helpText = _(
             "Turns a label map into a synthetic MR or CT volume: choose a model, draw or load a "
             "label map, press Synthesize. It works offline. Synthetic volumes are for research, "
-            "teaching and software testing, not for diagnosis."
+            "teaching and software testing, not for diagnosis. The bundled model, and the volumes "
+            "that it makes, are licensed under CC BY-SA 4.0."
+        )
+        parent.helpText += (
+            f'<p><a href="{DOCUMENTATION}">{_("Tutorial and troubleshooting")}</a></p>'
         )
         parent.acknowledgementText = _(
             "After Med-DDPM (Dorjsembe et al. 2024, doi:10.1109/JBHI.2024.3385504) and Medical "
@@ -88,33 +94,6 @@ class MedDiffusionLogic(ScriptedLoadableModuleLogic):
     All logics and the panel share one worker process, which keeps the model loaded.
     """
 
-    def synthesize(
-        self,
-        labelNode: Any,  # noqa: N803
-        model: str = "hippocampus-mr",
-        samples: int = 1,
-        seed: int = 0,
-        steps: int | None = None,
-        sampler: str | None = None,
-        guidance: float | None = None,
-        native: bool = False,
-        device: str = "auto",
-        segments: Sequence[str] | None = None,
-        overrides: Mapping[int | str, str] | None = None,
-    ) -> list[Any]:
-        """Make volumes from a segmentation or label map node; waits, but keeps Slicer alive.
-
-        What the arguments mean is told at MedDiffusionLib.scene.jobs.SceneLogic.startSynthesis and
-        MedDiffusionLib.synthesis.settings.Settings. Raises compute.errors.UserError when it fails,
-        Cancelled when it is cancelled.
-        """
-        from MedDiffusionLib.synthesis.settings import Settings
-        from MedDiffusionLib.widget.runner import shared_runner
-
-        settings = Settings(samples, seed, steps, sampler, guidance, native)
-        logic = shared_runner().scene_logic
-        return logic.synthesize(labelNode, model, settings, device, segments, overrides)
-
     def startSynthesis(  # noqa: N802
         self,
         labelNode: Any,  # noqa: N803
@@ -129,13 +108,30 @@ class MedDiffusionLogic(ScriptedLoadableModuleLogic):
         segments: Sequence[str] | None = None,
         overrides: Mapping[int | str, str] | None = None,
     ) -> SynthesisJob:
-        """Start and return at once: the job has callbacks and ``cancel()``. See synthesize."""
+        """Start a synthesis from a segmentation or label map node, and return at once.
+
+        The job has callbacks and ``cancel()``. What the arguments mean is told at
+        MedDiffusionLib.scene.jobs.SceneLogic.startSynthesis and
+        MedDiffusionLib.synthesis.settings.Settings. Raises compute.errors.UserError where it
+        cannot start.
+        """
         from MedDiffusionLib.synthesis.settings import Settings
         from MedDiffusionLib.widget.runner import shared_runner
 
         settings = Settings(samples, seed, steps, sampler, guidance, native)
         runner = shared_runner()
         return runner.start_synthesis(labelNode, model, settings, device, segments, overrides)
+
+    def synthesize(self, labelNode: Any, *arguments: Any, **options: Any) -> list[Any]:  # noqa: N803
+        """Make volumes from a segmentation or label map node; waits, but keeps Slicer alive.
+
+        The arguments are those of startSynthesis. Raises compute.errors.UserError when it fails,
+        Cancelled when it is cancelled.
+        """
+        from MedDiffusionLib.widget.runner import shared_runner
+
+        job = self.startSynthesis(labelNode, *arguments, **options)
+        return shared_runner().scene_logic.finish(job)
 
     def cleanup(self) -> None:
         """End the worker process and everything that it does."""

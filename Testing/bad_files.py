@@ -314,6 +314,7 @@ _DAMAGED: dict[str, Make] = {
     "cut .gipl": _cut(_by_itk("a.gipl")),
     "cut .gipl.gz": _cut(_by_itk("a.gipl.gz")),
     "NRRD of text that is none": _nrrd("encoding: ascii", _NOISE),
+    "gzip NRRD that is not packed": _nrrd("encoding: gzip"),
     "NRRD of an encoding that is none": _nrrd("encoding: zip"),
     "NRRD of a size of 310 digits": _nrrd(f"sizes: 5 6 {'9' * 310}"),
     "NRRD of a dimension of 310 digits": _nrrd(f"dimension: {'9' * 310}"),

@@ -105,11 +105,13 @@ def main(folder: Path) -> None:
     camera = Camera(host, widget, folder)
     tutorial = Tutorial(host, widget, camera.take)
     tutorial.choose_the_model()
-    tutorial.draw()
+    tutorial.take_the_example()
     tutorial.synthesize()
     tutorial.make_another()
     tutorial.step_through_the_results()
     tutorial.show_in_3d()
+    tutorial.draw()
+    tutorial.follow_live()
     with tempfile.TemporaryDirectory() as work, training_module():
         os.environ["MEDDIFFUSION_HOME"] = work
         os.chdir(work)  # So that the pictures show no path of this machine.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+import tracemalloc
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from data_factory import (
     write_nrrd,
 )
 from MedDiffusionLib.compute.errors import UserError, printable
+from MedDiffusionLib.volumes.formats import dicom
 from MedDiffusionLib.volumes.formats.content import MAX_VOXELS
 from MedDiffusionLib.volumes.reading import read_image, read_label_map
 
@@ -30,7 +34,8 @@ def assert_refused(
 ) -> None:
     """One sentence that names the file and says what is wrong, and nothing printed."""
     capfd.readouterr()
-    with pytest.raises(UserError) as caught:
+    with warnings.catch_warnings(), pytest.raises(UserError) as caught:
+        warnings.simplefilter("error")
         read(path)
     message = str(caught.value)
     where = printable(str(path))
@@ -41,6 +46,13 @@ def assert_refused(
     assert message.isprintable()
     printed = capfd.readouterr()
     assert (printed.out, printed.err) == ("", "")
+
+
+@pytest.fixture(autouse=True)
+def no_logging(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Where nobody listens, Python prints what libraries log."""
+    yield
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -96,14 +108,41 @@ def test_a_file_that_may_not_be_read_is_refused(capfd: pytest.CaptureFixture[str
         path = write_nifti(folder / "a.nii", LABELS)
         path.chmod(0)
         closed = write_dicom(folder / "closed", LABELS)
+        header = write_nrrd(folder / "b.nhdr", LABELS, "data file: a.nii", b"")
         closed.chmod(0)
         with ordinary_user():
             assert_refused(read_image, path, "permission", capfd)
             assert_refused(read_image, closed, "permission", capfd)
             assert_refused(read_image, closed / "1-000.dcm", "permission", capfd)
+            assert_refused(read_image, header, "cannot be opened (Permission denied)", capfd)
     finally:
         closed.chmod(0o755)
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(("name", "most"), [("_MAX_FILES", 5), ("_MAX_BYTES", 2000)])
+def test_a_folder_of_far_too_much_is_no_series(
+    tmp_path: Path,
+    name: str,
+    most: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(dicom, name, most)
+    assert_refused(read_image, write_dicom(tmp_path / "a", LABELS), "holds more than", capfd)
+
+
+def test_a_bomb_is_refused_without_being_unpacked(tmp_path: Path) -> None:
+    voxels = zlib.compress(bytes(2**26))
+    path = write_mha(tmp_path / "a.mha", LABELS, "CompressedData = True", voxels)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="damaged, incomplete"):
+            read_image(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**24
 
 
 def test_a_file_name_does_not_change_the_sentence(

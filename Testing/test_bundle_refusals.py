@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from conftest import TINY, make_bundle
+from data_factory import ordinary_user
 from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.bundles.catalog import find_model, load_manifests
 from MedDiffusionLib.bundles.files import file_sha256
@@ -218,3 +219,21 @@ def test_a_models_folder_that_cannot_be_read_hides_no_other(
 def test_a_name_that_no_model_can_have_is_one_sentence(name: str) -> None:
     with pytest.raises(UserError, match="There is no model"):
         find_model(name)
+
+
+@pytest.mark.parametrize("name", ["model.json", "weights.safetensors", "."])
+def test_what_may_not_be_read_is_said_so(
+    tiny_bundle: Path, own_user_folder: Path, name: str
+) -> None:
+    models = own_user_folder / "models"
+    models.mkdir()
+    tiny_bundle.rename(models / "tiny")
+    for folder in (own_user_folder, *own_user_folder.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    (models / "tiny" / name).chmod(0)
+    with ordinary_user():
+        with pytest.raises(UserError, match=r"cannot be read \(Permission denied\)"):
+            read_bundle(find_model("tiny"))
+        found = {folder.name: manifest for folder, manifest in load_manifests()}
+    assert isinstance(found["tiny"], UserError) == (name != "weights.safetensors")
+    (models / "tiny" / name).chmod(0o755)

@@ -195,6 +195,18 @@ def test_a_run_goes_on_in_a_renamed_folder_under_its_own_name(data: Path, decode
     assert manifest.to_json()["training"]["iterations"] == 2
 
 
+def test_a_run_goes_on_in_a_renamed_folder_with_what_its_card_said(data: Path) -> None:
+    output, moved = data.parent / "First", data.parent / "Second"
+    card = ["--name", "mine", "--license", "CC0-1.0", "--attribution", "My data."]
+    assert command(data, output, "--iterations", 1, *card) == 0
+    output.rename(moved)
+    assert command(data, moved, "--iterations", 2, "--resume") == 0
+    manifest = read_bundle(moved).manifest
+    assert (manifest.name, manifest.license, manifest.attribution) == (
+        "mine", "CC0-1.0", "My data.",
+    )  # fmt: skip
+
+
 def test_data_that_were_copied_or_renamed_are_known_by_their_contents(
     tmp_path: Path, decoded: Decoded
 ) -> None:

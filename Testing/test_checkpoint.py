@@ -127,6 +127,8 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     write_bytes = Path.write_bytes
 
     def no_room(path: Path, content: bytes) -> int:
+        if path.suffix != ".safetensors":
+            return write_bytes(path, content)
         write_bytes(path, content[: len(content) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 

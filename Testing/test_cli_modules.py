@@ -11,12 +11,20 @@ from xml.etree import ElementTree
 import pytest
 
 from MedDiffusionLib import __version__
+from MedDiffusionLib.commands import options
 from MedDiffusionLib.diffusion.samplers import SAMPLERS
 
 MODULE = Path(__file__).parents[1] / "MedDiffusion"
 FOLDER = MODULE / "CLI"
 NAMES = ("MedDiffusionSynthesize", "MedDiffusionTrain")
-TYPES = {"integer": int, "double": float, "directory": Path, "file": Path, "image": Path}
+PATHS = (Path, options.path)
+TYPES = {
+    "integer": (int, options.integer),
+    "double": (float, options.number),
+    "directory": PATHS,
+    "file": PATHS,
+    "image": PATHS,
+}
 NOT_DESCRIBED = {"help", "returnparameterfile"}
 
 
@@ -60,10 +68,10 @@ def test_slicer_takes_the_script_for_a_command_line_module(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_xml_and_script_have_the_same_parameters(name: str) -> None:
-    options, elements = options_of(name), flagged(name)
-    assert set(options) == set(elements)
+    known, elements = options_of(name), flagged(name)
+    assert set(known) == set(elements)
     for flag, element in elements.items():
-        option = options[flag]
+        option = known[flag]
         assert f"--{flag}" in option.option_strings
         first, *more = flag.split("_")
         assert element.findtext("name") == first + "".join(word.title() for word in more)
@@ -79,7 +87,7 @@ def test_xml_and_script_have_the_same_parameters(name: str) -> None:
             assert bool(option.choices) == (element.tag == "string-enumeration")
             assert not option.choices or default in option.choices
         else:
-            assert option.type is TYPES[element.tag]
+            assert option.type in TYPES[element.tag]
             assert default == ("" if option.default is None else f"{option.default:g}")
             if low := element.findtext("constraints/minimum"):
                 high = element.findtext("constraints/maximum", "")

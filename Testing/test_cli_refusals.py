@@ -97,6 +97,7 @@ BAD_LABEL_MAPS: dict[str, tuple[Make, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.process  # ITK reads in a process of its own.
 @pytest.mark.parametrize("kind", BAD_LABEL_MAPS)
 def test_a_label_map_that_cannot_be_used_is_refused(
     tmp_path: Path, out: Path, model: Path, capfd: pytest.CaptureFixture[str], kind: str

@@ -149,7 +149,9 @@ def test_a_synthesis_goes_first_and_the_next_stroke_is_live_again(host: Any, dra
     seen = pictures(drawn)
     drawn.ui.liveCheck.click()
     wait(host, lambda: bool(seen), lambda: drawn.ui.liveStatus.text)
+    drawn.panel.parameters.new_seed = True
     synthesize(host, drawn)
+    wait(host, lambda: is_at_rest(drawn))
     result = drawn.panel.parameters.result.GetName()
     assert (backgrounds(), live_nodes()) == ([result] * 3, [])
     assert drawn.ui.liveCheck.checked

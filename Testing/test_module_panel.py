@@ -109,6 +109,24 @@ def test_an_imported_model_is_chosen_and_one_that_is_not_to_be_replaced_stays(
     dialogs.shown.clear()
 
 
+def test_a_model_is_exported_and_one_of_ones_own_deleted(
+    host: Any, panel: Any, tmp_path: Path
+) -> None:
+    from host import dialogs
+
+    dialogs.answers["QFileDialog.getSaveFileName"] = ["", str(tmp_path / "tiny.zip")]
+    panel.ui.exportModelButton.click()  # Cancelled.
+    panel.ui.exportModelButton.click()
+    assert panel.ui.modelStatus.text.startswith("Exported tiny.zip.")
+    assert (tmp_path / "tiny.zip").stat().st_size > 0
+    panel.ui.deleteModelButton.click()
+    assert dialogs.shown[-1].text.startswith("Delete the model tiny for good")
+    assert panel.panel.parameters.model == "hippocampus-mr"
+    assert panel.ui.modelSelector.findData("tiny") < 0
+    assert not panel.ui.deleteModelButton.enabled
+    dialogs.shown.clear()
+
+
 def test_the_models_folder_is_opened(host: Any, panel: Any, own_user_folder: Path) -> None:
     from host import dialogs
 
@@ -185,7 +203,7 @@ def test_a_label_map_under_a_shearing_transform_says_why_it_cannot_be_used(
 def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
     host: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from MedDiffusionLib.scene import label_maps
+    from MedDiffusionLib.scene import label_maps, segment_images
     from MedDiffusionLib.volumes.label_statistics import label_values
     from MedDiffusionLib.widget.label_panel import drawn_in
 
@@ -199,7 +217,7 @@ def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
         return label_values(voxels)
 
     monkeypatch.setattr(label_maps, "label_values", count)
-    monkeypatch.setattr(label_maps, "LOOKED_AT", 1000)
+    monkeypatch.setattr(segment_images, "LOOKED_AT", 1000)
     found = drawn_in(node)
     assert found is not None
     assert (found.name, found.values) == ("large", [2])

@@ -150,9 +150,12 @@ def results() -> list[Any]:
 def test_a_row_says_that_its_label_map_has_changed_since(host: Any, drawn: Any) -> None:
     synthesize(host, drawn)
     (before,) = listed(drawn)
-    paint(drawn, "posterior")
-    drawn.panel.labels.look()
-    assert listed(drawn) == [f"{before} (the label map has changed since)"]
+    segment = drawn.panel.parameters.label_node.GetSegmentation().GetNthSegment(0)
+    segment.SetName("another")
+    changed = [f"{before} (the label map has changed since)"]
+    wait(host, lambda: listed(drawn) == changed, lambda: listed(drawn))
+    segment.SetName("anterior")  # Undone: it is what the volume was made from again.
+    wait(host, lambda: listed(drawn) == [before], lambda: listed(drawn))
 
 
 def test_after_a_run_about_how_long_the_next_takes_stands_beside_quality(

@@ -175,7 +175,7 @@ def test_a_training_runs_beside_a_synthesis_stops_resumes_and_joins_the_models(
     node = ready.panel.training._run.node
     close_widget(ready)  # It outlives the panel, too; the panel's plot does not.
     assert node.IsBusy()
-    assert slicer.util.getNodesByClass("vtkMRMLPlotChartNode") == ()
+    assert not slicer.util.getNodesByClass("vtkMRMLPlotChartNode")
     (folder / "stop").touch()
     wait(host, lambda: not node.IsBusy())
     assert int(read_log(folder)[-1]["iteration"]) > stopped

@@ -260,6 +260,14 @@ def test_a_plan_builds_its_network_and_is_described() -> None:
     assert "at least 2,000 iterations" in text
 
 
+def test_label_names_are_made_to_fit_and_stay_distinct() -> None:
+    made = plan(facts(values=(1, 2, 3)), names={1: "tumor", 2: "Tumor", 3: "a\n" + "x" * 999})
+    first, second, third = (label["name"] for label in made["manifest"]["labels"])
+    assert (first, second) == ("tumor", "Tumor (2)")
+    assert third.isprintable()
+    check_manifest(made["manifest"])
+
+
 def test_without_a_usable_case_there_is_no_plan() -> None:
     with pytest.raises(UserError, match="No case is usable"):
         plan()

@@ -48,6 +48,14 @@ def test_each_state_is_made_once_and_only_while_it_is_on() -> None:
     assert (live.sentence, live.wants(FITS, "more")) == ("", False)
 
 
+def test_what_a_synthesis_is_made_from_needs_no_live_volume() -> None:
+    live = Live()
+    live.turn(True)
+    live.skip("drawn")
+    assert not live.wants(FITS, "drawn")
+    assert live.wants(FITS, "drawn again")
+
+
 def test_what_does_not_fit_is_said_and_what_failed_is_tried_again() -> None:
     live = Live()
     live.turn(True)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from conftest import make_bundle
 from MedDiffusionLib.bundles.catalog import load_manifests
-from MedDiffusionLib.widget.presenters.models import Found, add_model, by_name, choose, entries
+from MedDiffusionLib.compute.locks import folder_lock
+from MedDiffusionLib.widget.presenters.models import (
+    Found,
+    add_model,
+    by_name,
+    choose,
+    controls,
+    delete_model,
+    entries,
+    export_model,
+    export_name,
+)
 
 
 @pytest.fixture
@@ -100,3 +112,68 @@ def test_what_is_no_model_is_refused_with_a_sentence(models: Path, tmp_path: Pat
         assert name is None
         assert said.startswith(str(folder))
         assert reason in said
+
+
+def test_an_exported_model_holds_its_own_files_only_and_comes_back(
+    found: Found, models: Path, tmp_path: Path
+) -> None:
+    (models / "tiny" / "montage.png").write_text("patients")
+    chosen = choose(found, "tiny")
+    assert export_name(chosen) == "tiny.zip"
+    said = export_model(chosen, str(tmp_path / "given"))  # The suffix is added.
+    assert said == "Exported given.zip. Who uses it has to keep to its license: CC0-1.0."
+    with zipfile.ZipFile(tmp_path / "given.zip") as archive:
+        assert sorted(archive.namelist()) == ["tiny/model.json", "tiny/weights.safetensors"]
+    assert delete_model(chosen, lambda question: True) == (True, "Deleted tiny.")
+    assert add_model(tmp_path / "given.zip", refuse) == ("tiny", "Imported tiny.")
+
+
+def test_a_file_that_the_dialog_has_not_asked_about_is_not_replaced(
+    found: Found, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.zip").write_text("mine")
+    assert "exists" in export_model(choose(found, "tiny"), str(tmp_path / "mine"))
+    assert (tmp_path / "mine.zip").read_text() == "mine"
+    assert export_model(choose(found, "tiny"), str(tmp_path / "mine.zip")).startswith("Exported")
+
+
+def test_a_model_is_deleted_only_by_who_agrees_and_not_while_it_is_written(
+    found: Found, models: Path
+) -> None:
+    chosen, asked = choose(found, "tiny"), list[str]()
+
+    def decline(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    assert delete_model(chosen, decline) == (False, "")
+    assert str(models / "tiny") in asked[0]
+    with folder_lock(models / "tiny"):
+        gone, said = delete_model(chosen, lambda question: True)
+    assert not gone
+    assert "is being written by another run" in said
+    assert (models / "tiny" / "model.json").is_file()
+
+
+def test_a_link_to_a_model_is_removed_and_not_what_it_leads_to(
+    models: Path, tmp_path: Path
+) -> None:
+    elsewhere = make_bundle(tmp_path / "linked")
+    (models / "linked").symlink_to(elsewhere)
+    linked = choose(by_name(load_manifests()), "linked")
+    assert delete_model(linked, lambda question: True)[0]
+    assert not (models / "linked").exists()
+    assert (elsewhere / "model.json").is_file()
+
+
+def test_only_a_model_of_the_users_own_can_be_deleted(found: Found, models: Path) -> None:
+    def refusals(name: str) -> tuple[str, str]:
+        shown = controls(choose(found, name), models)
+        return shown["exportModelButton"].refusal, shown["deleteModelButton"].refusal
+
+    assert refusals("tiny") == ("", "")
+    not_own = "This model is not one of your own: it came with the extension."
+    assert refusals("hippocampus-mr") == ("", not_own)
+    exporting, deleting = refusals("broken")
+    assert "is damaged" in exporting
+    assert deleting == ""

@@ -239,7 +239,7 @@ def test_a_report_becomes_a_table_and_a_sentence(tmp_path: Path) -> None:
     ]
     content = {
         "findings": findings,
-        "plan": "Field of view   40 x 56 mm\nLabels          1: <b>x",
+        "plan": "Field of view   40 x 56 mm\nLabels          1: <b>x\n7 cases to train on",
         "cases": 3,
         "bad_cases": ["a"],
     }
@@ -259,5 +259,6 @@ def test_a_report_becomes_a_table_and_a_sentence(tmp_path: Path) -> None:
     assert (report.summary, report.plan) == (
         "2 of 3 cases can be trained on.",
         '<table><tr><td style="padding-right:8px">Field of view</td><td>40 x 56 mm</td></tr>'
-        '<tr><td style="padding-right:8px">Labels</td><td>1: &lt;b&gt;x</td></tr></table>',
+        '<tr><td style="padding-right:8px">Labels</td><td>1: &lt;b&gt;x</td></tr>'
+        '<tr><td style="padding-right:8px"></td><td>7 cases to train on</td></tr></table>',
     )

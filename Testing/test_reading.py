@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 import tracemalloc
 from pathlib import Path
@@ -24,6 +25,7 @@ from data_factory import (
     write_nifti,
     write_nrrd,
 )
+from MedDiffusionLib.training.data.label_tables import read_label_table
 from MedDiffusionLib.volumes.reading import (
     has_image_suffix,
     image_files,
@@ -146,6 +148,82 @@ def test_the_images_of_a_folder_are_its_files_that_are_not_hidden(tmp_path: Path
         (tmp_path / name).touch()
     (tmp_path / "c.mha").mkdir()
     assert [path.name for path in image_files(tmp_path)] == ["a.nrrd", "b.nii.gz"]
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("CHAR", "i1"), ("UCHAR", "u1"), ("SHORT", "i2"), ("USHORT", "u2"), ("INT", "i4"),
+        ("UINT", "u4"), ("LONG", "i4"), ("ULONG", "u4"), ("LONG_LONG", "i8"),
+        ("ULONG_LONG", "u8"), ("FLOAT", "f4"), ("DOUBLE", "f8"),
+    ],
+)  # fmt: skip
+def test_every_number_type_of_metaimage_is_read(tmp_path: Path, name: str, dtype: str) -> None:
+    path = write_mha(tmp_path / "a.mha", LABELS.astype(dtype), f"ElementType = MET_{name}")
+    assert_array_equal(read_label_map(path).array, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("signed char", "i1"), ("uint8_t", "u1"), ("short int", "i2"), ("unsigned short", "u2"),
+        ("signed int", "i4"), ("uint32", "u4"), ("long long int", "i8"), ("uint64_t", "u8"),
+        ("float", "f4"), ("double", "f8"),
+    ],
+)  # fmt: skip
+def test_every_number_type_of_nrrd_is_read(tmp_path: Path, name: str, dtype: str) -> None:
+    path = write_nrrd(tmp_path / "a.nrrd", LABELS.astype(dtype), f"type: {name}")
+    assert_array_equal(read_label_map(path).array, LABELS)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "ascii", "text", "hex", "gzip", "gz"])
+@pytest.mark.parametrize("detached", [False, True])
+def test_every_encoding_of_nrrd_is_read(tmp_path: Path, encoding: str, detached: bool) -> None:
+    raw = LABELS.tobytes("F")
+    text = "\n".join(str(n) for n in LABELS.ravel("F")).encode()
+    packed = {"raw": raw, "hex": raw.hex().encode(), "gzip": gzip.compress(raw)}
+    data = {**packed, "gz": packed["gzip"]}.get(encoding, text)
+    fields = f"encoding: {encoding}"
+    if detached:
+        (tmp_path / "inner").mkdir()
+        (tmp_path / "inner" / "b.raw").write_bytes(data)
+        fields, data = f"{fields}\ndata file: inner/b.raw", b""
+    path = write_nrrd(tmp_path / ("a.nhdr" if detached else "a.nrrd"), LABELS, fields, data)
+    assert_array_equal(read_label_map(path).array, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "before"),
+    [("byte skip: 9", b"123456789"), ("byte skip: -1", b"12345"), ("line skip: 2", b"a\nb\n")],
+)
+def test_what_comes_before_the_voxels_of_a_nrrd_is_skipped(
+    tmp_path: Path, fields: str, before: bytes
+) -> None:
+    (tmp_path / "b.raw").write_bytes(before + LABELS.tobytes("F"))
+    path = write_nrrd(tmp_path / "a.nhdr", LABELS, f"{fields}\ndata file: b.raw", b"")
+    assert_array_equal(read_label_map(path).array, LABELS)
+
+
+@pytest.mark.parametrize(("header", "before"), [(7, b"1234567"), (-1, b"1234")])
+def test_what_comes_before_the_voxels_of_a_metaimage_is_skipped(
+    tmp_path: Path, header: int, before: bytes
+) -> None:
+    (tmp_path / "b.raw").write_bytes(before + COUNT.tobytes("F"))
+    fields = f"HeaderSize = {header}\nElementDataFile = b.raw"
+    path = write_mha(tmp_path / "a.mha", COUNT, fields, b"").rename(tmp_path / "a.mhd")
+    assert_array_equal(read_image(path).array, COUNT)
+
+
+@pytest.mark.parametrize("size", [0, -16, 7, 2**31 - 16])
+def test_an_extension_of_any_size_is_neither_read_nor_in_the_way(tmp_path: Path, size: int) -> None:
+    path = write_nifti(tmp_path / "a.nii", LABELS)
+    header, voxels = path.read_bytes()[:352], path.read_bytes()[352:]
+    content = bytearray(header[:348] + b"\1\0\0\0" + struct.pack("<2i", size, 0) + b"<x" * 12)
+    struct.pack_into("<f", content, 108, len(content))
+    with gzip.open(tmp_path / "b.nii.gz", "wb") as packed:
+        packed.write(bytes(content) + voxels)
+    assert_array_equal(read_label_map(tmp_path / "b.nii.gz").array, LABELS)
+    assert read_label_table(tmp_path / "b.nii.gz") == {}
 
 
 def test_nifti_values_are_scaled_by_slope_and_intercept(tmp_path: Path) -> None:

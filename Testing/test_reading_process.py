@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from typing import NoReturn
 
 import nibabel
 import numpy as np
@@ -64,6 +65,21 @@ def test_a_process_that_was_ended_meanwhile_is_started_again(tmp_path: Path) -> 
     assert itk_client._process is not None
     itk_client._process.wait()
     assert_array_equal(read_image(good).array, COUNT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
+def test_a_process_that_the_system_ends_for_want_of_memory_is_no_fault_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end_and_answer(process: subprocess.Popen[bytes], request: object) -> NoReturn:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        raise EOFError
+
+    path = write_nrrd(tmp_path / "a.nrrd", COUNT)
+    monkeypatch.setattr(itk_client, "_answer", end_and_answer)
+    with pytest.raises(UserError, match="free memory of this machine"):
+        read_image(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs")

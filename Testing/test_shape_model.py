@@ -244,6 +244,10 @@ def test_a_loaded_model_samples_the_same_maps_with_the_manifests_names(
     assert [p.name for p in tmp_path.iterdir()] == [SHAPE_MODEL_NAME]
 
 
+def test_a_model_is_written_as_the_same_bytes_each_time(model: ShapeModel, tmp_path: Path) -> None:
+    assert len({save_shape_model(model, tmp_path) for _ in range(20)}) == 1
+
+
 def test_a_damaged_file_is_refused(model: ShapeModel, tmp_path: Path) -> None:
     vouched = manifest(save_shape_model(model, tmp_path))
     path = tmp_path / SHAPE_MODEL_NAME

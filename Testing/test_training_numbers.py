@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,21 @@ def test_no_line_of_a_log_has_nan(tmp_path: Path) -> None:
         assert "loss" not in line
         assert "validation_loss" not in line
     log.draw()
+
+
+# ---- memory
+
+
+def test_a_plan_that_no_machine_has_memory_for_is_refused_before_any_is_taken(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path, 1)
+    plan = make_plan()
+    plan["manifest"]["architecture"]["network"] |= {"channels": [4096] * 2, "blocks": 16}
+    (tmp_path / "preset.json").write_text(json.dumps(plan))
+    given = {"--images": "images", "--labels": "labels", "--output": "out",
+             "--preset": "preset.json"}  # fmt: skip
+    paths = [word for option, name in given.items() for word in (option, str(tmp_path / name))]
+    assert main(["train", *paths, "--device", "cpu", "--iterations", "1"]) == 1
+    assert "Training this plan needs at least" in capfd.readouterr().err
+    assert not (tmp_path / "out" / "checkpoint.safetensors").exists()

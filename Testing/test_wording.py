@@ -75,3 +75,28 @@ def test_a_models_card_and_its_refusal_show_what_a_file_says_as_text(tiny_bundle
         assert "&lt;img src" in shown
         assert "<img" not in shown
         assert "\x1b" not in shown
+
+
+def sentences(call: ast.Call) -> list[ast.expr]:
+    """The parts of a UserError that a user reads: problem and remedy."""
+    return [*call.args, *(k.value for k in call.keywords if k.arg == "remedy")]
+
+
+def is_translated(part: ast.expr) -> bool:
+    """Whether it is ``_("...")`` or ``_("...").format(...)``."""
+    if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute):
+        part = part.func.value
+    return isinstance(part, ast.Call) and getattr(part.func, "id", "") == "_"
+
+
+@pytest.mark.parametrize("room", ["scene", "widget"])
+def test_what_the_scene_and_the_panel_refuse_is_translated(room: str) -> None:
+    bare = [
+        f"{path.name}:{part.lineno}"
+        for path in (LIBRARY / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "UserError"
+        for part in sentences(node)
+        if not is_translated(part)
+    ]
+    assert bare == []

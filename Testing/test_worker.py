@@ -169,7 +169,28 @@ def test_a_model_is_loaded_once_and_anew_where_it_has_changed(
     manifest = json.loads((tiny_bundle / "model.json").read_text())
     manifest["weights"]["sha256"] = "0" * 64
     (tiny_bundle / "model.json").write_text(json.dumps(manifest))
-    assert "SHA-256" in job()["problem"]
+    assert "too small for what model.json says" in job()["problem"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"[" * 100_000, b'{"do": "cancel"}', b'{"do": "cancel", "job": []}', b'{"do": "x", "job": 1}',
+     b'{"do": "labelmap", "job": 1e999}', b"\xff", b"null", b'{"do": 3, "job": 3}'],
+)  # fmt: skip
+def test_a_line_that_means_nothing_does_not_make_the_worker_deaf(
+    warm: WorkerClient, tiny_bundle: Path, line: bytes
+) -> None:
+    events: list[Event] = []
+    job = submit(warm, tiny_bundle, events, steps=1000)
+    wait(warm, lambda: bool(events))
+    assert warm._process and warm._process.stdin
+    warm._process.stdin.write(line + b"\n")
+    warm._process.stdin.flush()
+    warm.cancel(job)
+    # The worker still hears: it stops between two steps, and the process stays.
+    pid = warm.process_id
+    assert outcome(warm, job, events)["event"] == "cancelled"
+    assert warm.process_id == pid
 
 
 def test_a_random_label_map_is_drawn_by_the_worker(warm: WorkerClient) -> None:

@@ -16,6 +16,8 @@ STROKES: dict[str, list[tuple[tuple[float, float, float], float]]] = {
     "posterior": [((1, -1, -2), 4.5), ((2, -7, 0), 4.0), ((3, -13, 3), 3.5), ((3, -17, 6), 3.0)],
 }
 """Where the brush goes: positions (RAS, mm) and radii (mm), along a hippocampus."""
+MORE: list[tuple[tuple[float, float, float], float]] = [((2, 10, -6), 4.5), ((2, 14, -5), 4.5)]
+"""A further stroke in the anterior part."""
 
 
 class Tutorial:
@@ -30,6 +32,11 @@ class Tutorial:
     def choose_the_model(self) -> None:
         choose_model(self.widget, MODEL)
 
+    def take_the_example(self) -> None:
+        """The first press of two; the second is Synthesize."""
+        self.ui.exampleButton.click()
+        wait(self.host, lambda: self.widget.panel.labels.fit.ok, lambda: self.ui.fitLabel.text)
+
     def draw(self) -> None:
         """New canvas, then paint with the segment editor, a segment after the other."""
         self.ui.newCanvasButton.click()
@@ -43,8 +50,22 @@ class Tutorial:
         center_views(self.host, (0, 4, -3))
         self.look("drawn")
 
+    def follow_live(self) -> None:
+        """Live on: the volume of what is drawn, and of the next stroke; and off again."""
+        self.ui.liveCheck.click()
+        volume, editor = self.widget.panel.live._volume, self.widget.panel.labels.editor.widget
+        wait(self.host, lambda: volume.node is not None, lambda: self.ui.liveStatus.text)
+        editor.setActiveEffectByName("Paint")
+        editor.setCurrentSegmentID("anterior")
+        paint_stroke(editor, MORE)
+        wait(self.host, lambda: volume.busy, lambda: self.ui.liveStatus.text)
+        wait(self.host, lambda: not volume.busy, lambda: self.ui.liveStatus.text)
+        editor.setActiveEffectByName("")
+        self.look("live")
+        self.ui.liveCheck.click()
+
     def synthesize(self) -> None:
-        """Press Synthesize and watch until the end."""
+        """Press Synthesize and watch the volume appear."""
         self.ui.synthesizeButton.click()
         bar, status = self.ui.progressBar, self.ui.statusLabel
         wait(self.host, lambda: bar.value >= bar.maximum / 4 > 0, lambda: status.text)
@@ -83,7 +104,7 @@ def paint_stroke(editor: Any, stroke: list[tuple[tuple[float, float, float], flo
     import slicer
     import vtk.util.numpy_support
 
-    from MedDiffusionLib.scene.label_maps import image_affine
+    from MedDiffusionLib.scene.segment_images import image_affine
 
     logic = editor.__dict__["_logic"]
     logic.SaveStateForUndo()

@@ -72,8 +72,12 @@ class ctkPathLineEdit(QtWidgets.QWidget, metaclass=StandIn):
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo, 1)
-        layout.addWidget(QtWidgets.QToolButton(self))
+        self.__dict__["_browse"] = QtWidgets.QToolButton(self)
+        layout.addWidget(self._browse)
         self._combo.connect("editTextChanged(QString)", self._on_text)
+
+    def _after_showBrowseButton(self) -> None:
+        self._browse.setVisible(self.showBrowseButton)
 
     def _get_currentPath(self) -> str:
         return str(self._combo.currentText)

@@ -151,6 +151,12 @@ class qMRMLLayoutManager(_LayoutFactory, metaclass=StandIn):
         for name in self.sliceViewNames():
             fit(self.sliceWidget(name).logic())
 
+    def resetThreeDViews(self) -> None:
+        """The cameras take in all that is shown, once it is drawn."""
+        self._make_views()
+        for widget in self._views.values():
+            widget.threeDView().__dict__["_framed"] = False
+
     def _get_layout(self) -> int:
         node = self.layoutLogic().GetLayoutNode()
         return int(node.GetViewArrangement()) if node else 0

@@ -121,10 +121,11 @@ class ThreeDView(View):
         factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
         widget = slicer.app.layoutManager().threeDWidget(node.GetLayoutName()).threeDView()
         super().__init__(node, widget, factory, THREE_D_MANAGERS)
-        self._framed = False
+        self._widget = widget
 
     def _prepare(self, width: int, height: int) -> None:
-        if not self._framed:
+        if not self._widget.__dict__.get("_framed"):
+            self.window.Render()  # What is shown is there only once it is drawn.
             self.renderer.ResetCamera()
-            self._framed = True
+            self._widget.__dict__["_framed"] = True
         self.renderer.ResetCameraClippingRange()

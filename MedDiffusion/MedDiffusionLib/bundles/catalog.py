@@ -45,7 +45,13 @@ def _may_be_model(folder: Path) -> bool:
     """Whether a folder is to be listed: also one of which then is said why it cannot be used."""
     if folder.name.startswith(".") or not folder.is_dir():
         return False
-    return os.path.lexists(folder / MANIFEST_NAME) or not os.access(folder, os.R_OK | os.X_OK)
+    try:
+        (folder / MANIFEST_NAME).lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass  # It may not be looked into.
+    return True
 
 
 def find_model(name: str) -> Path:

@@ -138,8 +138,18 @@ def save_shape_model(model: ShapeModel, folder: Path) -> str:
     tensors = {name: getattr(model, name) for name in _TENSORS}
     metadata = _metadata(model.spec, [s.value for s in model.segments])
     with atomic(path) as temporary:
-        temporary.write_bytes(save(tensors, metadata))
+        temporary.write_bytes(_in_order(save(tensors, metadata)))
     return file_sha256(path)
+
+
+def _in_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted: the library writes them in any order, and the
+    same model is to be the same bytes."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    return content[:8] + text.ljust(start - 8) + content[start:]
 
 
 def load_shape_model(bundle_folder: Path, manifest: Manifest) -> ShapeModel:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..bundles.catalog import DEFAULT_MODEL
 from ..compute.devices import DEVICES
 from ..compute.errors import Cancelled, UserError, unexpected
+from ..compute.files import refuse_overlap
 from ..compute.threads import wait_passively
 from ..compute.version import __version__
 from ..synthesis.settings import check_seed
@@ -58,13 +59,17 @@ def label_map(options: argparse.Namespace) -> int:
     from ..bundles.catalog import find_model
     from ..bundles.manifest import read_manifest
     from ..bundles.shape_model import load_shape_model
-    from ..volumes.writing import check_writable, write_volume
+    from ..synthesis.outputs import refuse_existing
+    from ..volumes.volume import Kind
+    from ..volumes.writing import check_format, check_writable, write_volume
 
     check_seed(options.seed)
+    check_format(options.output, Kind.LABEL)
     check_writable(options.output)
-    if options.output.exists() and not options.overwrite:
-        raise UserError("exists", "choose another name", path=options.output, code="output-exists")
+    if not options.overwrite:
+        refuse_existing([options.output])
     folder = find_model(options.model)
+    refuse_overlap([options.output], folder.iterdir())
     shape_model = load_shape_model(folder, read_manifest(folder))
     write_volume(options.output, shape_model.sample(options.seed))
     tell(options.output)

@@ -10,6 +10,7 @@ from ..volumes.segments import terminology_entry
 from ..volumes.volume import Grid, Segment, Volume
 from .geometry import world_affine
 from .synthetic import ATTRIBUTE, is_synthetic
+from .translation import _
 from .volumes import place_beside, put_voxels, show_in_grays
 
 CANVAS = ATTRIBUTE + "canvas"
@@ -71,7 +72,7 @@ def _add(
     scene: slicer.vtkMRMLScene, manifest: Manifest, grid: Grid, name: str
 ) -> tuple[slicer.vtkMRMLSegmentationNode, slicer.vtkMRMLScalarVolumeNode]:
     volume = scene.AddNewNodeByClass(
-        "vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(f"{name} grid")
+        "vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(_("{name} grid").format(name=name))
     )
     put_voxels(volume, np.zeros(grid.size, np.uint8, order="F"), grid.affine)
     show_in_grays(volume, (0, 255))

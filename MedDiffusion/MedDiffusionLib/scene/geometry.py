@@ -8,6 +8,7 @@ import vtk
 from numpy.typing import NDArray
 
 from ..compute.errors import UserError
+from .translation import _
 
 _ORTHOGONAL = 1e-3
 """Largest cosine between two axes of a voxel that still counts as a right angle."""
@@ -37,8 +38,10 @@ def world_affine(
         return affine
     if not transform.IsTransformToWorldLinear():
         raise UserError(
-            f"{node.GetName()} lies under the non-linear transform {transform.GetName()}",
-            "harden the transform, or move it out",
+            _("{name} lies under the non-linear transform {transform}").format(
+                name=node.GetName(), transform=transform.GetName()
+            ),
+            _("harden the transform, or move it out"),
         )
     matrix = vtk.vtkMatrix4x4()
     transform.GetMatrixTransformToWorld(matrix)
@@ -46,7 +49,9 @@ def world_affine(
     axes = world[:3, :3] / np.linalg.norm(world[:3, :3], axis=0)
     if not np.isfinite(axes).all() or np.abs(axes.T @ axes - np.eye(3)).max() > _ORTHOGONAL:
         raise UserError(
-            f"The transform {transform.GetName()} shears the voxels of {node.GetName()}",
-            "harden the transform, or move it out",
+            _("The transform {transform} shears the voxels of {name}").format(
+                transform=transform.GetName(), name=node.GetName()
+            ),
+            _("harden the transform, or move it out"),
         )
     return world

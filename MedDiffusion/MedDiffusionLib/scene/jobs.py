@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,20 @@ import slicer
 from ..bundles.catalog import DEFAULT_MODEL, find_model
 from ..bundles.manifest import Manifest, read_manifest
 from ..compute.errors import Cancelled, UserError
-from ..synthesis.labels import BACKGROUND
 from ..synthesis.settings import Settings
 from ..volumes.volume import Volume
 from ..worker.client import Event, Job, WorkerClient
-from ..worker.protocol import put_volume, take_error, take_volume
+from ..worker.protocol import take_error, take_volume
 from .canvas import add_label_map
-from .label_maps import LabelInput, label_map_state, no_such_segment, read_label_node
+from .label_maps import LabelInput, label_map_state
+from .requests import prepare
 from .synthetic import ATTRIBUTE, LABEL_MAP_STATE, LABEL_OVERRIDES, mark_synthetic, overrides_text
+from .translation import _
 from .volumes import add_result, put_voxels, show_in_grays
 
 MODELS_OWN = Settings()
 """One sample, as the model's author recommends."""
-PREVIEW_NAME = "MedDiffusion preview"
+PREVIEW_NAME = _("MedDiffusion synthetic preview")
 
 
 def _ignore(*arguments: Any) -> None:
@@ -96,7 +96,9 @@ class SynthesisJob:
         for described, channel, facts in zip(
             event["volumes"], self._channels, event["provenance"], strict=True
         ):
-            name = f"{self._name} synthetic {channel['name']} {facts['seed'] + event['sample']}"
+            name = _("{labels} synthetic {channel} {seed}").format(
+                labels=self._name, channel=channel["name"], seed=facts["seed"] + event["sample"]
+            )
             volume = take_volume(described)
             low, high = channel["range"]
             known = {ATTRIBUTE + name: str(fact) for name, fact in facts.items()} | self._known
@@ -160,20 +162,15 @@ class SceneLogic:
         job._job = self.submit(lambda files: prepared.request(files, settings, device), job._take)
         return job
 
-    def synthesize(
-        self,
-        labelNode: Any,
-        model: str = DEFAULT_MODEL,
-        settings: Settings = MODELS_OWN,
-        device: str = "auto",
-        segments: Sequence[str] | None = None,
-        overrides: Mapping[int | str, str] | None = None,
-    ) -> list[Any]:
-        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes.
+    def synthesize(self, *arguments: Any, **options: Any) -> list[Any]:
+        """Like :meth:`startSynthesis`, but waits, and returns the volume nodes."""
+        return self.finish(self.startSynthesis(*arguments, **options))
 
-        Slicer stays alive meanwhile. Raises UserError when it fails, Cancelled when it is.
+    def finish(self, job: SynthesisJob) -> list[Any]:
+        """Wait for a job's end, while Slicer stays alive, and return its volume nodes.
+
+        Raises UserError when it fails, Cancelled when it is cancelled.
         """
-        job = self.startSynthesis(labelNode, model, settings, device, segments, overrides)
         self._wait(lambda: job.ended)
         if job.cancelled:
             raise Cancelled
@@ -258,9 +255,10 @@ class SceneLogic:
             return self.client.submit(make_request, on_event)
         except OSError as error:
             raise UserError(
-                f"The temporary folder {slicer.app.temporaryPath} cannot be written "
-                f"({error.strerror})",
-                "free some space or choose another in Slicer's settings",
+                _("The temporary folder {folder} cannot be written ({reason})").format(
+                    folder=slicer.app.temporaryPath, reason=error.strerror
+                ),
+                _("free some space or choose another in Slicer's settings"),
             ) from error
 
     def _wait(self, until: Callable[[], bool]) -> None:
@@ -270,63 +268,8 @@ class SceneLogic:
             time.sleep(0.005)
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A label map as read, and all that a request says beside the settings."""
-
-    source: LabelInput
-    name: str
-    folder: Path
-    by_value: Mapping[int, str]
-
-    def request(self, files: Path, settings: Settings, device: str) -> Event:
-        """The worker's request; the label map is written to the folder ``files``."""
-        return {
-            "do": "synthesize", "model": str(self.folder), "device": device,
-            "labels": put_volume(files / "labels.npy", self.source.labels),
-            "label_map": self.name, "overrides": self.by_value, "settings": asdict(settings),
-        }  # fmt: skip
-
-
-def prepare(
-    label_node: Any,
-    model: str,
-    segments: Sequence[str] | None,
-    overrides: Mapping[int | str, str] | None,
-) -> Prepared:
-    """Find the model and read the label map; see :meth:`SceneLogic.startSynthesis`."""
-    folder = find_model(model)
-    kept, left_out = _without_left_out(overrides or {})
-    source = read_label_node(label_node, segments, left_out)
-    return Prepared(source, label_node.GetName(), folder, _by_value(kept, source))
-
-
-def _without_left_out(
-    overrides: Mapping[int | str, str],
-) -> tuple[dict[int | str, str], frozenset[str]]:
-    """The overrides but those that leave segments out, and these segments' names."""
-    names = {
-        key
-        for key, name in overrides.items()
-        if isinstance(key, str) and name.lower() == BACKGROUND
-    }
-    return {k: v for k, v in overrides.items() if k not in names}, frozenset(names)
-
-
-def _by_value(overrides: Mapping[int | str, str], source: LabelInput) -> dict[int, str]:
-    """The table with label values in place of segment names."""
-    segments = source.labels.segments
-    by_value: dict[int, str] = {}
-    for key, name in overrides.items():
-        values = [s.value for s in segments if s.name == key] if isinstance(key, str) else [key]
-        if not values:
-            raise no_such_segment(str(key), [segment.name for segment in segments])
-        by_value |= dict.fromkeys(values, name)
-    return by_value
-
-
 def add_drawn(manifest: Manifest, labels: Volume, seed: int) -> Any:
     """A drawn label map as a segmentation node, named for its seed."""
-    name = f"{manifest.name} random {seed}"
-    node, _ = add_label_map(slicer.mrmlScene, manifest, labels, name)
+    name = _("{model} random {seed}").format(model=manifest.name, seed=seed)
+    node, _volume = add_label_map(slicer.mrmlScene, manifest, labels, name)
     return node

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 import slicer
-import vtk
-import vtk.util.numpy_support
 from numpy.typing import NDArray
 
 from ..compute.errors import UserError
 from ..volumes.label_statistics import label_values
-from ..volumes.segments import terminology_code
 from ..volumes.volume import Kind, Segment, Volume
 from .geometry import node_affine, world_affine
-
-LOOKED_AT = 2**24
-"""Voxels that a quick look takes in: 0.03 s."""
-LATTICE_TOLERANCE = 1e-4
-"""How far, in voxels, two lattices may lie apart and still be one."""
+from .segment_images import (
+    binary,
+    image_affine,
+    patch_of,
+    reference_geometry,
+    segment_code,
+    sparse,
+)
+from .translation import _
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +58,13 @@ def read_label_node(
     elif isinstance(node, slicer.vtkMRMLLabelMapVolumeNode):
         array, affine, named, warnings = _from_volume(node)
     else:
-        raise UserError("There is no label map", "choose a segmentation or a label map volume")
+        raise UserError(
+            _("There is no label map"), _("choose a segmentation or a label map volume")
+        )
     if not array.any():
-        raise UserError(f"{node.GetName()} is empty", "draw at least one label in it")
+        raise UserError(
+            _("{name} is empty").format(name=node.GetName()), _("draw at least one label in it")
+        )
     labels = Volume(array, world_affine(node, affine), Kind.LABEL, named)
     return LabelInput(labels, affine, node.GetID(), warnings)
 
@@ -94,7 +99,7 @@ def _changes(node: slicer.vtkMRMLDisplayableNode) -> tuple[object, ...]:
     if isinstance(node, slicer.vtkMRMLSegmentationNode):
         segmentation = node.GetSegmentation()
         found = [segmentation.GetSegment(i) for i in segmentation.GetSegmentIDs()]
-        images = [segment.GetRepresentation(_binary()) for segment in found]
+        images = [segment.GetRepresentation(binary()) for segment in found]
         return (
             segmentation.GetMTime(),
             *(segment.GetMTime() for segment in found),
@@ -126,18 +131,18 @@ _Read = tuple[NDArray, NDArray[np.float64], tuple[Segment, ...], tuple[str, ...]
 def drawn_labels(node: slicer.vtkMRMLDisplayableNode) -> tuple[list[int], tuple[Segment, ...]]:
     """What :func:`read_label_node` would find: the values that have voxels, and the segments.
 
-    A quick look: in images of more than ``LOOKED_AT`` voxels at every second, third, ... one.
+    A quick look: of large images it takes in some voxels (``segment_images.LOOKED_AT``).
     """
     if isinstance(node, slicer.vtkMRMLLabelMapVolumeNode):
         image = node.GetImageData()
-        return (label_values(_sparse(image)) if image is not None else []), ()
+        return (label_values(sparse(image)) if image is not None else []), ()
     segmentation = node.GetSegmentation()
     ids = segmentation.GetSegmentIDs()
     drawn, segments, looked = [], [], dict[int, list[int]]()
     for value, segment_id in enumerate(ids, start=1):
         segment = segmentation.GetSegment(segment_id)
         segments.append(Segment(value, segment.GetName(), segment_code(segment)))
-        image = segment.GetRepresentation(_binary())
+        image = segment.GetRepresentation(binary())
         if image is None:
             # A surface, say, becomes a binary label map when it is read.
             surface = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
@@ -146,7 +151,7 @@ def drawn_labels(node: slicer.vtkMRMLDisplayableNode) -> tuple[list[int], tuple[
         elif not image.IsEmpty():
             layer = hash(image)
             if layer not in looked:
-                looked[layer] = label_values(_sparse(image))
+                looked[layer] = label_values(sparse(image))
             if segment.GetLabelValue() in looked[layer]:
                 drawn.append(value)
     return drawn, tuple(segments)
@@ -154,13 +159,16 @@ def drawn_labels(node: slicer.vtkMRMLDisplayableNode) -> tuple[list[int], tuple[
 
 def _from_volume(node: slicer.vtkMRMLLabelMapVolumeNode) -> _Read:
     if node.GetImageData() is None:
-        raise UserError(f"{node.GetName()} has no voxels", "choose another label map")
+        raise UserError(
+            _("{name} has no voxels").format(name=node.GetName()), _("choose another label map")
+        )
     array = slicer.util.arrayFromVolume(node).transpose()
     if not np.issubdtype(array.dtype, np.integer):
         whole = array.astype(np.int32)
         if not (whole == array).all():
             raise UserError(
-                f"{node.GetName()} holds values that are no whole numbers", "it is no label map"
+                _("{name} holds values that are no whole numbers").format(name=node.GetName()),
+                _("it is no label map"),
             )
         array = whole
     return array, node_affine(node), (), ()
@@ -175,9 +183,14 @@ def _from_segmentation(
     everything = list(segmentation.GetSegmentIDs())
     chosen = everything if segment_ids is None else [s for s in everything if s in segment_ids]
     if not everything:
-        raise UserError(f"{node.GetName()} has no segments", "add one and draw in it")
+        raise UserError(
+            _("{name} has no segments").format(name=node.GetName()), _("add one and draw in it")
+        )
     if not chosen:
-        raise UserError(f"No segment of {node.GetName()} is selected", "select at least one")
+        raise UserError(
+            _("No segment of {name} is selected").format(name=node.GetName()),
+            _("select at least one"),
+        )
     # Before any is painted over another: what is left out makes no holes in what lies under it.
     names = {s: segmentation.GetSegment(s).GetName() for s in everything}
     for name in left_out:
@@ -186,10 +199,11 @@ def _from_segmentation(
     chosen = [s for s in chosen if names[s] not in left_out]
     if not chosen:
         raise UserError(
-            f"All segments of {node.GetName()} are left out", "say of one which label it is"
+            _("All segments of {name} are left out").format(name=node.GetName()),
+            _("say of one which label it is"),
         )
-    geometry = _reference_geometry(node, chosen)
-    if not segmentation.ContainsRepresentation(_binary()):
+    geometry = reference_geometry(node, chosen)
+    if not segmentation.ContainsRepresentation(binary()):
         node.CreateBinaryLabelmapRepresentation()
     found = [segmentation.GetSegment(segment_id) for segment_id in chosen]
     painted = [segment.GetName() for segment in found]
@@ -197,11 +211,11 @@ def _from_segmentation(
     array = np.zeros(geometry.GetDimensions(), np.min_scalar_type(len(chosen)), order="F")
     warnings: list[str] = []
     numbered = enumerate(found, start=1)
-    for image, group in groupby(numbered, lambda item: item[1].GetRepresentation(_binary())):
+    for image, group in groupby(numbered, lambda item: item[1].GetRepresentation(binary())):
         # Segments of one layer do not overlap: they are taken over together.
         if image is not None and not image.IsEmpty():
             values = {segment.GetLabelValue(): value for value, segment in group}
-            region, patch = _patch(image, values, geometry, node.GetName())
+            region, patch = patch_of(image, values, geometry, node.GetName())
             warnings += _paint(array[region], patch.astype(array.dtype, copy=False), painted)
     segments = tuple(
         Segment(value, segment.GetName(), segment_code(segment))
@@ -213,7 +227,10 @@ def _from_segmentation(
 def no_such_segment(name: str, names: Sequence[str]) -> UserError:
     """What to say of a segment that is named and does not exist; ``names`` are those that do."""
     lists = ", ".join(names)
-    return UserError(f"There is no segment {name} (the label map has {lists})", "correct its name")
+    return UserError(
+        _("There is no segment {name} (the label map has {names})").format(name=name, names=lists),
+        _("correct its name"),
+    )
 
 
 def _paint(under: NDArray, patch: NDArray, names: list[str]) -> list[str]:
@@ -225,8 +242,10 @@ def _paint(under: NDArray, patch: NDArray, names: list[str]) -> list[str]:
         pairs = np.stack([under[meeting], patch[meeting]])
         for (earlier, later), count in zip(*_count_columns(pairs), strict=True):
             sentences.append(
-                f"{names[earlier - 1]} and {names[later - 1]} overlap in {count} voxels: "
-                f"{names[later - 1]} was taken there, being later in the list."
+                _(
+                    "{earlier} and {later} overlap in {count} voxels: {later} was taken there, "
+                    "being later in the list."
+                ).format(earlier=names[earlier - 1], later=names[later - 1], count=count)
             )
     np.copyto(under, patch, where=painted)
     return sentences
@@ -235,104 +254,3 @@ def _paint(under: NDArray, patch: NDArray, names: list[str]) -> list[str]:
 def _count_columns(pairs: NDArray) -> tuple[NDArray, NDArray]:
     columns, counts = np.unique(pairs, axis=1, return_counts=True)
     return columns.T, counts
-
-
-def _patch(
-    image: slicer.vtkOrientedImageData,
-    values: Mapping[int, int],
-    geometry: slicer.vtkOrientedImageData,
-    name: str,
-) -> tuple[tuple[slice, ...], NDArray]:
-    """A layer's labels, its values replaced, and where they lie in the reference geometry.
-
-    On the reference's own lattice voxels are copied; else they are resampled, nearest neighbor.
-    """
-    relative = np.linalg.inv(image_affine(geometry)) @ image_affine(image)
-    first = np.rint(relative[:3, 3])
-    same_lattice = np.eye(4)
-    same_lattice[:3, 3] = first
-    if not np.allclose(relative, same_lattice, atol=LATTICE_TOLERANCE):
-        on_grid = slicer.vtkOrientedImageData()
-        resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
-        fits = resample(image, geometry, on_grid)
-        if not fits or on_grid.GetDimensions() != geometry.GetDimensions():
-            raise UserError(
-                f"A segment of {name} cannot be resampled to its reference",
-                "set its source volume anew",
-            )
-        image, first = on_grid, np.zeros(3)
-    start = first.astype(int)
-    size = np.array(geometry.GetDimensions())
-    low = np.clip(start, 0, size)
-    high = np.clip(start + image.GetDimensions(), low, size)
-    region = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    inside = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
-    return region, _replaced(_voxels(image)[inside], values)
-
-
-def _replaced(array: NDArray, values: Mapping[int, int]) -> NDArray:
-    """Segment label values as the label map's; what belongs to no chosen segment is 0."""
-    highest = max(max(values), int(array.max()) if array.size else 0)
-    table = np.zeros(highest + 1, np.min_scalar_type(max(values.values())))
-    for old, new in values.items():
-        table[old] = new
-    return table[array]
-
-
-def _reference_geometry(
-    node: slicer.vtkMRMLSegmentationNode, segment_ids: Sequence[str]
-) -> slicer.vtkOrientedImageData:
-    """The segmentation's reference geometry; the box of its segments where it has none."""
-    segmentation = node.GetSegmentation()
-    name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
-    text = segmentation.GetConversionParameter(name)
-    if not text:
-        ids = vtk.vtkStringArray()
-        for segment_id in segment_ids:
-            ids.InsertNextValue(segment_id)
-        mode = slicer.vtkSegmentation.EXTENT_UNION_OF_EFFECTIVE_SEGMENTS
-        text = segmentation.DetermineCommonLabelmapGeometry(mode, ids)
-    geometry = slicer.vtkOrientedImageData()
-    if (
-        not text
-        or not slicer.vtkSegmentationConverter.DeserializeImageGeometry(text, geometry, False)
-        or min(geometry.GetDimensions()) < 1
-    ):
-        raise UserError(
-            f"{node.GetName()} is empty and has no reference geometry",
-            "set its source volume, or make a new canvas",
-        )
-    return geometry
-
-
-def _binary() -> str:
-    return slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-
-
-def _voxels(image: vtk.vtkImageData) -> NDArray:
-    """``[i, j, k]``, the image's own memory."""
-    scalars = vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
-    return scalars.reshape(image.GetDimensions()[::-1]).transpose()
-
-
-def _sparse(image: vtk.vtkImageData) -> NDArray:
-    """Some of an image's voxels, in no order."""
-    voxels = _voxels(image).ravel(order="K")
-    return voxels[:: max(1, -(-voxels.size // LOOKED_AT))]
-
-
-def image_affine(image: slicer.vtkOrientedImageData) -> NDArray[np.float64]:
-    """Of the image's first voxel on, whatever index its extent starts with."""
-    matrix = vtk.vtkMatrix4x4()
-    image.GetImageToWorldMatrix(matrix)
-    first = np.eye(4)
-    first[:3, 3] = image.GetExtent()[::2]
-    affine: NDArray[np.float64] = slicer.util.arrayFromVTKMatrix(matrix) @ first
-    return affine
-
-
-def segment_code(segment: slicer.vtkSegment) -> str:
-    """The terminology code of a segment as manifests write it; empty without one."""
-    entry = vtk.mutable("")
-    segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), entry)
-    return terminology_code(str(entry))

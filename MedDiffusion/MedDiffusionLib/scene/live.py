@@ -12,11 +12,13 @@ from ..compute.errors import UserError
 from ..synthesis.settings import Settings
 from ..worker.client import Event, Job
 from ..worker.protocol import take_error, take_volume
-from .jobs import SceneLogic, prepare
+from .jobs import SceneLogic
+from .requests import prepare
 from .synthetic import mark_synthetic
+from .translation import _
 from .volumes import put_voxels, show_in_grays
 
-NAME = "MedDiffusion live synthetic"
+NAME = _("MedDiffusion live synthetic")
 PATIENCE_SECONDS = 30.0
 """A job that is cancelled ends within its step; its process, which is warm, is kept so long."""
 

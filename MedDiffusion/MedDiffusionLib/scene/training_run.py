@@ -8,6 +8,8 @@ from typing import Any
 import slicer
 import slicer.cli
 
+from .translation import _
+
 MODULE = "meddiffusiontrain"
 
 
@@ -68,10 +70,10 @@ class TrainingRun:
 def _sentence(node: Any) -> str:
     """What went wrong, as the program said last; empty where nothing did."""
     if node.GetStatus() == node.Cancelled:
-        return "Cancelled."
+        return _("Cancelled.")
     if node.GetStatus() == node.Completed:
         return ""
     lines = [line.strip() for line in node.GetErrorText().splitlines() if line.strip()]
     if not lines:
-        return "The training ended without a word: see Slicer's log."
+        return _("The training ended without a word: see Slicer's log.")
     return lines[-1].removeprefix("meddiffusion: error: ")

@@ -103,8 +103,8 @@ def estimate_costs(
     )  # fmt: skip
 
 
-def check_costs(costs: Costs, device: torch.device) -> None:
-    """Raise UserError where a synthesis takes more than the machine has, or longer than an hour."""
+def check_memory(costs: Costs, device: torch.device) -> None:
+    """Raise UserError where a synthesis takes more memory than the machine has free."""
     main, own = available_memory(torch.device("cpu")), available_memory(device)
     for needed, free, where in (
         (costs.memory_bytes, main, "memory"),
@@ -115,6 +115,10 @@ def check_costs(costs: Costs, device: torch.device) -> None:
                 f"needs about {_gigabytes(needed)} of {where}, and {_gigabytes(free)} are free",
                 costs,
             )
+
+
+def check_time(costs: Costs) -> None:
+    """Raise UserError where a synthesis takes longer than an hour, as far as that is known."""
     if costs.seconds is not None and costs.seconds > LONGEST:
         raise _too_much(f"takes about {duration(costs.seconds)}", costs)
 

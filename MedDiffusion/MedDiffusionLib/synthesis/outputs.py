@@ -109,11 +109,12 @@ def plan_requests(
             files = label_maps(source)
             read += files
     if not is_folder:
+        check_format(output, Kind.INTENSITY)
+        check_name(output)
         if output.is_dir():
             raise UserError("is a folder", "give the name of the volume file to write", path=output)
         if preview is not None and preview.suffix.lower() != ".png":
             raise UserError("is not a .png file name", "previews are PNG pictures", path=preview)
-        check_format(output, Kind.INTENSITY)
         requests = [request(source, output, preview)]
         folders = [path.parent for path in (output, preview) if path is not None]
     else:

@@ -48,11 +48,12 @@ def labelled_part(labels: Volume) -> Volume:
     return Volume(labels.array[box], affine, labels.kind, labels.segments)
 
 
-def region_grid(labels: Volume, spec: GridSpec, factor: int) -> Grid:
+def region_grid(labels: Volume, spec: GridSpec, factor: int, whole: Volume | None = None) -> Grid:
     """The grid to synthesize on: the model's FOV, enlarged where the labelled region exceeds it.
 
     An enlarged axis gets a margin of an eighth of the FOV on either side, and a length that is a
-    multiple of the representation's ``factor``.
+    multiple of the representation's ``factor``. Where ``labels`` is but a part of a label map, the
+    ``whole`` says where its lattice starts.
     """
     low, high = box = labelled_box(labels, spec)
     extent = np.ceil((high - low) / np.array(spec.spacing) - 1e-6).astype(int)
@@ -60,7 +61,7 @@ def region_grid(labels: Volume, spec: GridSpec, factor: int) -> Grid:
     for needed, fov in zip(extent, spec.size, strict=True):
         enlarged = -(-(int(needed) + fov // 4) // factor) * factor
         size.append(fov if needed <= fov else enlarged)
-    return fov_grid(labels, spec, (size[0], size[1], size[2]), box)
+    return fov_grid(whole or labels, spec, (size[0], size[1], size[2]), box)
 
 
 def make_region(labels: Volume, grid: Grid, known: Sequence[Label]) -> Region:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..compute.memory import out_of_memory_as_user_error
 from ..diffusion.constraints import Constraint
 from ..volumes.volume import Grid, Volume
-from .costs import Costs, check_costs, estimate_costs
+from .costs import Costs, check_memory, check_time, estimate_costs
 from .provenance import LabelSource, Recipe, provenance_of, recipe_of
 from .region import make_region
 from .results import Sample, SyntheticVolume
@@ -78,15 +78,12 @@ class Synthesis:
         return recipe_of(self.source, self.settings, manifest, index, channel)
 
     def costs(self, samples: int) -> Costs:
-        """What so many samples take; the seconds are measured where there is much to compute."""
+        """What so many samples take, without seconds."""
         made = self.synthesizer
-        costs = estimate_costs(
+        return estimate_costs(
             made.model, self.labels.grid, self.grid, self.target, self.settings, samples,
             made.network_bytes, made.execution.device,
         )  # fmt: skip
-        if costs.evaluations < _MANY_EVALUATIONS:
-            return costs
-        return replace(costs, seconds=costs.evaluations * made.seconds_per_evaluation)
 
     def samples(
         self,
@@ -108,7 +105,12 @@ class Synthesis:
         numbers = range(self.settings.samples) if only is None else only
         costs = self.costs(len(numbers))
         if not self.accept_costs:
-            check_costs(costs, made.execution.device)
+            check_memory(costs, made.execution.device)
+        if costs.evaluations >= _MANY_EVALUATIONS:
+            seconds = costs.evaluations * made.seconds_per_evaluation
+            costs = replace(costs, seconds=seconds)
+        if not self.accept_costs:
+            check_time(costs)
         on_costs(costs)
         with out_of_memory_as_user_error():
             region = make_region(self.labels, self.grid, made.model.labels)

@@ -123,7 +123,7 @@ class Synthesizer:
             assigned = checked_assignment(labels, manifest, overrides or {})
             source = label_source(name, labels, assigned)
             matched = replace_labels(labelled_part(labels), manifest, assigned)
-            grid = self.grid(matched)
+            grid = region_grid(matched, manifest.grid, self._representation.factor, labels)
         target = grid if resolved.native else labels.grid
         return Synthesis(self, source, matched, grid, target, resolved, settings.accept_costs)
 

@@ -34,6 +34,7 @@ from .loop.run import OnReport, Outcome
 from .loop.stopping import StopWatch
 from .loop.train import check_folder, train
 from .output import check_output, held_output, refuse_own_inputs
+from .plan.estimates import check_memory
 from .plan.planning import describe_plan, estimate, make_plan, merge, model_name, split_groups
 from .plan.presets import check_card, is_complete, label_names, preset_path, read_preset, read_split
 from .plan.settings import Limits, check_manifest, read_settings, with_defaults
@@ -195,6 +196,7 @@ def _settle(
     plan = _plan(request, usable, findings, device)
     cases, validation = _parts(request, usable)
     read_settings(plan["training"])
+    check_memory(check_manifest(plan["manifest"]), device)
     execution = choose_execution(device)
     return {
         "plan": plan,
@@ -281,11 +283,11 @@ def _plan(
         made = make_plan(usable, findings, device.type, name)
         made["training"] = with_defaults(made["training"])
         plan = merge(made, given, request.preset or "")
-    # The folder's name may have changed since a run was started; the run's own has not.
+    # The folder's name may have changed since a run was started; what its card says has not.
+    known = before["manifest"] if before else {}
     card = {
-        "name": request.name or (before["manifest"]["name"] if before else None),
-        "license": request.license,
-        "attribution": request.attribution,
+        name: getattr(request, name) or known.get(name)
+        for name in ("name", "license", "attribution")
     }
     manifest = {**plan["manifest"], **{k: v for k, v in card.items() if v is not None}}
     return {"manifest": manifest, "training": plan["training"]}

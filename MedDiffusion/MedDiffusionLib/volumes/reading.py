@@ -29,9 +29,10 @@ def read_image(path: Path) -> Volume:
     array, affine, segments = read_file(path)
     if array.ndim == 4 or segments:
         raise UserError("is a segmentation", "give an image", path=path)
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32)
-    if not np.isfinite(array).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = array.astype(np.float32, copy=False)
+        limits = array.min(), array.max()
+    if not np.isfinite(limits).all():
         raise UserError(
             "has NaN, infinite or huge values", "replace them before using it", path=path
         )
@@ -79,7 +80,7 @@ def image_files(folder: Path) -> list[Path]:
         )
     except OSError as error:
         raise UserError(
-            f"cannot be opened ({error.strerror})", "check its permissions", path=folder
+            "cannot be opened", "check its permissions", path=folder, detail=error.strerror or ""
         ) from error
 
 

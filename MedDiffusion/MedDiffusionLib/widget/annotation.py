@@ -109,7 +109,8 @@ def _text() -> vtk.vtkTextActor:
     style = actor.GetTextProperty()
     style.SetFontSize(FONT_SIZE)
     style.SetColor(*COLOR)
-    style.SetShadow(True)
+    style.SetBackgroundColor(0, 0, 0)
+    style.SetBackgroundOpacity(0.4)
     style.SetJustificationToRight()
     style.SetVerticalJustificationToTop()
     return actor

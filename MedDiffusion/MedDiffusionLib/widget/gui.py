@@ -22,6 +22,13 @@ def plain_labels(ui: Any) -> None:
             widget.textFormat = qt.Qt.PlainText
 
 
+def plain_label(text: str) -> Any:
+    """A label of its own that shows a text as it is."""
+    label = qt.QLabel(plain(text))
+    label.textFormat = qt.Qt.PlainText
+    return label
+
+
 def show_control(widget: Any, control: Control) -> None:
     """Let a widget look as a presenter says."""
     widget.enabled = control.enabled

@@ -28,8 +28,8 @@ from .presenters.fit import Drawn, Fit, describe_fit
 from .presenters.label_map import Scan, controls, editor_control, not_a_scan
 from .presenters.overrides import make_table
 from .runner import Runner
-from .views import composite_nodes, show_filled, show_label_map, show_volume, source_volume
-from .wording import _, sentence
+from .views import composite_nodes, show_label_map, show_new_label_map
+from .wording import _, plain, sentence
 
 FIT_MILLISECONDS = 300
 """The label map is looked at so long after it changed, at most that often."""
@@ -237,11 +237,10 @@ class LabelPanel(VTKObservationMixin):
         if self._parameters is not None:
             self._shown = node
             self._parameters.label_node = node
-        show_filled(node)
-        show_volume(source_volume(node), fit=True)
+        show_new_label_map(node)
 
     def _say(self, text: str) -> None:
-        self._ui.fitLabel.text = text
+        self._ui.fitLabel.text = plain(text)
 
 
 def drawn_in(node: Any) -> Drawn | None:

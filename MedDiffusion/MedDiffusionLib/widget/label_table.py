@@ -7,8 +7,9 @@ from typing import Any
 
 import qt
 
-from .gui import silenced
+from .gui import plain_label, silenced
 from .presenters.overrides import Table, row_tip
+from .wording import tip
 
 
 class LabelTable:
@@ -43,9 +44,9 @@ class LabelTable:
             widget = qt.QComboBox()
             for text, choice in self._table.choices:
                 widget.addItem(text, choice)
-            widget.toolTip = row_tip(name)
+            widget.toolTip = tip(row_tip(name))
             widget.connect("currentIndexChanged(int)", lambda index, name=name: self._choose(name))
-            self._form.addRow(name, widget)
+            self._form.addRow(plain_label(name), widget)
             self._widgets[name] = widget
 
     def _take_out(self, widget: Any) -> None:

@@ -77,10 +77,11 @@ class LivePanel:
             self._timer.start()
 
     def step_aside(self) -> None:
-        """A synthesis starts: give the views back; the next stroke takes them again."""
+        """Give the views back, to a synthesis or its result; the next stroke takes them again."""
         self._timer.stop()
         self._layer.restore()
         self._volume.remove()
+        self._live.skip(self._state())
 
     def cleanup(self) -> None:
         self._turn(False)
@@ -109,21 +110,14 @@ class LivePanel:
 
     def _make(self) -> None:
         """Make the volume of what is drawn now, if that is not what it shows."""
-        chosen, manifest = self._parameters, self._models.chosen.manifest
-        if not self._live.on or chosen is None or manifest is None or self._is_working():
+        chosen, manifest, state = self._parameters, self._models.chosen.manifest, self._state()
+        if state is None or manifest is None or self._is_working():
             return
-        node = chosen.label_node
-        if node is None:
-            return
-        state = (
-            node.GetID(), label_map_state(node), chosen.model, chosen.seed, chosen.device,
-            tuple(chosen.overrides.items()),
-        )  # fmt: skip
         if self._live.wants(self._labels.look_now(), state):
             try:
                 self._runner.make_live(
                     self._volume,
-                    node,
+                    chosen.label_node,
                     chosen.model,
                     live_settings(manifest, chosen.seed),
                     chosen.device.value,
@@ -133,6 +127,16 @@ class LivePanel:
             except UserError as error:
                 self._live.failed(sentence(error))
         say(self._ui.liveStatus, self._live.sentence)
+
+    def _state(self) -> object:
+        """All that the volume would be made from now; None where there is nothing to make."""
+        chosen = self._parameters
+        if not self._live.on or chosen is None or chosen.label_node is None:
+            return None
+        node = chosen.label_node
+        overrides = tuple(chosen.overrides.items())
+        state = label_map_state(node)
+        return node.GetID(), state, chosen.model, chosen.seed, chosen.device, overrides
 
     def _on_made(self, node: Any) -> None:
         self._live.made()

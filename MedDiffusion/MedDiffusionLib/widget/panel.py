@@ -43,7 +43,7 @@ class Panel(VTKObservationMixin):
             self.models,
             self.labels,
             self._on_synthesis,
-            lambda nodes: self.results.choose(nodes[0]),
+            self._on_volumes,
         )
         self.live = LivePanel(ui, runner, self.models, self.labels, lambda: self.synthesis.busy)
         self.training = TrainingPanel(ui, self.models)
@@ -135,11 +135,17 @@ class Panel(VTKObservationMixin):
     def _on_fit(self) -> None:
         if not self._showing:
             self.synthesis.show()
+            self.results.show()  # Its rows say whether the label map has changed.
 
     def _on_synthesis(self, label_node: Any) -> None:
         """A synthesis has started."""
         self.live.step_aside()
         self.results.show_label_outlines(label_node)
+
+    def _on_volumes(self, nodes: list[Any]) -> None:
+        """A synthesis has ended, or what it would make is there already."""
+        self.live.step_aside()
+        self.results.choose(nodes[0])
 
     def _on_nodes_changed(self, _caller: Any, _event: Any) -> None:
         scene = slicer.mrmlScene

@@ -1,4 +1,4 @@
-"""A result in 3D: the volume, cropped to what is labelled, and the labels' surfaces in it."""
+"""A result in 3D: the volume as if of glass, cropped to its labels, and their surfaces in it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ..scene.geometry import node_affine
 from ..scene.label_maps import read_label_node
 from ..scene.synthetic import LABELS_ROLE
 
-GRAYS_PRESET = "MR-Default"
+GLASS = 0.05
+"""The share of its opacity that a volume keeps which surfaces are to be seen in."""
 MARGIN = 3.0
 """What is rendered around the labels, in mm."""
 SURFACES = "MedDiffusion.surfaces"
 """The attribute of a segmentation's display whose surfaces were made for a result, with the opacity
 that they had before."""
-SURFACE_OPACITY = 0.6
+SURFACE_OPACITY = 0.8
 
 
 def show_rendering(node: Any, visible: bool) -> None:
@@ -27,11 +28,11 @@ def show_rendering(node: Any, visible: bool) -> None:
     labels = node.GetNodeReference(LABELS_ROLE)
     logic = slicer.modules.volumerendering.logic()
     display = logic.GetFirstVolumeRenderingDisplayNode(node)
-    if display is None and visible:
+    first = display is None and visible
+    if first:
         display = logic.CreateDefaultVolumeRenderingNodes(node)
-        preset = logic.GetPresetByName(GRAYS_PRESET)
-        if preset is not None:
-            display.GetVolumePropertyNode().Copy(preset)
+        if isinstance(labels, slicer.vtkMRMLSegmentationNode):
+            _make_glass(display.GetVolumePropertyNode())
         if labels is not None:
             _crop(logic, display, node, labels)
     if display is not None:
@@ -41,6 +42,8 @@ def show_rendering(node: Any, visible: bool) -> None:
             _show_surfaces(labels)
         elif not _is_rendered_with(labels):
             hide_surfaces(labels)
+    if first:
+        slicer.app.layoutManager().resetThreeDViews()
 
 
 def hide_surfaces(labels: Any) -> None:
@@ -72,6 +75,16 @@ def _is_rendered_with(labels: Any) -> bool:
     )
 
 
+def _make_glass(property_node: Any) -> None:
+    opacity = property_node.GetVolumeProperty().GetScalarOpacity()
+    point = [0.0] * 4
+    for index in range(opacity.GetSize()):
+        opacity.GetNodeValue(index, point)
+        point[1] *= GLASS
+        opacity.SetNodeValue(index, point)
+    property_node.Modified()
+
+
 def _crop(logic: Any, display: Any, node: Any, labels: Any) -> None:
     """Render no more of a volume than what is labelled, and a margin."""
     try:
@@ -89,6 +102,8 @@ def _crop(logic: Any, display: Any, node: Any, labels: Any) -> None:
     place = np.eye(4)
     place[:3, :3] = axes
     place[:3, 3] = axes @ (low + high) / 2
+    if np.linalg.det(axes) < 0:
+        place[:3, 2] *= -1  # The same box, in a frame that is right-handed.
     roi = logic.CreateROINode(display)
     roi.SetAndObserveTransformNodeID(node.GetTransformNodeID())
     roi.SetAndObserveObjectToNodeMatrix(slicer.util.vtkMatrixFromArray(place))

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import qt
 
 from ..scene.jobs import SceneLogic, SynthesisJob
 from ..scene.live import LiveVolume
-from ..synthesis.settings import Settings
 
 POLL_MILLISECONDS = 20
 
@@ -32,19 +30,9 @@ class Runner:
     def listening(self) -> bool:
         return bool(self._timer.active)
 
-    def start_synthesis(
-        self,
-        label_node: Any,
-        model: str,
-        settings: Settings,
-        device: str = "auto",
-        segments: Sequence[str] | None = None,
-        overrides: Mapping[int | str, str] | None = None,
-    ) -> SynthesisJob:
+    def start_synthesis(self, *arguments: Any, **options: Any) -> SynthesisJob:
         """See SceneLogic.startSynthesis."""
-        job = self.scene_logic.startSynthesis(
-            label_node, model, settings, device, segments, overrides
-        )
+        job = self.scene_logic.startSynthesis(*arguments, **options)
         self._timer.start()
         return job
 

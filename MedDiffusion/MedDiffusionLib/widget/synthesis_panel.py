@@ -31,7 +31,7 @@ from .presenters.synthesis import Press, Synthesis, cancelled, quality_tip, sett
 from .remembered import Seconds
 from .runner import Runner
 from .views import PreviewLayer
-from .wording import sentence
+from .wording import _, sentence
 
 PROGRESS_STEPS = 1000
 
@@ -102,7 +102,11 @@ class SynthesisPanel:
             say(self._ui.packagesLabel, installed())
 
     def _on_reinstall(self) -> None:
-        self._runner.scene_logic.client.rest()
+        logic = self._runner.scene_logic
+        if logic.busy:
+            self._say(_("PyTorch is in use: wait for the volume, or cancel it."))
+            return
+        logic.client.rest()
         reinstall(self._say)
         self._on_advanced(collapsed=False)
 

@@ -13,8 +13,6 @@ import slicer
 from ..compute.errors import UserError
 from ..scene.training_curve import TrainingCurve
 from ..training.loop.names import MONTAGE_NAME
-from .gui import show_control
-from .presenters.training import curve_control
 from .presenters.training_folder import (
     COLUMNS,
     CheckReport,
@@ -43,7 +41,7 @@ class Pictures:
         if any(curves.values()):
             title = _("Loss of {name}").format(name=folder.path.name)
             self._curve.update(title, (_("iteration"), _("loss")), curves)
-        show_control(self._ui.curveButton, curve_control(bool(self._curve.nodes)))
+        self._ui.curveButton.setVisible(bool(self._curve.nodes))
         picture = qt.QPixmap(str(folder.path / MONTAGE_NAME))
         if not picture.isNull():
             scaled = picture.scaledToWidth(PICTURE_WIDTH, qt.Qt.SmoothTransformation)
@@ -53,7 +51,7 @@ class Pictures:
     def clear(self) -> None:
         """Show nothing; nothing stays in the scene."""
         self._curve.remove()
-        show_control(self._ui.curveButton, curve_control(False))
+        self._ui.curveButton.setVisible(False)
         self._show_montage(False)
 
     def _show_montage(self, visible: bool) -> None:
@@ -122,4 +120,6 @@ class Findings:
         self._table.resizeRowsToContents()
         self._table.setVisible(bool(report.rows))
         self._plan.text = report.plan
+        # A layout gives rich text that wraps too little room by itself.
+        self._plan.setMinimumHeight(self._plan.heightForWidth(PICTURE_WIDTH))
         self._plan.setVisible(bool(report.plan))

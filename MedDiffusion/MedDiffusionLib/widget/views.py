@@ -126,6 +126,7 @@ def show_outlines(node: Any, visible: bool) -> None:
 def show_label_map(node: Any) -> None:
     """Show a label map that was chosen, filled; the views turn to it, and go to where it is."""
     volume = source_volume(node)
+    _hide_other_segmentations(node)
     if isinstance(node, slicer.vtkMRMLSegmentationNode):
         show_filled(node)
     else:
@@ -142,6 +143,14 @@ def show_filled(node: Any) -> None:
         _unhide(display)
         display.SetVisibility2DFill(True)
         display.SetVisibility2DOutline(True)
+
+
+def show_new_label_map(node: Any) -> None:
+    """Show a segmentation that was just made, alone, on its volume, in the middle of the views."""
+    _hide_other_segmentations(node)
+    _show_label_layer(None, outlined=False)
+    show_filled(node)
+    show_volume(source_volume(node), fit=True)
 
 
 def _hide_other_segmentations(shown: Any) -> None:

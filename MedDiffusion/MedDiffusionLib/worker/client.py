@@ -99,17 +99,19 @@ class WorkerClient:
             self._start_job()
         return job
 
-    def cancel(self, job: Job, patience: float = CANCEL_SECONDS) -> None:
+    def cancel(self, job: Job, patience: float | None = None) -> None:
         """End a job: at once where it waits, else within its step or, later, with its process.
 
-        ``patience``: how many seconds a step may take, before its process is ended.
+        ``patience``: how many seconds a step may take, before its process is ended; None: the
+        usual ``CANCEL_SECONDS``.
         """
         if job.ended or job.kill_at is not None:
             return
         if job is not self._jobs[0]:
             self._end(job, {"event": "cancelled"})
             return
-        job.kill_at = time.monotonic() + patience
+        seconds = CANCEL_SECONDS if patience is None else patience
+        job.kill_at = time.monotonic() + seconds
         self._send({"do": "cancel", "job": job.number})
 
     def cancel_all(self) -> None:

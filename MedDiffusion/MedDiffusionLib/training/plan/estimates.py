@@ -14,6 +14,7 @@ which has shapes and no data. The cases lie on disk, and take none of it however
 from __future__ import annotations
 
 import math
+import os
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from torch import Tensor
 from ...bundles.manifest import Manifest, parse_plan_manifest
 from ...bundles.model import Model, build_model
 from ...compute.devices import choose_device
+from ...compute.errors import UserError
 from ...compute.execution import choose_execution
 
 _LIBRARIES = 400_000_000
@@ -118,6 +120,27 @@ def footprint(manifest: Manifest, *, bf16: bool = False) -> Footprint:
         _LIBRARIES + int((_WEIGHTS_FACTOR_BF16 if bf16 else _WEIGHTS_FACTOR) * parameters),
         int((_ACTIVATIONS_FACTOR_BF16 if bf16 else _ACTIVATIONS_FACTOR) * activations),
     )
+
+
+def check_memory(manifest: Manifest, device: torch.device) -> None:
+    """Raise UserError where training could not even begin: before any memory is taken for it."""
+    needed, there = footprint(manifest).fixed, _memory(device)
+    if there is not None and needed > there:
+        raise UserError(
+            f"Training this plan needs at least {needed / 1e9:,.1f} GB of memory, and there are "
+            f"{there / 1e9:,.1f} GB",
+            "give the plan fewer channels in its network, or use a larger device",
+        )
+
+
+def _memory(device: torch.device) -> int | None:
+    """All memory of a device in bytes, used or not; None where it does not tell."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _inputs(model: Model, device: torch.device) -> tuple[Tensor, ...]:

@@ -56,6 +56,8 @@ def read_file(path: Path) -> Content:
         )
     try:
         return read(path)
+    except PermissionError as error:  # a part of it: the voxels of a header, a slice
+        raise _unopenable(error, path) from error
     except (ValueError, KeyError, EOFError, OSError, zlib.error) as error:
         raise UserError(
             "cannot be read",
@@ -77,6 +79,10 @@ def _check_openable(path: Path) -> bool:
     except FileNotFoundError as error:
         raise UserError("does not exist", "check the path", path=path) from error
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "it is no file name"
-        raise UserError(f"cannot be opened ({why})", "check its permissions", path=path) from error
+        raise _unopenable(error, path) from error
     return stat.S_ISDIR(mode)
+
+
+def _unopenable(error: Exception, path: Path) -> UserError:
+    why = getattr(error, "strerror", None) or "it is no file name"
+    return UserError("cannot be opened", "check its name and permissions", path=path, detail=why)

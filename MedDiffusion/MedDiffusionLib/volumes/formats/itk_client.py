@@ -26,7 +26,6 @@ from ...compute.errors import UserError
 from .content import MAX_VOXELS
 
 _LONGEST_REPLY = 2**16
-_PIPE_BYTES = 2**20
 _KILLED = -getattr(signal, "SIGKILL", 0) or None
 """The return code of a process that the system ended, for lack of memory."""
 _ONE_THREAD = dict.fromkeys(
@@ -76,7 +75,15 @@ def end() -> None:
         _end(process)
 
 
+def _forget() -> None:
+    """A fork has a reading process of its own: this one's answers would go to both."""
+    global _process, _lock
+    _process, _lock = None, threading.Lock()
+
+
 atexit.register(end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _running(path: Path) -> subprocess.Popen[bytes]:
@@ -90,6 +97,7 @@ def _running(path: Path) -> subprocess.Popen[bytes]:
 
 def _started(path: Path) -> subprocess.Popen[bytes]:
     command = [_python(path), "-m", f"{__package__}.itk_process"]
+    paths = [str(_PACKAGE_FOLDER), *filter(None, [os.environ.get("PYTHONPATH")])]
     try:
         process = subprocess.Popen(
             command,
@@ -97,8 +105,7 @@ def _started(path: Path) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=_PACKAGE_FOLDER,
-            env={**os.environ, **_ONE_THREAD},
-            pipesize=_PIPE_BYTES,
+            env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
     except OSError as error:

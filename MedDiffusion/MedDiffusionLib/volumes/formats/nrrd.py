@@ -7,13 +7,14 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ...compute.errors import UserError
 from ...compute.files import open_regular
 from ...compute.parsing import parse_integer, parse_number, shortened
 from .content import Content, check_shape, unusable_origin, unusable_spacing
 from .itk import Promise, read_itk
-from .stored import MAX_HEADER_BYTES, check_deflated, check_stored, data_beside
+from .stored import GZIP_MAGIC, MAX_HEADER_BYTES, check_deflated, check_stored, data_beside
 
 _SPATIAL_AXES = 3
 _MAX_FIELDS = 10_000
@@ -46,24 +47,19 @@ def read_nrrd(path: Path) -> Content:
     """
     with open_regular(path) as file:
         fields, metadata, end = _header(file.read(MAX_HEADER_BYTES))
-        size = os.fstat(file.fileno()).st_size
-    sizes = tuple(parse_integer(word) for word in fields["sizes"].split())
-    if len(sizes) != parse_integer(fields["dimension"]) or min(sizes) < 1:
-        raise ValueError("no sizes")
-    _check_segments(metadata, path)
-    if len(metadata) > _MAX_FIELDS:
-        raise ValueError("the header has too many fields")
-    _check_shape(sizes, fields.get("kinds", "").split(), "Segment0_ID" in metadata, path)
-    _check_spacings(fields, path)
-    _check_units(fields, path)
-    count = math.prod(sizes)
-    needed = count * _VOXEL_BYTES[fields["type"].lower()]
-    name = fields.get("data file", "")
-    data = data_beside(path, name) if name else None
-    if data is not None:
-        with open_regular(data) as file:
-            size, end = os.fstat(file.fileno()).st_size, 0
-    _check_voxels(fields, size - end, needed, count)
+        sizes = _sizes(fields)
+        _check_segments(metadata, path)
+        _check_shape(sizes, fields.get("kinds", "").split(), "Segment0_ID" in metadata, path)
+        _check_spacings(fields, path)
+        _check_units(fields, path)
+        name = fields.get("data file", "")
+        if not name:
+            file.seek(end)
+            needed = _check_voxels(fields, sizes, file)
+            return read_itk(path, "NrrdImageIO", Promise(needed, None, metadata))
+    data = data_beside(path, name)
+    with open_regular(data) as file:
+        needed = _check_voxels(fields, sizes, file)
     return read_itk(path, "NrrdImageIO", Promise(needed, data, metadata))
 
 
@@ -91,6 +87,13 @@ def _header(content: bytes) -> tuple[Fields, dict[str, str], int]:
     return fields, metadata, end
 
 
+def _sizes(fields: Fields) -> tuple[int, ...]:
+    sizes = tuple(parse_integer(word) for word in fields["sizes"].split())
+    if len(sizes) != parse_integer(fields["dimension"]) or min(sizes) < 1:
+        raise ValueError("no sizes")
+    return sizes
+
+
 def _unescaped(text: str) -> str:
     return re.sub(r"\\(n|\\)", lambda match: "\n" if match[1] == "n" else "\\", text)
 
@@ -101,6 +104,8 @@ def _check_segments(metadata: dict[str, str], path: Path) -> None:
         raise UserError(
             f"has {count:,} segments", f"give at most {_MAX_SEGMENTS}, or a label map", path=path
         )
+    if len(metadata) > _MAX_FIELDS:
+        raise ValueError("the header has too many fields")
 
 
 def _check_shape(sizes: tuple[int, ...], kinds: list[str], has_segments: bool, path: Path) -> None:
@@ -145,8 +150,11 @@ def _check_units(fields: Fields, path: Path) -> None:
                 raise UserError(f"has its spacing in {shortened(unit)}", "save it in mm", path=path)
 
 
-def _check_voxels(fields: Fields, stored: int, needed: int, count: int) -> None:
-    """Compare the bytes stored with those that the voxels need."""
+def _check_voxels(fields: Fields, sizes: tuple[int, ...], file: BinaryIO) -> int:
+    """The bytes that the voxels need, compared with what is stored from the file's place on."""
+    count = math.prod(sizes)
+    needed = count * _VOXEL_BYTES[fields["type"].lower()]
+    stored = os.fstat(file.fileno()).st_size - file.tell()
     encoding = fields["encoding"].lower()
     skipped = parse_integer(fields.get("byte skip", "0"))
     lines = parse_integer(fields.get("line skip", "0"))
@@ -158,6 +166,9 @@ def _check_voxels(fields: Fields, stored: int, needed: int, count: int) -> None:
             stored, skipped = min(stored, needed), 0
         check_stored(stored, needed + skipped)
     elif encoding in ("gzip", "gz"):
+        # What is not packed ITK takes as it is.
+        if not lines and file.read(len(GZIP_MAGIC)) != GZIP_MAGIC:
+            raise ValueError("the voxels are not packed")
         check_deflated(stored, needed)
     elif encoding in ("ascii", "text", "txt", "hex"):
         # A digit, and a space between two numbers; two hexadecimal digits a byte.
@@ -165,3 +176,4 @@ def _check_voxels(fields: Fields, stored: int, needed: int, count: int) -> None:
         check_stored(min(stored, least), least)
     else:
         raise ValueError("an encoding that is not known")
+    return needed

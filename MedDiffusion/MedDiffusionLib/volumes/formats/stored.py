@@ -23,7 +23,7 @@ _DEFLATE_RATIO = 1032
 _SLACK = 2**16
 """Bytes that may follow the voxels: padding, a line end."""
 _CHUNK = 2**18
-_GZIP_MAGIC = b"\x1f\x8b"
+GZIP_MAGIC = b"\x1f\x8b"
 _ZLIB_OR_GZIP = 47
 """Window bits that let zlib take either kind of stream."""
 
@@ -32,7 +32,7 @@ _ZLIB_OR_GZIP = 47
 def open_stored(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
     """A regular file's content, unpacked where it is gzip, and whether it is; raises OSError."""
     with open_regular(path) as file:
-        packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+        packed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
         file.seek(0)
         if packed:
             with _Unpacked(fileobj=file) as unpacked:

@@ -59,6 +59,10 @@ class Live:
         if not self._pictures:
             self.sentence = _("Loading the model…")
 
+    def skip(self, state: object) -> None:
+        """A real volume is made from this, or shown: it needs no live one."""
+        self._made = state
+
     def made(self) -> None:
         """A picture is shown."""
         self._pictures += 1

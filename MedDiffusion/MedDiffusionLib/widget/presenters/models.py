@@ -12,6 +12,7 @@ from ...bundles.manifest import Manifest
 from ...bundles.names import MANIFEST_NAME, SHAPE_MODEL_NAME
 from ...bundles.sharing import SUFFIX, export_bundle
 from ...compute.errors import UserError
+from ...compute.locks import folder_lock
 from ..wording import _, plain, rich, sentence
 from .card import full_card, short_card
 from .control import Control
@@ -165,7 +166,11 @@ def delete_model(model: ChosenModel, agrees: Callable[[str], bool]) -> tuple[boo
         if folder.is_symlink():
             folder.unlink()
         else:
+            with folder_lock(folder):  # No training goes on in it.
+                pass
             shutil.rmtree(folder)
+    except UserError as error:
+        return False, sentence(error)
     except OSError as error:
         text = _("{folder} cannot be deleted ({reason}): see to its permissions.")
         return False, text.format(folder=folder, reason=error.strerror)

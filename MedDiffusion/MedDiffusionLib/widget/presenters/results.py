@@ -35,6 +35,10 @@ class Results:
         first = "" if self.step(-1) is not None else _("This is the first volume.")
         last = "" if self.step(1) is not None else _("This is the last volume.")
         no_image = "" if has_image else _("The label map of this volume was not drawn on an image.")
+        opacity = Control(
+            _("How much of this volume is seen over the image of the label map."),
+            unchosen or no_image,
+        )
         several = self.selected if self.selected > 1 else 0
         return {
             "previousButton": Control(_("Show the volume before this one."), unchosen or first),
@@ -59,10 +63,8 @@ class Results:
                 _("Show the image that the label map was drawn on beside this volume."),
                 unchosen or no_image,
             ),
-            "opacitySlider": Control(
-                _("How much of this volume is seen over the image of the label map."),
-                unchosen or no_image,
-            ),
+            "opacitySlider": opacity,
+            "opacityLabel": opacity,
         }
 
     def step(self, by: int) -> int | None:

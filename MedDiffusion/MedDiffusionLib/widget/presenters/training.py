@@ -121,15 +121,6 @@ class Training:
             self.sentence = text.format(name=folder.path.name)
 
 
-def curve_control(has_curve: bool) -> Control:
-    """The button that shows the curve."""
-    refusal = "" if has_curve else _("There is no loss yet: a training writes it down as it goes.")
-    return Control(
-        _("Show the loss over the iterations as a plot beside the views; it follows a training."),
-        refusal,
-    )
-
-
 def folder_of(name: str, models: Path) -> TrainingFolder | None:
     """Where the model of a name is made, below the user's models; None where it is no name."""
     return TrainingFolder(models / name) if NAME.fullmatch(name) else None

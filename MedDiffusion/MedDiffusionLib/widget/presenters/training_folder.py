@@ -124,7 +124,8 @@ def read_check_report(path: Path) -> CheckReport | None:
 def plan_table(plan: str) -> str:
     """A plan, whose lines are a name and what is planned, as rich text in columns."""
     lines = [re.split(r"\s{2,}", line, maxsplit=1) for line in plan.splitlines()]
-    rows = [(rich(name), rich(" ".join(rest))) for name, *rest in lines]
+    pairs = [cells if len(cells) == 2 else ["", cells[0]] for cells in lines]
+    rows = [(rich(name), rich(value)) for name, value in pairs]
     return table(rows) if rows else ""
 
 

@@ -1,0 +1,207 @@
+"""The edges of the command's process: streams that cannot be written, no home, Ctrl-C at any time,
+libraries that talk, names that no terminal can show, and what nobody foresaw."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cli_runs import model, nifti, out, refused, synthesize
+from MedDiffusionLib.commands import cli, models, terminal
+from MedDiffusionLib.compute.errors import UserError, unexpected
+
+__all__ = ["model", "out"]
+
+PATIENCE = 600.0
+
+
+@pytest.fixture
+def command(tmp_path: Path, out: Path, model: Path) -> list[str]:
+    """A command line for a shell, which makes one volume."""
+    source = nifti(tmp_path / "labels.nii.gz")
+    words = [sys.executable, "-m", "MedDiffusionLib", "synthesize", source, "-o", out / "v.nii.gz",
+             "--model", model]  # fmt: skip
+    return [f"'{word}'" for word in words]
+
+
+def shell(command: list[str], rest: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{' '.join(command)} {rest}"], capture_output=True,
+        text=True, check=False, env={**os.environ, **environment}, timeout=PATIENCE,
+    )  # fmt: skip
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    ("rest", "code", "said"),
+    [
+        ("2>&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        (">/dev/full", 1, "stdout could not be written"),
+        ("| true", 1, "stdout could not be written"),
+    ],
+)
+def test_results_are_made_whatever_becomes_of_the_streams(
+    command: list[str], out: Path, rest: str, code: int, said: str
+) -> None:
+    done = shell(command, rest)
+    assert done.returncode == code
+    assert sorted(p.name for p in out.iterdir()) == ["v.json", "v.nii.gz"]
+    assert len(done.stderr.splitlines()) == bool(said)
+    assert said in done.stderr
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_an_unknown_user_without_a_home_gets_a_volume(
+    command: list[str], out: Path, tmp_path: Path
+) -> None:
+    out.chmod(0o777)
+    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    lost = ["env", "-u", "HOME", "-u", "MEDDIFFUSION_HOME", "setpriv", "--reuid", "12345",
+            "--clear-groups"]  # fmt: skip
+    done = shell([*lost, *command], "")
+    assert (done.returncode, done.stderr) == (0, "")
+    (tmp_path / "labels.nii.gz").chmod(0)
+    done = shell([*lost, *command], "--overwrite")
+    assert done.returncode == 1
+    assert "Permission denied" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.process
+def test_a_locale_without_letters_is_no_obstacle(tmp_path: Path, out: Path, model: Path) -> None:
+    source = nifti(tmp_path / "étiquettes 标签.nii.gz")
+    words = [sys.executable, "-m", "MedDiffusionLib", "synthesize", source, "--model", model]
+    line = [f"'{word}'" for word in words]
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    assert shell(line, f"-o '{out}/объём.nii.gz'", **plain).returncode == 0
+    assert (out / "объём.nii.gz").exists()
+    done = shell(line, f"-o '{out}/объём.jpg'", **plain)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("moment", [0.05, 0.4])
+def test_ctrl_c_while_libraries_are_loaded_is_one_sentence(
+    tmp_path: Path, out: Path, model: Path, moment: float
+) -> None:
+    source = nifti(tmp_path / "labels.nii.gz")
+    ready = tmp_path / "ready"
+    # As the interpreter would be after its own start, in which nobody could help.
+    start = (
+        "import pathlib, runpy, sys; import MedDiffusionLib.commands.interrupts as i; "
+        f"i.end_at_once(); pathlib.Path({str(ready)!r}).touch(); "
+        "runpy.run_module('MedDiffusionLib', run_name='__main__', alter_sys=True)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", start, "synthesize", source, "-o", out / "v.nii.gz", "--model",
+         model, "--samples", "1000"], stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not ready.exists():
+        time.sleep(0.001)
+    time.sleep(moment)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert errors == "meddiffusion: cancelled; no file was left half-written.\n"
+
+
+@pytest.mark.process
+def test_what_libraries_print_is_not_heard(tmp_path: Path) -> None:
+    talk = (
+        "import os, sys, warnings; from MedDiffusionLib.commands import terminal as t; "
+        "t.claim_streams(); print('chatter'); os.write(1, b'chatter'); os.write(2, b'chatter'); "
+        "warnings.warn('chatter'); sys.stderr.write('chatter'); t.tell('result'); t.say('sentence')"
+    )
+    for debug, most in (("", 1), ("1", 9)):
+        done = subprocess.run(
+            [sys.executable, "-c", talk], capture_output=True, text=True, check=True,
+            env={**os.environ, "MEDDIFFUSION_DEBUG": debug},
+        )  # fmt: skip
+        assert ("chatter" in done.stdout + done.stderr) == bool(debug)
+        assert "result\n" in done.stdout
+        assert "meddiffusion: sentence\n" in done.stderr
+        assert len(done.stderr.splitlines()) <= most
+
+
+def test_a_line_is_one_line_and_holds_no_control_characters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = "name\n\033]0;title\a\033[2J.nii.gz\r\x9b31m"
+    terminal.tell(Path(hostile))
+    terminal.say_error(UserError("cannot be read", path=hostile), {})
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = terminal.ProgressLine(hostile)
+    progress._show(hostile)
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == captured.err.count("\n") == 1
+    shown = captured.out + captured.err.replace("\r\033[K", "")
+    assert all(c.isprintable() or c == "\n" for c in shown)
+
+
+def test_a_stream_that_fails_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        tries = 0
+
+        def write(self, text: str) -> int:
+            self.tries += 1
+            raise OSError(28, "No space left on device")
+
+    full = Full()
+    monkeypatch.setattr(terminal, "_failed", set())
+    monkeypatch.setattr(sys, "stdout", full)
+    terminal.tell("a")
+    terminal.tell("b")
+    assert full.tries == 1
+    assert not terminal.is_stdout_whole()
+    monkeypatch.setattr(sys, "stderr", None)
+    terminal.say("nobody hears this")
+    terminal.ProgressLine().close()
+
+
+def test_what_nobody_foresaw_is_one_sentence_that_asks_for_a_report(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(options: object) -> int:
+        raise ZeroDivisionError("division\nby zero")
+
+    monkeypatch.setattr(models, "models", broken)
+    sentence = refused(capfd, cli.main(["models"]))
+    assert "(ZeroDivisionError: division by zero): please report it" in sentence
+    monkeypatch.setenv("MEDDIFFUSION_DEBUG", "1")
+    assert cli.main(["models"]) == 1
+    assert "in broken" in capfd.readouterr().err
+
+
+def test_a_file_that_cannot_be_used_is_named() -> None:
+    error = unexpected(PermissionError(13, "Permission denied", "a/b"))
+    assert str(error).startswith("a/b cannot be used (Permission denied)")
+    own = UserError("mine")
+    assert unexpected(own) is own
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--seed", "9" * 310], ["--seed", "1.5"], ["--guidance", "nan"], ["--guidance", "1e999"],
+     ["--steps", "1e3"], ["--samples", "9" * 5000], ["--label", "\u00b2=anterior"],
+     ["--label", "1="], ["--label", f"{'9' * 400}=anterior"]],
+)  # fmt: skip
+def test_numbers_that_are_none_are_one_short_line(
+    tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        synthesize(tmp_path / "l.nii", tmp_path / "v.nii", model, *more)
+    assert ended.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert len(line) < 200

@@ -1,0 +1,194 @@
+"""A fixed small sample of the torture test; and it would notice what it looks for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from torture.judge import (
+    Broken,
+    Ended,
+    Tree,
+    check_end,
+    check_kept,
+    check_new,
+    check_volume,
+    check_words,
+    look_at,
+)
+from torture.kinds import KINDS, Kind
+from torture.run import Torture, choose_inputs
+from torture.stage import Stage
+
+pytestmark = pytest.mark.process
+
+SAMPLE = {
+    "fuzz": 20, "crafted": 24, "dicom": 8, "bundles": 30, "sharing": 8, "options": 24,
+    "environment": 2, "kill": 1, "interrupt": 1, "training": 6, "disk-full": 1, "valid": 5,
+}  # fmt: skip
+"""How many of each kind; those that start processes of their own are few."""
+SEED = 7
+
+
+def ended(code: int = 0, out: str = "", err: str = "", **facts: object) -> Ended:
+    return Ended(code, out, err, 0, 0.0, **facts)  # type: ignore[arg-type]
+
+
+# ---- the sample
+
+
+def test_a_sample_of_bad_odd_and_hostile_inputs_is_met_as_promised(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    by_name = {kind.name: kind for kind in KINDS}
+    inputs = [(by_name[name], n) for name, count in SAMPLE.items() for n in range(count)]
+    tried = Torture(tmp_path, SEED, real_share=0.02, keep=False).run(inputs, jobs=2)
+    assert len(tried) == len(inputs)
+    problems = [f"{one.kind}:{one.number} {one.problem} {one.commands}" for one in tried]
+    assert not [text for text, one in zip(problems, tried, strict=True) if one.problem]
+
+
+def test_a_fork_and_the_installed_command_get_the_same_verdicts(tmp_path: Path) -> None:
+    by_name = {kind.name: kind for kind in KINDS}
+    inputs = [(by_name[name], n) for name in ("fuzz", "bundles", "options") for n in (0, 1)]
+    said = []
+    for share in (0.0, 1.0):
+        root = tmp_path / str(share)
+        root.mkdir(mode=0o755)
+        Torture(root, SEED, share, keep=True).run(inputs, jobs=2)
+        texts = sorted(root.glob("*-said/*"))
+        assert len(texts) >= 2 * len(inputs)
+        said.append({
+            path.relative_to(root): path.read_text("utf-8").replace(str(root), "") for path in texts
+        })  # fmt: skip
+    assert said[0] == said[1]
+
+
+# ---- it would notice
+
+
+def play(stage_of: Callable[[Stage], None], tmp_path: Path) -> str:
+    """What the torture finds when an input of this kind is tried."""
+    tmp_path.chmod(0o755)
+    kind = Kind("mine", 1, stage_of)
+    (one,) = Torture(tmp_path, 0, real_share=0, keep=True).run([(kind, 0)], jobs=1)
+    return one.problem
+
+
+def test_a_refusal_where_a_volume_is_due_is_a_failure(tmp_path: Path) -> None:
+    def refused(stage: Stage) -> None:
+        stage.synthesize("nowhere.nii", made=True)
+
+    assert play(refused, tmp_path).startswith("refused, exit code 1: meddiffusion: error:")
+
+
+def test_what_changes_or_goes_is_data_lost(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    before = look_at(tmp_path)
+    check_kept(before, look_at(tmp_path))
+    (tmp_path / "a").write_text("thine")
+    with pytest.raises(Broken, match="'a' was changed"):
+        check_kept(before, look_at(tmp_path))
+    check_kept(before, look_at(tmp_path), replaced=["a"])
+    (tmp_path / "a").unlink()
+    with pytest.raises(Broken, match="'a' is gone"):
+        check_kept(before, look_at(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("after", "done", "words"),
+    [
+        ({"out/v.nii": ()}, True, None),
+        ({"out/v.nii": ()}, False, "left after a refusal"),
+        ({"out/v.nii": (), "x": ()}, True, "beside what was asked for"),
+        ({}, True, "without 'out/v.nii'"),
+        ({".meddiffusion-0123456789abcdef.nii": ()}, False, "stray file"),
+    ],
+)
+def test_new_files_are_those_asked_for(after: Tree, done: bool, words: str | None) -> None:
+    def check() -> None:
+        check_new({}, after, ["out/v.nii"], lambda name: False, done)
+
+    if words is None:
+        check()
+    else:
+        with pytest.raises(Broken, match=words):
+            check()
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (ended(1, err="Traceback (most recent call last):\n  x\nKeyError: 'a'\n"), "KeyError"),
+        (ended(-11), "death by signal 11"),
+        (ended(-9, stopped="over 2 GB of memory"), "over 2 GB"),
+        (ended(3), "exit code 3"),
+        (ended(0, left_processes=True), "left a process"),
+    ],
+)
+def test_bad_ends_are_noticed(end: Ended, words: str) -> None:
+    with pytest.raises(Broken, match=words):
+        check_end(end)
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (ended(1, err="meddiffusion: error: It is so: do so.\n"), None),
+        (ended(2, err="meddiffusion: error: no such option (see meddiffusion --help)\n"), None),
+        (ended(0, out="v.nii\n"), None),
+        (ended(1), "0 error sentences"),
+        (ended(1, err="meddiffusion: error: A.\nmeddiffusion: error: B.\n"), "2 error sentences"),
+        (ended(1, err="meddiffusion: error: A\n"), "no sentence"),
+        (ended(1, err="WARNING: x\nmeddiffusion: error: A.\n"), "beside the sentence"),
+        (ended(0, err="meddiffusion: error: A.\n"), "exit code 0 with an error"),
+        (ended(0, out="\x1b[31mred\n"), "control character"),
+        (ended(1, err=f"meddiffusion: error: {'a' * 3000}.\n"), "characters"),
+    ],
+)
+def test_what_is_said_is_one_sentence(end: Ended, words: str | None) -> None:
+    if words is None:
+        check_words(end)
+    else:
+        with pytest.raises(Broken, match=words):
+            check_words(end)
+
+
+def test_a_hang_and_a_runaway_are_ended(tmp_path: Path) -> None:
+    def hang(stage: Stage) -> None:
+        os.mkfifo(stage.folder / "silent")
+        # Opening it waits for a writer, for ever.
+        stage.launcher.wait(
+            running := stage.start("models", stdout=str(stage.folder / "silent"), most_seconds=0.5)
+        )
+        stage.hold(not running.stopped, running.stopped)
+
+    assert play(hang, tmp_path) == "not done after 0.5 s"
+
+
+def test_a_volume_that_is_no_volume_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "v.nii.gz").write_bytes(b"")
+    with pytest.raises(Broken, match="cannot be read"):
+        check_volume(tmp_path / "v.nii.gz")
+
+
+def test_inputs_are_shared_out_by_weight_and_are_the_same_again() -> None:
+    inputs = choose_inputs(1645, [])
+    assert len(inputs) == 1645
+    assert inputs == choose_inputs(1645, [])
+    assert {kind.name for kind, _ in choose_inputs(20, [])} == {kind.name for kind in KINDS}
+    assert {kind.name for kind, _ in choose_inputs(20, ["fuzz"])} == {"fuzz"}
+
+
+def test_an_input_is_a_function_of_seed_kind_and_number(tmp_path: Path) -> None:
+    by_name = {kind.name: kind for kind in KINDS}
+    trees = []
+    for n, wanted in enumerate(([("fuzz", 3), ("bundles", 2)], [("bundles", 2), ("fuzz", 3)])):
+        root = tmp_path / str(n)
+        root.mkdir(mode=0o755)
+        Torture(root, SEED, 0, keep=True).run([(by_name[k], m) for k, m in wanted], jobs=1)
+        trees.append({**look_at(root / "fuzz-3" / "in"), **look_at(root / "bundles-2" / "user")})
+    trees = [{k: v for k, v in t.items() if "execution" not in k} for t in trees]
+    assert trees[0] == trees[1]
