@@ -157,8 +157,8 @@ def analysed_half_width(
     """Half of the interval that ``readers.pooled`` gives for readers like these, at the expected
     components.
 
-    Somewhat longer than the mean of many studies: by 4 % for five readers, 9 % for three, a third for
-    two, whose intervals differ most.
+    Somewhat longer than the mean of many studies: by 4 % for five readers, 9 % for three, a fourth
+    for two, whose intervals differ most.
     """
     of_case = share * (1 - share) / cases
     parts = Components(
