@@ -76,10 +76,13 @@ def figure_equivalence(
 ) -> Equivalence:
     """Several readers' figure in [0, 1] (right answers, AUC, visual grading) against its chance.
 
-    The interval is ``pooled``'s at 90 %; p is its inversion. ``figure`` may be one reader's.
+    The interval is ``pooled``'s cautious one at 90 %; p is its inversion. ``figure`` may be
+    one reader's.
     """
     _check(margin, figure.chance)
-    interval = pooled(figure, readers=readers, clusters=clusters, level=1 - 2 * ALPHA)
+    interval = pooled(
+        figure, readers=readers, clusters=clusters, cautious=True, level=1 - 2 * ALPHA
+    )
     if math.isnan(interval.low):
         return Equivalence("inconclusive", interval, math.nan, margin, None)
     different = pooled(figure, readers=readers, clusters=clusters).p

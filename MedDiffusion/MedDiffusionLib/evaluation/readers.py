@@ -72,6 +72,7 @@ def pooled(
     *,
     readers: Readers = "random",
     clusters: NDArray | None = None,
+    cautious: bool = False,
     level: float = LEVEL,
 ) -> Estimate:
     """The mean of the readers' figures, each reader counted once.
@@ -81,6 +82,7 @@ def pooled(
     (2007), (R - 1) ((MS(R) + R Cov2)/MS(R))^2, mended where readers are few
     (``error_with_readers``). With two or three it is wide: so little do they tell about others.
     ``"fixed"``: for these readers alone and cases like these. One reader: always ``"fixed"``.
+    ``cautious``: of random readers the longer interval, for what must not be said too early.
 
     ``clusters`` numbers the cases by what they share (label map, patient, a repeated volume).
     Figures in [0, 1] have Wilson's interval of an effective number of answers. p is against the
@@ -102,19 +104,21 @@ def pooled(
         groups = [clustered(judged.astype(float)[None], clusters)[0] > 0]
     if readers == "fixed" or parts.readers < 2:
         return _over_cases(figure, estimate, of_mean, groups, level)
-    error, freedom = error_with_readers(parts, level)
+    error, freedom = error_with_readers(parts, level, cautious=cautious)
     return _interval(figure, estimate, error**2, freedom, groups, level)
 
 
-def error_with_readers(parts: Components, level: float) -> tuple[float, float]:
+def error_with_readers(
+    parts: Components, level: float, *, cautious: bool = False
+) -> tuple[float, float]:
     """A standard error for readers like these and the degrees of freedom that go with it.
 
     Hillis' interval covers too little where two or three readers agree by chance (0.87 to 0.92
     instead of 0.95). The generalized interval (Weerahandi 1993), in which MS(R) becomes
     (R - 1) MS(R)/chi^2 but no less than cases alone make of it, covers too much (0.97 to 0.99). The
-    geometric mean of the two covers as it should (benchmarks/study_statistics.py). In Hillis' part
-    MS(R) counts as a 16th of what cases alone make of it where it is less, so that two readers
-    who agree exactly do not make an interval of no length.
+    geometric mean of the two covers as it should (benchmarks/study_statistics.py); ``cautious`` is
+    the second alone. In Hillis' part MS(R) counts as a 16th of what cases alone make of it where it
+    is less, so that two readers who agree exactly do not make an interval of no length.
     """
     if math.isnan(parts.variance):
         return math.nan, math.inf
@@ -134,7 +138,8 @@ def error_with_readers(parts: Components, level: float) -> tuple[float, float]:
         return float((2 * ndtr(half / errors) - 1).mean()) - level
 
     general = float(brentq(beyond, 0, 10 * errors.max()))
-    return error, freedom_of(math.sqrt(hillis * general) / error, level)
+    half = general if cautious else math.sqrt(hillis * general)
+    return error, freedom_of(half / error, level)
 
 
 def clustered(influence: Floats, clusters: NDArray | None) -> Floats:
