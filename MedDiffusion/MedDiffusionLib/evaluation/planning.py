@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import nctdtr
 from scipy.stats import binom
 
 from .estimate import LEVEL, bounded, critical_value, wilson
@@ -139,7 +139,7 @@ def readers_power(
     readers: int, cases: int, share: float, *, between: float = 0.0,
     correlation: float = 0.2, chance: float = 0.5, alpha: float = 0.05,
 ) -> float:  # fmt: skip
-    """The chance that the pooled interval excludes ``chance`` where ``share`` is true (normal).
+    """The chance that the pooled test rejects ``chance`` where ``share`` is true (noncentral t).
 
     ``between=0``: for these readers alone. Else the variances count as known; see
     ``readers_half_width``.
@@ -147,7 +147,8 @@ def readers_power(
     variance = readers_variance(
         readers, cases, share=share, between=between, correlation=correlation
     )
-    return float(ndtr(abs(share - chance) / math.sqrt(variance) - critical_value(1 - alpha)))
+    critical = critical_value(1 - alpha, cases - 1)
+    return float(1 - nctdtr(cases - 1, abs(share - chance) / math.sqrt(variance), critical))
 
 
 def analysed_half_width(
