@@ -53,7 +53,7 @@ def _damaged_run(stage: Stage) -> None:
         tensors = load_file(path)
         name = random.choice(sorted(tensors))
         tensors[name] = random.choice((
-            tensors[name].float() * float("nan"), tensors[name][..., :0], tensors[name].float(),
+            tensors[name].float() * float("nan"), tensors[name].reshape(-1)[:0], tensors[name].float(),
             torch.zeros(3),
         ))  # fmt: skip
         save_file(tensors, path, _metadata(path))
