@@ -52,8 +52,9 @@ def _damaged_run(stage: Stage) -> None:
     elif way == 5:
         tensors = load_file(path)
         name = random.choice(sorted(tensors))
+        tensor = tensors[name]
         tensors[name] = random.choice((
-            tensors[name].float() * float("nan"), tensors[name].reshape(-1)[:0], tensors[name].float(),
+            tensor.float() * float("nan"), tensor.reshape(-1)[:0], tensor.float(),
             torch.zeros(3),
         ))  # fmt: skip
         save_file(tensors, path, _metadata(path))

@@ -19,7 +19,7 @@ from .bundles import damage_json, replace_at
 
 Play = Callable[[Stage], object]
 _NAN, _INF = float("nan"), float("inf")
-_MADE = ("model.json", "weights.safetensors", "log.jsonl", "checkpoint.safetensors", "plan.json")
+_MADE = ("model.json", "weights.safetensors", "log.jsonl", "checkpoint.safetensors")
 
 
 def play(stage: Stage) -> None:
