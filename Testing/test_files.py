@@ -18,6 +18,7 @@ from MedDiffusionLib.compute.files import (
     atomic,
     atomic_together,
     open_regular,
+    refuse_existing,
     refuse_overlap,
     user_folder,
     write_json,
@@ -157,3 +158,14 @@ def test_without_a_home_there_is_no_user_folder(monkeypatch: pytest.MonkeyPatch)
     assert "hippocampus-mr" in model_folders()
     with pytest.raises(UserError, match="no home folder"):
         models_folder()
+
+
+def test_an_output_that_is_there_is_refused_also_where_it_is_a_link_to_nowhere(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    (tmp_path / "file").touch()
+    for name in ("link", "file"):
+        with pytest.raises(UserError, match="exists"):
+            refuse_existing([tmp_path / "new", tmp_path / name])
+    refuse_existing([tmp_path / "new"])

@@ -152,7 +152,7 @@ def expected_files() -> set[str]:
     commands = {name for name in module if Path(name).with_suffix(".xml").as_posix() in module}
     resources = {
         f"MedDiffusionLib/Resources/{kind}/{name}"
-        for kind in ("Examples", "Models", "Presets")
+        for kind in ("Examples", "Models", "Presets", "Protocols")
         for name in files_below(ROOT / "Resources" / kind)
     }
     scripted = (module - commands) | resources

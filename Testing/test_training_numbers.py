@@ -179,6 +179,20 @@ def test_a_cell_that_no_file_can_be_called_is_a_finding(
     assert "0 of them usable" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize("more", [["--check"], ["--iterations", "1"]])
+def test_a_whole_preset_that_lacks_a_setting_is_refused_by_check_and_training(
+    tmp_path: Path, more: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path, count=2)
+    plan = make_plan()
+    del plan["training"]["augmentation"]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    data = ["--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels")]
+    preset = ["--preset", str(tmp_path / "plan.json"), "--output", str(tmp_path / "out")]
+    assert main(["train", *data, *preset, *more]) == 1
+    assert "lacks 'augmentation'" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     "labels",
     ['{"tumor": 1e999}', '{"tumor": NaN}', f'{{"tumor": {"9" * 400}}}', '{"tumor": 1.5}',

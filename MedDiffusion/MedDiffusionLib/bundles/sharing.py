@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from ..compute.errors import UserError
-from ..compute.files import atomic, open_regular, refuse_overlap
+from ..compute.files import atomic, open_regular, refuse_existing, refuse_overlap
 from ..compute.parsing import shortened
 from .files import bundle_files, check_files, most_bytes
 from .manifest import MOST_MANIFEST_BYTES, Manifest, parse_manifest, read_manifest
@@ -47,8 +47,8 @@ def export_bundle(folder: Path, target: Path, *, overwrite: bool = False) -> Non
     """
     if target.suffix.lower() != SUFFIX:
         raise UserError(f"is no name of a {SUFFIX} file", "choose one", path=target)
-    if target.exists() and not overwrite:
-        raise UserError("exists", "choose another name", path=target, code="output-exists")
+    if not overwrite:
+        refuse_existing([target])
     manifest = read_manifest(folder)
     check_files(folder, manifest)
     names = bundle_files(folder, manifest)

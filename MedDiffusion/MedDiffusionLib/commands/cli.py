@@ -11,11 +11,12 @@ from pathlib import Path
 from ..bundles.catalog import DEFAULT_MODEL
 from ..compute.devices import DEVICES
 from ..compute.errors import Cancelled, UserError, unexpected
-from ..compute.files import refuse_overlap
+from ..compute.files import refuse_existing, refuse_overlap
 from ..compute.threads import wait_passively
 from ..compute.version import __version__
 from ..synthesis.settings import check_seed
 from . import models as cli_models
+from . import study as cli_study
 from . import synthesize
 from . import train as cli_train
 from .interrupts import CANCELLED, undo_first
@@ -59,7 +60,6 @@ def label_map(options: argparse.Namespace) -> int:
     from ..bundles.catalog import find_model
     from ..bundles.manifest import read_manifest
     from ..bundles.shape_model import load_shape_model
-    from ..synthesis.outputs import refuse_existing
     from ..volumes.volume import Kind
     from ..volumes.writing import check_format, check_writable, write_volume
 
@@ -107,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     cli_train.add_options(command)
     _add_seed(command)
     _add_device(command)
+
+    cli_study.add_commands(commands)
     return parser
 
 

@@ -115,6 +115,10 @@ class ProgressLine:
             text += f", {report.seconds_left / 60:.1f} min left"
         self._show(text)
 
+    def text(self, text: str) -> None:
+        """Show where other work stands."""
+        self._show(text)
+
     def close(self) -> None:
         """Clear the line."""
         if self.shown:

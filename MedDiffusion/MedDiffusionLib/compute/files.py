@@ -76,6 +76,18 @@ def refuse_overlap(written: Iterable[Path], read: Iterable[Path]) -> None:
             )
 
 
+def refuse_existing(paths: Iterable[Path]) -> None:
+    """Raise UserError for the first of the paths that is there, be it a link that leads nowhere."""
+    for path in paths:
+        if os.path.lexists(path):
+            raise UserError(
+                "exists",
+                "allow it to be replaced, or choose another name",
+                path=path,
+                code="output-exists",
+            )
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,23 +188,6 @@ def result_path(path: Path, index: int, samples: int, channel: str, channels: in
 def provenance_path(volume_path: Path) -> Path:
     """The record beside a volume: ``out.nii.gz`` -> ``out.json``."""
     return volume_path.with_name(stem(volume_path) + ".json")
-
-
-def is_taken(path: Path) -> bool:
-    """Whether something of this name is there, if only a link to nothing."""
-    return path.exists() or path.is_symlink()
-
-
-def refuse_existing(paths: Iterable[Path]) -> None:
-    """Raises UserError for the first of the paths that is taken."""
-    for path in paths:
-        if is_taken(path):
-            raise UserError(
-                "exists",
-                "allow it to be replaced, or choose another name",
-                path=path,
-                code="output-exists",
-            )
 
 
 def _wanted(manifest: Manifest, channel: str | None) -> tuple[Channel, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +12,13 @@ from typing import Any
 from ..bundles.files import file_sha256
 from ..bundles.manifest import Channel
 from ..compute.errors import UserError
-from ..compute.files import atomic_together, json_bytes
+from ..compute.files import atomic_together, json_bytes, refuse_existing
 from ..compute.parsing import read_json
 from ..volumes.preview import write_preview
 from ..volumes.resampling import resample
 from ..volumes.volume import Volume
 from ..volumes.writing import check_format, check_writable, put_volume, writing
-from .outputs import ResultFiles, is_taken, provenance_path, refuse_existing
+from .outputs import ResultFiles, provenance_path
 from .provenance import Provenance, Recipe
 
 _VOLUME_HASH, _PREVIEW_HASH = "volume_sha256", "preview_sha256"
@@ -106,7 +107,7 @@ def is_finished(files: Sequence[ResultFiles], recipes: Sequence[Recipe]) -> bool
 def _is_whole(files: ResultFiles, recipe: Recipe) -> bool:
     record = _read_record(files.record) if files.record else {}
     is_ours = asdict(recipe).items() <= record.items()
-    there = [path for path in files if is_taken(path)]
+    there = [path for path in files if os.path.lexists(path)]
     if there and not is_ours:
         raise UserError(
             "exists and was not made with these settings from this label map",

@@ -195,7 +195,6 @@ def _settle(
     usable = findings.usable(data)
     plan = _plan(request, usable, findings, device)
     cases, validation = _parts(request, usable)
-    read_settings(plan["training"])
     check_memory(check_manifest(plan["manifest"]), device)
     execution = choose_execution(device)
     return {
@@ -271,6 +270,7 @@ def _plan(
     """The plan: that of the run to be resumed, a complete preset, or one made from the data.
 
     A plan made anew might differ where there is less free memory than when the run was started.
+    Raises UserError where it cannot be used, whoever wrote it.
     """
     given = read_preset(request.preset) if request.preset else {}
     before = read_identity(request.output)["plan"] if request.resume else None
@@ -290,6 +290,8 @@ def _plan(
         for name in ("name", "license", "attribution")
     }
     manifest = {**plan["manifest"], **{k: v for k, v in card.items() if v is not None}}
+    check_manifest(manifest)
+    read_settings(plan["training"])
     return {"manifest": manifest, "training": plan["training"]}
 
 
