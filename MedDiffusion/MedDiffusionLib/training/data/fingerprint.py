@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ...compute.errors import UserError
 from ...compute.files import open_regular
-from ...volumes.formats.content import MAX_VOXELS
+from ...volumes.formats.content import MAX_FILE_BYTES
 from ...volumes.grids import GridSpec, labelled_box
 from ...volumes.reading import read_image, read_label_map
 from ...volumes.volume import Grid, Kind, Volume
@@ -29,8 +29,6 @@ from .label_tables import read_label_table
 MOST_SAMPLES = 10_000
 """Of each case, contrast and region, for the intensity percentiles; as many as nnU-Net takes."""
 _CHUNK = 2**20
-_MOST_BYTES = 8 * MAX_VOXELS + 2**26
-"""Of a file: voxels of eight bytes, and what may come with them."""
 _RAS = GridSpec("RAS", (1.0, 1.0, 1.0), (1, 1, 1))
 
 Keep = Callable[[str, NDArray], None]
@@ -194,8 +192,8 @@ def _stamp(file: Path, before: Mapping[tuple[str, int, int], FileStamp]) -> File
     except (OSError, ValueError):
         return FileStamp(file.name, -1, 0, "")
     key = file.name, status.st_size, status.st_mtime_ns
-    if status.st_size > _MOST_BYTES:
-        # Its header will say why it cannot be used; that takes no look at all of it.
+    if status.st_size > MAX_FILE_BYTES:
+        # It is refused by its size, which takes no look at all of it.
         return FileStamp(*key, "")
     return before.get(key) or FileStamp(*key, _file_sha256(file))
 
