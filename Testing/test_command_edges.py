@@ -218,3 +218,21 @@ def test_numbers_that_are_none_are_one_short_line(
     assert ended.value.code == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert len(line) < 200
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"RANK": "x"}, {"WORLD_SIZE": "0"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"LOCAL_RANK": "-1"}],
+)
+def test_what_torchrun_would_never_set_is_one_sentence(
+    tmp_path: Path,
+    out: Path,
+    model: Path,
+    variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    source = nifti(tmp_path / "labels.nii.gz")
+    assert "not as torchrun sets them" in refused(capfd, synthesize(source, out / "v.nii", model))

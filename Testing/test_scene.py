@@ -217,7 +217,7 @@ def test_who_waits_is_told_of_a_cancel(scene: Any, tiny_bundle: Path, logic: Sce
     slicer.app.processEvents = process_events
     try:
         with pytest.raises(Cancelled):
-            logic.synthesize(node, str(tiny_bundle), Settings(steps=1000, samples=1000))
+            logic.synthesize(node, str(tiny_bundle), Settings(steps=1000, samples=20))
     finally:
         del slicer.app.processEvents
 

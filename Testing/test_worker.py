@@ -213,7 +213,7 @@ def test_a_running_job_is_cancelled_between_two_steps_and_the_process_stays_warm
     # However long a step takes here.
     monkeypatch.setattr("MedDiffusionLib.worker.client.CANCEL_SECONDS", PATIENCE)
     events: list[Event] = []
-    job = submit(warm, tiny_bundle, events, samples=1000, steps=1000)
+    job = submit(warm, tiny_bundle, events, samples=20, steps=1000)
     wait(warm, lambda: bool(events))
     pid = warm.process_id
     warm.cancel(job)

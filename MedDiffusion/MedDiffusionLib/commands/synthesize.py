@@ -60,8 +60,8 @@ def run(options: argparse.Namespace) -> int:
         options.label_map, options.output, options.preview, bundle, read_manifest(bundle), settings
     )
     # Under torchrun each process takes its share of a folder; none needs to know of the others.
-    choose_local_device()
     ranks = ranks_here()
+    choose_local_device()
     requests = plan.requests[ranks.rank :: ranks.world]
     failed = list(plan.refused) if ranks.is_main else []
     total = len(requests) + len(failed)

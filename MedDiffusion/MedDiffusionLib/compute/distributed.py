@@ -19,7 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from .parsing import parse_json
+from .errors import UserError
+from .parsing import parse_integer, parse_json
 
 _PATIENCE = timedelta(days=1)
 """How long a process waits for one that is silent: the first checks and prepares all cases, which
@@ -77,8 +78,23 @@ class Ranks:
 
 
 def ranks_here() -> Ranks:
-    """This process's place as torchrun tells it; the only one without torchrun."""
-    return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    """This process's place as torchrun tells it; the only one without torchrun.
+
+    Raises UserError where the environment says what torchrun never would.
+    """
+    try:
+        rank, world, local = (
+            parse_integer(os.environ.get(name) or usual)
+            for name, usual in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+        )
+    except ValueError:
+        rank, world, local = 0, 0, 0
+    if not (0 <= rank < world and local >= 0):
+        raise UserError(
+            "RANK, LOCAL_RANK and WORLD_SIZE in the environment are not as torchrun sets them",
+            "remove them, or start with torchrun",
+        )
+    return Ranks(rank, world)
 
 
 def choose_local_device() -> None:
