@@ -1,0 +1,118 @@
+"""Tables of a report: the same rows as HTML for the eye and as CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from ..compute.parsing import printable
+from ..evaluation.estimate import Estimate
+from .answers import no_formula
+
+Cell = str | int | float | Estimate | None
+
+P_COLUMNS = ("p", "Holm")
+"""How the names of columns with p values begin."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table. ``name``: of its CSV file; an Estimate is one cell of a page, and in the CSV file
+    columns with its interval, p and number of cases."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+    def html(self) -> str:
+        """The table as HTML; all text is escaped."""
+        head = "".join(f'<th scope="col">{shown_text(name)}</th>' for name in self.columns)
+        rows = "".join(
+            "<tr>" + "".join(map(self._cell, self.columns, row)) + "</tr>" for row in self.rows
+        )
+        caption = f"<caption>{shown_text(self.title)}</caption>"
+        return (
+            f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table></div>"
+        )
+
+    def csv(self) -> str:
+        """The table as CSV; what is not determined is empty."""
+        has_interval = [
+            any(isinstance(row[n], Estimate) for row in self.rows)
+            for n in range(len(self.columns))
+        ]
+        names: list[str] = []
+        for name, several in zip(self.columns, has_interval, strict=True):
+            names.append(name)
+            names += [f"{name} {end}" for end in ("low", "high", "p", "n")] if several else []
+        text = io.StringIO(newline="")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(map(no_formula, names))
+        for row in self.rows:
+            rows.writerow(
+                part
+                for cell, several in zip(row, has_interval, strict=True)
+                for part in _parts(cell, several)
+            )
+        return text.getvalue()
+
+    def _cell(self, column: str, cell: Cell) -> str:
+        if isinstance(cell, str):
+            return f"<td>{shown_text(cell)}</td>"
+        if isinstance(cell, float) and column.startswith(P_COLUMNS):
+            return f'<td class="n">{shown_p(cell)}</td>'
+        return f'<td class="n">{shown(cell)}</td>'
+
+
+def table(name: str, title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
+    """A table of rows as they come."""
+    return Table(name, title, tuple(columns), tuple(tuple(row) for row in rows))
+
+
+def shown(cell: int | float | Estimate | None) -> str:
+    """A number for the eye: "0.56 [0.42, 0.69]", a dash where it is not determined."""
+    if isinstance(cell, Estimate):
+        if math.isnan(cell.estimate):
+            return "–"
+        if math.isnan(cell.low):
+            return f"{shown(cell.estimate)}"
+        return f"{shown(cell.estimate)} [{shown(cell.low)}, {shown(cell.high)}]"
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return "–"
+    if isinstance(cell, int):
+        return str(cell)
+    if math.isinf(cell):
+        return "∞" if cell > 0 else "-∞"
+    return f"{cell:.3f}" if abs(cell) < 10 else f"{cell:.1f}"
+
+
+def shown_p(p: float) -> str:
+    """A p value for the eye."""
+    if math.isnan(p):
+        return "–"
+    return "&lt; 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def shown_text(text: str) -> str:
+    """Any text within HTML: escaped, without control characters."""
+    return escape(printable(text))
+
+
+def _parts(cell: Cell, several: bool) -> list[str]:
+    if isinstance(cell, Estimate):
+        numbers = (cell.estimate, cell.low, cell.high, cell.p)
+        return [*map(_number, numbers), str(cell.n)]
+    text = no_formula(printable(cell)) if isinstance(cell, str) else _number(cell)
+    return [text, "", "", "", ""] if several else [text]
+
+
+def _number(number: float | None) -> str:
+    if number is None or math.isnan(number):
+        return ""
+    return repr(number if isinstance(number, int) else float(number))
