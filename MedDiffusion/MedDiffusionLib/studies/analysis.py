@@ -134,7 +134,9 @@ def analyse(gathered: Gathered) -> Analysis:
                for r in realities]  # fmt: skip
     effects += [_effect(f"answer, {q.question.text}", q, q.answers) for q in criteria]
     # All questions of a part are answered on one showing: the first stands for its time.
-    parts = [next(q for q in questions if q.phase == n) for n in sorted({q.phase for q in questions})]
+    parts = [
+        next(q for q in questions if q.phase == n) for n in sorted({q.phase for q in questions})
+    ]
     effects += [_effect(f"seconds per case, part {q.phase + 1}", q, q.seconds) for q in parts]
     return Analysis(
         gathered,
@@ -207,26 +209,30 @@ def _criteria(asked: list[Judged], margin: float) -> tuple[Criterion, ...]:
         result_of("Visual grading", q, q.answers, _grading(q), margin=margin) for q in asked
     ]
     tests = [_wilcoxon(q) for q in asked]
-    holm: list[dict[str, float]] = [{} for _ in asked]
-    paired: list[dict[str, Paired]] = [{} for _ in asked]
-    names = [*asked[0].readers, THESE] if asked else []
-    for name in names:
-        raised = ratings.holm(np.array([_grading_p(g, name) for g in gradings]))
-        of_pairs = ratings.holm(np.array([t[name][1] if t else math.nan for t in tests]))
-        for n, test in enumerate(tests):
-            holm[n][name] = float(raised[n])
-            if test:
-                paired[n][name] = Paired(*test[name], float(of_pairs[n]))
-    rows = zip(asked, gradings, holm, paired, strict=True)
-    return tuple(Criterion(q, _shares(q), g, h, p) for q, g, h, p in rows)
+    rows = [grading.rows for grading in gradings]
+    raised = _holm([{who: found.p for who, found in row.items()} for row in rows])
+    of_pairs = _holm([{who: p for who, (_, p) in test.items()} for test in tests])
+    return tuple(
+        Criterion(
+            q, _shares(q), gradings[n], raised[n],
+            {who: Paired(*test, of_pairs[n][who]) for who, test in tests[n].items()},
+        )
+        for n, q in enumerate(asked)
+    )  # fmt: skip
+
+
+def _holm(families: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Holm's p values over the criteria, for each of who is there."""
+    names = {name: None for each in families for name in each}
+    raised = {
+        name: ratings.holm(np.array([each.get(name, math.nan) for each in families]))
+        for name in names
+    }
+    return [{name: float(raised[name][n]) for name in each} for n, each in enumerate(families)]
 
 
 def _grading(asked: Judged) -> Callable[[Floats], Figure]:
     return lambda values: Auc(values, asked.synthetic)
-
-
-def _grading_p(grading: Result, name: str) -> float:
-    return grading.main.p if name == THESE else grading.each[name].p
 
 
 def _wilcoxon(asked: Judged) -> dict[str, tuple[int, float]]:
@@ -239,12 +245,14 @@ def _wilcoxon(asked: Judged) -> dict[str, tuple[int, float]]:
         arms = [asked.answers[:, part & arm] for arm in (asked.synthetic, ~asked.synthetic)]
         if all(arm.shape[1] for arm in arms):
             means = [[mean(row) for row in arm] for arm in arms]
-            columns.append(np.subtract(*means))
+            columns.append(np.subtract(np.array(means[0]), np.array(means[1])))
     if not columns:
         return {}
     differences = np.stack(columns, 1)
     together = np.array([mean(column) for column in differences.T])
-    rows = dict(zip([*asked.readers, THESE], [*differences, together], strict=True))
+    rows = dict(zip(asked.readers, differences, strict=True))
+    if len(asked.readers) > 1:
+        rows[THESE] = together
     return {
         name: (int((~np.isnan(row)).sum()), ratings.wilcoxon_p(row, np.zeros(row.size)))
         for name, row in rows.items()

@@ -148,8 +148,8 @@ def _by_reader(study: Study) -> dict[str, list[Answer]]:
     return found
 
 
-def _belongs(study: Study, answer: Answer, order: Sequence[str]) -> bool:
-    if not order[answer.position : answer.position + 1] == (answer.presentation,):
+def _belongs(study: Study, answer: Answer, order: tuple[str, ...]) -> bool:
+    if order[answer.position : answer.position + 1] != (answer.presentation,):
         return False
     questions = {q.id: q for q in study.protocol.phases[answer.phase].questions}
     values = [o.value for q in questions.values() if q.id == answer.question for o in q.options]

@@ -154,9 +154,7 @@ def _line(
     )
 
 
-def _rect(
-    x: float, y: float, width: float, height: float, fill: str, stroke: str = "none"
-) -> str:
+def _rect(x: float, y: float, width: float, height: float, fill: str, stroke: str = "none") -> str:
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" '
         f'fill="{fill}" stroke="{stroke}"/>'

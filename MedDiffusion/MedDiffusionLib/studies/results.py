@@ -1,4 +1,4 @@
-"""One figure of a study in all the ways it is reported: each reader, pooled, verdict, leave-outs."""
+"""A figure of a study as it is reported: each reader, pooled, with its verdict, and leave-outs."""
 
 from __future__ import annotations
 
@@ -42,9 +42,11 @@ class Result:
     """The mean with a case left out."""
 
     @property
-    def main(self) -> Estimate:
-        """What is said first: of several readers, for readers like these."""
-        return self.others or self.these
+    def rows(self) -> dict[str, Estimate]:
+        """Who, and what was found: each reader, and pooled where there are several."""
+        if self.others is None:
+            return dict(self.each)
+        return {**self.each, THESE: self.these, OTHERS: self.others}
 
 
 def result_of(

@@ -44,8 +44,7 @@ class Table:
     def csv(self) -> str:
         """The table as CSV; what is not determined is empty."""
         has_interval = [
-            any(isinstance(row[n], Estimate) for row in self.rows)
-            for n in range(len(self.columns))
+            any(isinstance(row[n], Estimate) for row in self.rows) for n in range(len(self.columns))
         ]
         names: list[str] = []
         for name, several in zip(self.columns, has_interval, strict=True):
@@ -79,23 +78,25 @@ def shown(cell: int | float | Estimate | None) -> str:
     """A number for the eye: "0.56 [0.42, 0.69]", a dash where it is not determined."""
     if isinstance(cell, Estimate):
         if math.isnan(cell.estimate):
-            return "–"
+            return "-"
         if math.isnan(cell.low):
             return f"{shown(cell.estimate)}"
         return f"{shown(cell.estimate)} [{shown(cell.low)}, {shown(cell.high)}]"
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
-        return "–"
+        return "-"
     if isinstance(cell, int):
         return str(cell)
     if math.isinf(cell):
         return "∞" if cell > 0 else "-∞"
+    if 0 < abs(cell) < 0.01:
+        return f"{cell:.3g}"
     return f"{cell:.3f}" if abs(cell) < 10 else f"{cell:.1f}"
 
 
 def shown_p(p: float) -> str:
     """A p value for the eye."""
     if math.isnan(p):
-        return "–"
+        return "-"
     return "&lt; 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 

@@ -1,0 +1,370 @@
+"""What a report says, section by section: sentences, tables and plots of an analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..compute.parsing import shortened
+from ..evaluation.equivalence import Equivalence
+from ..evaluation.estimate import Estimate
+from ..evaluation.roc import roc_curve
+from . import report_plots as plots
+from .analysis import Analysis, Criterion, Reality
+from .judged import Judged, is_about_reality
+from .results import OTHERS, Result
+from .tables import Cell, Table, shown, table
+
+_MOST_COMMENTS = 200
+_LONGEST_COMMENT = 300
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: plain sentences, then plots, then tables."""
+
+    title: str
+    sentences: tuple[str, ...]
+    plots: tuple[str, ...] = ()
+    """SVG, escaped already."""
+    tables: tuple[Table, ...] = ()
+
+
+def sections(analysis: Analysis) -> list[Section]:
+    """All sections that the study has something for, the verdicts first."""
+    found = [_summary(analysis), _study(analysis)]
+    found += [_reality(reality) for reality in analysis.realities]
+    if analysis.criteria:
+        found.append(_criteria(analysis.criteria))
+    found += [_verdicts(analysis), _agreement(analysis), _effects(analysis), _left_out(analysis)]
+    found += _comments(analysis)
+    return [*found, _meaning(analysis)]
+
+
+def verdict_sentences(analysis: Analysis) -> list[str]:
+    """A sentence for each figure that the study's margin is for."""
+    return [_verdict_sentence(asked, result) for asked, result in analysis.results
+            if result.verdicts]  # fmt: skip
+
+
+def _verdict_sentence(asked: Judged, result: Result) -> str:
+    who = OTHERS if OTHERS in result.verdicts else asked.readers[0]
+    found = result.verdicts[who]
+    inner = found.interval
+    said = {
+        "equivalent": ", the whole interval is within the margin",
+        "different": ", not what chance gives",
+        "inconclusive": "",
+    }[found.verdict]
+    return (
+        f"{result.name} ({shortened(asked.question.text, 80)}), {who}: {shown(inner.estimate)}, "
+        f"90 % interval {shown(inner.low)} to {shown(inner.high)}, against "
+        f"{result.chance:g} ± {found.margin:g}: {found}{said}."
+    )
+
+
+def _summary(analysis: Analysis) -> Section:
+    said = []
+    if analysis.gathered.key.example:
+        said.append("Both arms are synthetic: this study is only for learning how it works.")
+    said += verdict_sentences(analysis) or [
+        f"The study's margin of {analysis.gathered.study.margin:g} is as wide as chance itself: "
+        "whether the arms are told apart is not judged."
+    ]
+    return Section("What was found", (*said, *analysis.gathered.notes))
+
+
+def _study(analysis: Analysis) -> Section:
+    gathered = analysis.gathered
+    study = gathered.study
+    arms = [truth.arm for case in study.cases for truth in gathered.truth(case.id)]
+    rows: list[tuple[str, Cell]] = [
+        ("study", study.title),
+        ("id", study.id),
+        ("protocol", f"{study.protocol.title} ({study.protocol.id})"),
+        ("cases", len(study.cases)),
+        ("real volumes", arms.count("real")),
+        ("synthetic volumes", arms.count("synthetic")),
+        ("readers who answered", ", ".join(gathered.readers)),
+        ("answers that count", len(gathered.answers)),
+        ("repeats, percent", study.repeats_percent),
+        ("margin, fixed before any answer", study.margin),
+        ("SHA-256 of the key, fixed before any answer", study.key_sha256),
+    ]
+    return Section("The study", (), (), (table("study", "The study", ("what", "value"), rows),))
+
+
+def _pooled_rows(result: Result) -> list[tuple[str, Estimate]]:
+    return [*result.rows.items(), ("bootstrap", result.resampled)]
+
+
+def _reality(reality: Reality) -> Section:
+    asked = reality.judged
+    name = asked.question.id
+    rows: list[list[Cell]] = []
+    for reader, right in reality.right.items():
+        exact, told = right.exact, right.detection
+        row: list[Cell] = [reader, round(right.score.estimate * right.score.n)
+                           if right.score.n else 0, right.score.n, right.score, exact,
+                           right.score.p]  # fmt: skip
+        if told is not None:
+            row += [told.sensitivity, told.specificity, right.d_prime, told.criterion]
+        else:
+            row.append(right.d_prime)
+        rows.append(row)
+    columns = ["reader", "right", "of", "share (Wilson)", "share (exact)", "p (exact)"]
+    columns += (
+        ["sensitivity", "specificity", "d'", "c"]
+        if is_about_reality(asked) and asked.synthetic.any()
+        else ["d'"]
+    )
+    pooled: list[list[Cell]] = []
+    for result in reality.results:
+        pooled += [[result.name, who, found, found.p, found.standard_error, found.freedom]
+                   for who, found in _pooled_rows(result)]  # fmt: skip
+    pictures = [
+        plots.intervals(
+            _pooled_rows(r),
+            f"{r.name}, 95 % intervals",
+            chance=r.chance,
+            margin=_margin(r),
+            limits=None if r.name == "d'" else (0.0, 1.0),
+        )
+        for r in reality.results
+    ]
+    if asked.synthetic.any():
+        pictures.append(plots.curves(_rates(asked), "ROC curves"))
+    return Section(
+        asked.question.text,
+        (
+            "Each case counts by its first showing. Of several readers the mean is given for these "
+            "readers alone, for readers like these (Obuchowski and Rockette), and by a bootstrap "
+            "over readers and cases.",
+        ),
+        tuple(pictures),
+        (
+            table(f"{name}-readers", "By reader", columns, rows),
+            table(f"{name}-pooled", "Figures by reader and pooled",
+                  ("figure", "who", "estimate", "p (against chance)", "standard error",
+                   "degrees of freedom"), pooled),
+            _components(name, reality.results),
+        ),
+    )  # fmt: skip
+
+
+def _components(name: str, results: Sequence[Result]) -> Table:
+    return table(
+        f"{name}-components",
+        "Where the error comes from (Obuchowski and Rockette)",
+        ("figure", "readers", "mean square between readers", "variance over cases",
+         "covariance of two readers"),
+        [(r.name, r.parts.readers, r.parts.between, r.parts.variance,
+          r.parts.covariance) for r in results],
+    )  # fmt: skip
+
+
+def _rates(asked: Judged) -> dict[str, tuple[list[float], list[float]]]:
+    found = {}
+    for reader, row in zip(asked.readers, -asked.answers, strict=True):
+        false, true = roc_curve(row[asked.synthetic], row[~asked.synthetic])
+        if np.isfinite(false).all() and np.isfinite(true).all():
+            found[reader] = (false.tolist(), true.tolist())
+    return found
+
+
+def _margin(result: Result) -> float | None:
+    """The margin that a result was judged by; None where it was not."""
+    return next((found.margin for found in result.verdicts.values()), None)
+
+
+def _criteria(criteria: Sequence[Criterion]) -> Section:
+    pictures, shares, grading, counts, missing = [], [], [], [], []
+    for criterion in criteria:
+        asked, text = criterion.judged, criterion.judged.question.text
+        options = sorted(asked.question.options, key=lambda option: option.value)
+        bars = []
+        for arm, part in (("real", ~asked.synthetic), ("synthetic", asked.synthetic)):
+            for reader, row in zip(asked.readers, asked.answers[:, part], strict=True):
+                given = [int((row == option.value).sum()) for option in options]
+                bars.append((f"{reader}, {arm}", given))
+                counts += [(text, reader, arm, option.text, count)
+                           for option, count in zip(options, given, strict=True)]  # fmt: skip
+            missing += [(text, reader, arm, int(row.sum()))
+                        for reader, row in zip(asked.readers, asked.not_judged[:, part],
+                                               strict=True) if row.any()]  # fmt: skip
+        pictures.append(plots.stacked(bars, [o.text for o in options], f"Answers: {text}"))
+        pictures.append(
+            plots.intervals(
+                _pooled_rows(criterion.grading),
+                f"Visual grading: {text}, 95 % intervals",
+                chance=0.5,
+                margin=_margin(criterion.grading),
+            )
+        )
+        for (who, arm), found in criterion.shares.items():
+            shares += [(text, who, arm, option.text, share)
+                       for option, share in zip(options[1:], found, strict=True)]  # fmt: skip
+        grading += [_grading_row(criterion, who, found)
+                    for who, found in _pooled_rows(criterion.grading)]  # fmt: skip
+    tables = [
+        table("grading", "Visual grading: P(synthetic better) + P(equal)/2; 0.5: neither is better",
+              ("criterion", "who", "estimate", "p (against 0.5)", "Holm", "pairs of one label map",
+               "p (Wilcoxon)", "Holm (Wilcoxon)"), grading),
+        table("at-or-above", "Share of answers at or above each",
+              ("criterion", "who", "arm", "at or above", "share"), shares),
+        table("answers-given", "Answers given, first showings",
+              ("criterion", "reader", "arm", "answer", "count"), counts),
+    ]  # fmt: skip
+    if missing:
+        tables.append(table("not-judged", "Cases that could not be judged",
+                            ("criterion", "reader", "arm", "count"), missing))  # fmt: skip
+    said = (
+        "Higher answers are better. Ranks alone count in visual grading, no distances between "
+        "answers. Holm's p values are raised for the number of criteria.",
+    )
+    return Section("Ratings by criterion", said, tuple(pictures), tuple(tables))
+
+
+def _grading_row(criterion: Criterion, who: str, found: Estimate) -> tuple[Cell, ...]:
+    raised = criterion.grading_holm.get(who)
+    paired = criterion.paired.get(who)
+    wilcoxon = (paired.pairs, paired.p, paired.holm) if paired else (None, None, None)
+    return (criterion.judged.question.text, who, found, found.p, raised, *wilcoxon)
+
+
+def _verdicts(analysis: Analysis) -> Section:
+    rows, pictures = [], []
+    for asked, result in analysis.results:
+        if not result.verdicts:
+            continue
+        for who, found in result.verdicts.items():
+            rows.append((result.name, asked.question.text, who, found.interval, found.interval.p,
+                         found.p_different, result.chance, found.margin, str(found)))  # fmt: skip
+        pictures.append(_verdict_plot(asked, result))
+    said = (
+        "Two one-sided tests, each at 0.05: equivalent is what has its 90 % interval within the "
+        "margin, which was fixed when the study was made. A difference that was not found is no "
+        "equivalence. How many more cases: for a verdict with power 0.8, were the estimate true.",
+    )
+    columns = ("figure", "question", "who", "estimate (90 %)", "p (equivalence)",
+               "p (difference)", "chance", "margin", "verdict")  # fmt: skip
+    tables = (table("equivalence", "Verdicts", columns, rows),) if rows else ()
+    return Section("Equivalence", said, tuple(pictures), tables)
+
+
+def _verdict_plot(asked: Judged, result: Result) -> str:
+    found: dict[str, Equivalence] = dict(result.verdicts)
+    return plots.intervals(
+        [(who, verdict.interval) for who, verdict in found.items()],
+        f"{result.name} ({asked.question.text}), 90 % intervals and margin",
+        chance=result.chance,
+        margin=_margin(result),
+    )
+
+
+def _agreement(analysis: Analysis) -> Section:
+    texts = {q.question.id: q.question.text for q in analysis.questions}
+    rows = [
+        (texts[question], each.who, each.cases, name, found)
+        for question, several in analysis.agreements.items()
+        for each in several
+        for name, found in each.statistics.items()
+    ]
+    said = (
+        "Where nothing can be told apart kappa near 0 is expected, so percent agreement and AC1 "
+        "stand beside it. Agreement with oneself is of cases that came twice.",
+    )
+    columns = ("question", "who", "cases", "statistic", "estimate")
+    return Section("Agreement", said, (), (table("agreement", "Agreement", columns, rows),))
+
+
+def _effects(analysis: Analysis) -> Section:
+    changes = [
+        (effect.what, who, slope, slope.p, effect.halves[who], effect.halves[who].p)
+        for effect in analysis.effects
+        for who, slope in effect.slope.items()
+    ]
+    seconds = [
+        (times.part, reader, arm, *quartiles, times.slices[reader, arm])
+        for times in analysis.times
+        for (reader, arm), quartiles in times.quartiles.items()
+    ]
+    longer = [
+        (times.part, who, found, found.p)
+        for times in analysis.times
+        if times.longer is not None
+        for who, found in _pooled_rows(times.longer)
+    ]
+    tables = [
+        table("order", "Change over the session",
+              ("what", "who", "last less first", "p (last less first)",
+               "second less first half", "p (halves)"), changes),
+        table("seconds", "Seconds per case",
+              ("part", "reader", "arm", "lower quartile", "median", "upper quartile",
+               "slices seen (median)"), seconds),
+    ]  # fmt: skip
+    if longer:
+        tables.append(table("seconds-by-arm", "P(a synthetic case takes longer) + P(equal)/2",
+                            ("part", "who", "estimate", "p (against 0.5)"), longer))  # fmt: skip
+    said = ("Values other than 0 show fatigue or learning. A reader's order is drawn at random, so "
+            "that neither favours an arm.",)  # fmt: skip
+    return Section("Time and order", said, (), tuple(tables))
+
+
+def _left_out(analysis: Analysis) -> Section:
+    rows: list[tuple[Cell, ...]] = []
+    extremes: list[tuple[Cell, ...]] = []
+    for asked, result in analysis.results:
+        text = asked.question.text
+        rows += [(result.name, text, reader, result.these.estimate, value)
+                 for reader, value in result.without_reader.items()]  # fmt: skip
+        cases = {case: v for case, v in result.without_case.items() if not np.isnan(v)}
+        if cases:
+            low, high = min(cases, key=cases.__getitem__), max(cases, key=cases.__getitem__)
+            extremes.append((result.name, text, result.these.estimate, cases[low], low,
+                             cases[high], high))  # fmt: skip
+    tables = [table("without-case", "With one case left out: the lowest and the highest",
+                    ("figure", "question", "with all", "lowest", "without", "highest",
+                     "without (highest)"), extremes)]  # fmt: skip
+    if rows:
+        tables.insert(0, table("without-reader", "With one reader left out",
+                               ("figure", "question", "without", "with all", "then"),
+                               rows))  # fmt: skip
+    return Section("Does one reader or case make the result?", (), (), tuple(tables))
+
+
+def _comments(analysis: Analysis) -> list[Section]:
+    gathered = analysis.gathered
+    given = [answer for answer in gathered.answers if answer.comment.strip()]
+    if not given:
+        return []
+    texts = {q.id: q.text for q in gathered.study.protocol.questions}
+    rows = [
+        (answer.reader, answer.case, "/".join(t.arm for t in gathered.truth(answer.case)),
+         texts[answer.question], shortened(answer.comment, _LONGEST_COMMENT))
+        for answer in given[:_MOST_COMMENTS]
+    ]  # fmt: skip
+    said = (f"{len(given)} comments; all of them, in full, are in answers.csv.",)
+    columns = ("reader", "case", "arm", "question", "comment")
+    return [Section("Comments", said, (), (table("comments", "Comments", columns, rows),))]
+
+
+def _meaning(analysis: Analysis) -> Section:
+    said = (
+        "Numbers in brackets are 95 % intervals unless said otherwise. What the answers do not "
+        "determine is a dash.",
+        "Sensitivity: of the synthetic volumes, those called synthetic; specificity: of the real "
+        "ones, those called real. d' is 0 where they are told apart as by a coin; c is above 0 for "
+        "who is inclined to say real.",
+        "The area under the ROC curve is the chance that of a synthetic and a real volume the "
+        "synthetic one is thought more likely to be synthetic; its error is DeLong's.",
+        "These readers: what is known of cases like these if just these readers judge. Readers "
+        "like these: what is known of other readers as well; two or three readers tell little "
+        "about others.",
+        "Volumes of one label map, where there are several, count as one cluster in all intervals "
+        "of pooled figures, areas and verdicts; intervals of Wilson, exact ones, and d' and c by "
+        "reader take cases as independent.",
+    )
+    return Section("What the figures mean", said)
