@@ -65,7 +65,7 @@ def _half_width(wish: Wish, wished: float) -> list[str]:
             correlation=wish.correlation,
         )  # fmt: skip
         analysed = _fewest(
-            lambda cases: cases > 1 and planning.analysed_half_width(
+            lambda cases: planning.analysed_half_width(
                 wish.readers, cases, share=wish.chance, between=wish.between,
                 correlation=wish.correlation,
             ) <= wished
@@ -144,9 +144,18 @@ def _cases(wish: Wish, cases: int) -> list[str]:
     return lines
 
 
-def _said(
-    cases: int | None, *, other: str = "no number of cases is enough, only more readers"
-) -> str:
+def _fewest(is_enough: Callable[[int], bool]) -> int | None:
+    """The fewest cases that are enough, by halving; None above the most."""
+    low, high = 1, planning.MOST
+    if not is_enough(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
+    return high
+
+
+def _said(cases: int | None, other: str = "no number of cases, only more readers") -> str:
     return other if cases is None else f"{cases} cases"
 
 
