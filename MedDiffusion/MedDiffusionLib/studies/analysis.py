@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..evaluation import agreement, ratings
-from ..evaluation.effects import Halves, Slope
+from ..evaluation import ratings
 from ..evaluation.estimate import Estimate
 from ..evaluation.figures import Auc, DPrime, Figure, MeanAnswer
 from ..evaluation.proportions import Detection, choice_d_prime, detection, proportion
-from ..evaluation.readers import pooled
+from .consistency import Agreement, Effect, Times, agreements_of, effect_of, times_of
 from .judged import Floats, Gathered, Judged, is_about_reality, judged, only_pairs, synthetic_said
 from .results import OTHERS, THESE, Result, mean, result_of
 
@@ -68,37 +66,6 @@ class Criterion:
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How far answers agree: between readers, or of one reader with the same one later."""
-
-    who: str
-    cases: int
-    statistics: Mapping[str, Estimate]
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Whether something changes over the session, by reader and pooled for these readers."""
-
-    what: str
-    slope: Mapping[str, Estimate]
-    halves: Mapping[str, Estimate]
-
-
-@dataclass(frozen=True)
-class Times:
-    """Seconds per case: quartiles by reader and arm, and whether synthetic ones take longer."""
-
-    part: int
-    """Of the protocol, from 1."""
-    quartiles: Mapping[tuple[str, str], tuple[float, float, float]]
-    slices: Mapping[tuple[str, str], float]
-    """The median number of different slices seen."""
-    longer: Result | None
-    """P(synthetic takes longer); None of a choice."""
-
-
-@dataclass(frozen=True)
 class Analysis:
     """All that was found in a study."""
 
@@ -130,22 +97,22 @@ def analyse(gathered: Gathered) -> Analysis:
         for q in questions
         if is_choice or is_about_reality(q)
     ]
-    effects = [_effect(f"right answers, {r.judged.question.text}", r.judged, _right(r, gathered))
+    effects = [effect_of(f"right answers, {r.judged.question.text}", r.judged, _right(r, gathered))
                for r in realities]  # fmt: skip
-    effects += [_effect(f"answer, {q.question.text}", q, q.answers) for q in criteria]
+    effects += [effect_of(f"answer, {q.question.text}", q, q.answers) for q in criteria]
     # All questions of a part are answered on one showing: the first stands for its time.
     parts = [
         next(q for q in questions if q.phase == n) for n in sorted({q.phase for q in questions})
     ]
-    effects += [_effect(f"seconds per case, part {q.phase + 1}", q, q.seconds) for q in parts]
+    effects += [effect_of(f"seconds per case, part {q.phase + 1}", q, q.seconds) for q in parts]
     return Analysis(
         gathered,
         tuple(questions),
         _criteria(criteria, margin),
         tuple(realities),
-        {q.question.id: _agreements(q, is_choice) for q in questions},
+        {q.question.id: agreements_of(q, is_choice) for q in questions},
         tuple(effects),
-        tuple(_times(q, is_choice) for q in parts),
+        tuple(times_of(q, is_choice) for q in parts),
     )
 
 
@@ -278,78 +245,3 @@ def _shares(asked: Judged) -> dict[tuple[str, str], tuple[Estimate, ...]]:
                     )
                 )  # fmt: skip
     return found
-
-
-def _agreements(asked: Judged, is_choice: bool) -> tuple[Agreement, ...]:
-    found = []
-    if len(asked.readers) > 1:
-        found.append(_agreement("between readers", asked.answers, is_choice))
-    for reader, first, again in zip(asked.readers, asked.answers, asked.again, strict=True):
-        both = np.stack([first, again])
-        if not np.isnan(both).any(0).all():
-            found.append(_agreement(f"{reader} with oneself", both, is_choice))
-    return tuple(found)
-
-
-def _agreement(who: str, answers: Floats, is_choice: bool) -> Agreement:
-    """``answers[rater, case]``; cases with fewer than two answers say nothing of agreement."""
-    answers = answers[:, (~np.isnan(answers)).sum(0) > 1]
-    statistics: dict[str, Callable[[Floats], float]] = {
-        "Cohen's kappa" if is_choice else "Cohen's kappa, quadratic": (
-            lambda v: _mean_kappa(v, quadratic=not is_choice)
-        ),
-        "Fleiss' kappa": _fleiss,
-        "Krippendorff's alpha": lambda v: agreement.krippendorff_alpha(
-            v, "nominal" if is_choice else "ordinal"
-        ),
-        "Gwet's AC1": agreement.gwet_ac1,
-    }
-    equal = [[agreement.percent_agreement(answers[:, [n]]) for n in range(answers.shape[1])]]
-    found = {"percent agreement": replace(pooled(MeanAnswer(np.array(equal))), p=math.nan)}
-    found |= {name: agreement.with_interval(f, answers) for name, f in statistics.items()}
-    if not is_choice:
-        found["ICC(2,1)"] = agreement.icc_2_1(answers)
-    return Agreement(who, answers.shape[1], found)
-
-
-def _mean_kappa(answers: Floats, *, quadratic: bool) -> float:
-    """The mean of Cohen's kappa over all pairs of raters."""
-    pairs = combinations(answers, 2)
-    return mean(np.array([agreement.cohen_kappa(*pair, quadratic=quadratic) for pair in pairs]))
-
-
-def _fleiss(answers: Floats) -> float:
-    """Of the cases that all judged."""
-    whole = answers[:, ~np.isnan(answers).any(0)]
-    return agreement.fleiss_kappa(agreement.category_counts(whole)[0])
-
-
-def _effect(what: str, asked: Judged, values: Floats) -> Effect:
-    found = []
-    for figure in (Slope, Halves):
-        rows: dict[str, Estimate] = {
-            reader: pooled(figure(values[n : n + 1], asked.positions[n : n + 1]))
-            for n, reader in enumerate(asked.readers)
-        }
-        if len(asked.readers) > 1:
-            rows[THESE] = pooled(figure(values, asked.positions), readers="fixed")
-        found.append(rows)
-    return Effect(what, *found)
-
-
-def _times(asked: Judged, is_choice: bool) -> Times:
-    arms = {"synthetic": asked.synthetic, "real": ~asked.synthetic}
-    if is_choice:
-        arms = {"both": ~asked.synthetic}
-    quartiles, slices = {}, {}
-    for reader, row, seen in zip(asked.readers, asked.seconds, asked.slices, strict=True):
-        for arm, part in arms.items():
-            given = row[part & ~np.isnan(row)]
-            if given.size:
-                low, middle, high = np.quantile(given, [0.25, 0.5, 0.75])
-                quartiles[reader, arm] = (float(low), float(middle), float(high))
-                slices[reader, arm] = float(np.nanmedian(seen[part]))
-    longer = None
-    if not is_choice:
-        longer = result_of("P(synthetic takes longer)", asked, asked.seconds, _grading(asked))
-    return Times(asked.phase + 1, quartiles, slices, longer)

@@ -12,8 +12,8 @@ from ..volumes.writing import writing
 from .analysis import Analysis, analyse
 from .exports import mrmcaov_csv, redcap_csv, tidy_csv
 from .judged import gather
-from .report_sections import Section, sections, verdict_sentences
-from .tables import shown_text
+from .report_sections import sections, verdict_sentences
+from .tables import Section, shown_text
 from .work_folder import work_folder
 
 PAGE_NAME = "report.html"
@@ -95,7 +95,7 @@ def page(analysis: Analysis, parts: Sequence[Section]) -> str:
 
 def _section(part: Section) -> str:
     said = "".join(f"<p>{shown_text(sentence)}</p>" for sentence in part.sentences)
-    pictures = "".join(f"<figure>{plot}</figure>" for plot in part.plots if plot)
+    pictures = "".join(part.plots)
     tables = "".join(each.html() for each in part.tables)
     return f"<section><h2>{shown_text(part.title)}</h2>{said}{pictures}{tables}</section>"
 

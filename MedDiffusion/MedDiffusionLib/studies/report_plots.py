@@ -1,4 +1,4 @@
-"""Plots as SVG within a page: no library, no script, nothing from elsewhere."""
+"""Plots as figures of a page, in SVG: no library, no script, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def intervals(
         parts.append(f'<circle cx="{axis.at(found.estimate):.1f}" cy="{y:.1f}" r="4" '
                      f'fill="{_COLORS[0]}"/>')  # fmt: skip
     parts += axis.ticks(bottom)
-    return _svg(bottom + 24, title, parts)
+    return _figure(bottom + 24, title, parts)
 
 
 def stacked(rows: Sequence[tuple[str, Sequence[float]]], names: Sequence[str], title: str) -> str:
@@ -77,7 +77,7 @@ def stacked(rows: Sequence[tuple[str, Sequence[float]]], names: Sequence[str], t
     for n, (name, color) in enumerate(zip(names, colors, strict=True)):
         y = bottom + 32 + 18 * n
         parts += [_rect(_LEFT, y, 12, 12, color), _text(_LEFT + 18, y + 10, shortened(name, 90))]
-    return _svg(bottom + 36 + 18 * len(names), title, parts)
+    return _figure(bottom + 36 + 18 * len(names), title, parts)
 
 
 def curves(found: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str) -> str:
@@ -104,7 +104,7 @@ def curves(found: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: 
     parts.append(_text(left + size / 2, top + size + 36, "real, called synthetic", "middle"))
     parts.append(_text(left, top + size + 54, "upwards: synthetic, called synthetic"))
     height = top + max(size + 62, 14 + 18 * min(len(found), _MOST_ROWS))
-    return _svg(height, title, parts)
+    return _figure(height, title, parts)
 
 
 class _Axis:
@@ -132,11 +132,11 @@ def _round_values(low: float, high: float) -> list[float]:
     return [round(n * step, 10) for n in range(first, last + 1)]
 
 
-def _svg(height: float, title: str, parts: Sequence[str]) -> str:
+def _figure(height: float, title: str, parts: Sequence[str]) -> str:
     name = escape(shortened(title, 200))
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {height:.0f}" width="{_WIDTH}" role="img" '
-        f'aria-label="{name}"><title>{name}</title>{"".join(parts)}</svg>'
+        f'<figure><figcaption>{name}</figcaption><svg viewBox="0 0 {_WIDTH} {height:.0f}" '
+        f'width="{_WIDTH}" role="img" aria-label="{name}">{"".join(parts)}</svg></figure>'
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,22 +13,9 @@ from ..evaluation.roc import roc_curve
 from . import report_plots as plots
 from .analysis import Analysis, Criterion, Reality
 from .judged import Judged, is_about_reality
-from .results import OTHERS, Result
-from .tables import Cell, Table, shown, table
-
-_MOST_COMMENTS = 200
-_LONGEST_COMMENT = 300
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report: plain sentences, then plots, then tables."""
-
-    title: str
-    sentences: tuple[str, ...]
-    plots: tuple[str, ...] = ()
-    """SVG, escaped already."""
-    tables: tuple[Table, ...] = ()
+from .report_consistency import agreement, comments, effects, left_out
+from .results import OTHERS, Result, pooled_rows
+from .tables import Cell, Section, Table, shown, table
 
 
 def sections(analysis: Analysis) -> list[Section]:
@@ -38,8 +24,8 @@ def sections(analysis: Analysis) -> list[Section]:
     found += [_reality(reality) for reality in analysis.realities]
     if analysis.criteria:
         found.append(_criteria(analysis.criteria))
-    found += [_verdicts(analysis), _agreement(analysis), _effects(analysis), _left_out(analysis)]
-    found += _comments(analysis)
+    found += [_verdicts(analysis), agreement(analysis), effects(analysis), left_out(analysis)]
+    found += comments(analysis)
     return [*found, _meaning(analysis)]
 
 
@@ -96,10 +82,6 @@ def _study(analysis: Analysis) -> Section:
     return Section("The study", (), (), (table("study", "The study", ("what", "value"), rows),))
 
 
-def _pooled_rows(result: Result) -> list[tuple[str, Estimate]]:
-    return [*result.rows.items(), ("bootstrap", result.resampled)]
-
-
 def _reality(reality: Reality) -> Section:
     asked = reality.judged
     name = asked.question.id
@@ -123,10 +105,10 @@ def _reality(reality: Reality) -> Section:
     pooled: list[list[Cell]] = []
     for result in reality.results:
         pooled += [[result.name, who, found, found.p, found.standard_error, found.freedom]
-                   for who, found in _pooled_rows(result)]  # fmt: skip
+                   for who, found in pooled_rows(result)]  # fmt: skip
     pictures = [
         plots.intervals(
-            _pooled_rows(r),
+            pooled_rows(r),
             f"{r.name}, 95 % intervals",
             chance=r.chance,
             margin=_margin(r),
@@ -197,7 +179,7 @@ def _criteria(criteria: Sequence[Criterion]) -> Section:
         pictures.append(plots.stacked(bars, [o.text for o in options], f"Answers: {text}"))
         pictures.append(
             plots.intervals(
-                _pooled_rows(criterion.grading),
+                pooled_rows(criterion.grading),
                 f"Visual grading: {text}, 95 % intervals",
                 chance=0.5,
                 margin=_margin(criterion.grading),
@@ -207,7 +189,7 @@ def _criteria(criteria: Sequence[Criterion]) -> Section:
             shares += [(text, who, arm, option.text, share)
                        for option, share in zip(options[1:], found, strict=True)]  # fmt: skip
         grading += [_grading_row(criterion, who, found)
-                    for who, found in _pooled_rows(criterion.grading)]  # fmt: skip
+                    for who, found in pooled_rows(criterion.grading)]  # fmt: skip
     tables = [
         table("grading", "Visual grading: P(synthetic better) + P(equal)/2; 0.5: neither is better",
               ("criterion", "who", "estimate", "p (against 0.5)", "Holm", "pairs of one label map",
@@ -262,93 +244,6 @@ def _verdict_plot(asked: Judged, result: Result) -> str:
         chance=result.chance,
         margin=_margin(result),
     )
-
-
-def _agreement(analysis: Analysis) -> Section:
-    texts = {q.question.id: q.question.text for q in analysis.questions}
-    rows = [
-        (texts[question], each.who, each.cases, name, found)
-        for question, several in analysis.agreements.items()
-        for each in several
-        for name, found in each.statistics.items()
-    ]
-    said = (
-        "Where nothing can be told apart kappa near 0 is expected, so percent agreement and AC1 "
-        "stand beside it. Agreement with oneself is of cases that came twice.",
-    )
-    columns = ("question", "who", "cases", "statistic", "estimate")
-    return Section("Agreement", said, (), (table("agreement", "Agreement", columns, rows),))
-
-
-def _effects(analysis: Analysis) -> Section:
-    changes = [
-        (effect.what, who, slope, slope.p, effect.halves[who], effect.halves[who].p)
-        for effect in analysis.effects
-        for who, slope in effect.slope.items()
-    ]
-    seconds = [
-        (times.part, reader, arm, *quartiles, times.slices[reader, arm])
-        for times in analysis.times
-        for (reader, arm), quartiles in times.quartiles.items()
-    ]
-    longer = [
-        (times.part, who, found, found.p)
-        for times in analysis.times
-        if times.longer is not None
-        for who, found in _pooled_rows(times.longer)
-    ]
-    tables = [
-        table("order", "Change over the session",
-              ("what", "who", "last less first", "p (last less first)",
-               "second less first half", "p (halves)"), changes),
-        table("seconds", "Seconds per case",
-              ("part", "reader", "arm", "lower quartile", "median", "upper quartile",
-               "slices seen (median)"), seconds),
-    ]  # fmt: skip
-    if longer:
-        tables.append(table("seconds-by-arm", "P(a synthetic case takes longer) + P(equal)/2",
-                            ("part", "who", "estimate", "p (against 0.5)"), longer))  # fmt: skip
-    said = ("Values other than 0 show fatigue or learning. A reader's order is drawn at random, so "
-            "that neither favours an arm.",)  # fmt: skip
-    return Section("Time and order", said, (), tuple(tables))
-
-
-def _left_out(analysis: Analysis) -> Section:
-    rows: list[tuple[Cell, ...]] = []
-    extremes: list[tuple[Cell, ...]] = []
-    for asked, result in analysis.results:
-        text = asked.question.text
-        rows += [(result.name, text, reader, result.these.estimate, value)
-                 for reader, value in result.without_reader.items()]  # fmt: skip
-        cases = {case: v for case, v in result.without_case.items() if not np.isnan(v)}
-        if cases:
-            low, high = min(cases, key=cases.__getitem__), max(cases, key=cases.__getitem__)
-            extremes.append((result.name, text, result.these.estimate, cases[low], low,
-                             cases[high], high))  # fmt: skip
-    tables = [table("without-case", "With one case left out: the lowest and the highest",
-                    ("figure", "question", "with all", "lowest", "without", "highest",
-                     "without (highest)"), extremes)]  # fmt: skip
-    if rows:
-        tables.insert(0, table("without-reader", "With one reader left out",
-                               ("figure", "question", "without", "with all", "then"),
-                               rows))  # fmt: skip
-    return Section("Does one reader or case make the result?", (), (), tuple(tables))
-
-
-def _comments(analysis: Analysis) -> list[Section]:
-    gathered = analysis.gathered
-    given = [answer for answer in gathered.answers if answer.comment.strip()]
-    if not given:
-        return []
-    texts = {q.id: q.text for q in gathered.study.protocol.questions}
-    rows = [
-        (answer.reader, answer.case, "/".join(t.arm for t in gathered.truth(answer.case)),
-         texts[answer.question], shortened(answer.comment, _LONGEST_COMMENT))
-        for answer in given[:_MOST_COMMENTS]
-    ]  # fmt: skip
-    said = (f"{len(given)} comments; all of them, in full, are in answers.csv.",)
-    columns = ("reader", "case", "arm", "question", "comment")
-    return [Section("Comments", said, (), (table("comments", "Comments", columns, rows),))]
 
 
 def _meaning(analysis: Analysis) -> Section:

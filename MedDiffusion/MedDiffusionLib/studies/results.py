@@ -49,6 +49,11 @@ class Result:
         return {**self.each, THESE: self.these, OTHERS: self.others}
 
 
+def pooled_rows(result: Result) -> list[tuple[str, Estimate]]:
+    """The rows with the bootstrap's beside them."""
+    return [*result.rows.items(), ("bootstrap", result.resampled)]
+
+
 def result_of(
     name: str,
     judged: Judged,

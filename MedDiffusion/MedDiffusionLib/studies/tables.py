@@ -1,4 +1,4 @@
-"""Tables of a report: the same rows as HTML for the eye and as CSV for programs."""
+"""Sections of a report and their tables, as HTML for the eye and as CSV for programs."""
 
 from __future__ import annotations
 
@@ -67,6 +67,17 @@ class Table:
         if isinstance(cell, float) and column.startswith(P_COLUMNS):
             return f'<td class="n">{shown_p(cell)}</td>'
         return f'<td class="n">{shown(cell)}</td>'
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: plain sentences, then plots, then tables."""
+
+    title: str
+    sentences: tuple[str, ...]
+    plots: tuple[str, ...] = ()
+    """Figures in HTML, escaped already."""
+    tables: tuple[Table, ...] = ()
 
 
 def table(name: str, title: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
