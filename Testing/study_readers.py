@@ -13,6 +13,7 @@ from MedDiffusionLib.studies.answers import Answer, AnswerLog
 from MedDiffusionLib.studies.key import Key, read_key
 from MedDiffusionLib.studies.protocols import Question
 from MedDiffusionLib.studies.study import Study, order_of, read_study
+from study_factory import sha, write_study
 
 Answering = Callable[[str, Question, str], int | None]
 """The answer to the showing of a case (its presentation) of an arm, or of a choice "both"."""
@@ -60,8 +61,6 @@ def opened(folder: Path) -> tuple[Study, Key]:
 
 def with_key(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     """A study whose key was changed before it was made known."""
-    from study_factory import sha
-
     path = folder.with_name("KEY")
     content = json.loads(path.read_bytes())
     change(content)
@@ -70,3 +69,24 @@ def with_key(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     study["key_sha256"] = sha(path.read_bytes())
     (folder / "study.json").write_text(json.dumps(study), "utf-8")
     return folder
+
+
+def choice_study(folder: Path, cases: int) -> Path:
+    """A study of choices of one in two, every third with the synthetic one first."""
+    path = write_study(folder, cases, "2afc") / "study.json"
+    content = json.loads(path.read_bytes())
+    for case in content["cases"]:
+        name = f"cases/{case['id']}b.nrrd"
+        (folder / name).write_bytes(name.encode())
+        case["files"].append(name)
+        entry = {"path": name, "bytes": len(name), "sha256": sha(name.encode())}
+        content["files"].append(entry)
+    path.write_text(json.dumps(content), "utf-8")
+    return with_key(folder, _with_both_arms)
+
+
+def _with_both_arms(content: dict[str, Any]) -> None:
+    for n, case in enumerate(content["cases"].values()):
+        (truth,) = case
+        arms = ("real", "synthetic") if n % 3 else ("synthetic", "real")
+        case[:] = [{**truth, "arm": arm} for arm in arms]
