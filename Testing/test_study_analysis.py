@@ -321,6 +321,23 @@ def test_one_arm_only_is_refused(tmp_path: Path) -> None:
         analysed(folder)
 
 
+def test_a_question_that_was_answered_of_one_arm_only_is_left_out_and_named(
+    tmp_path: Path,
+) -> None:
+    folder = write_study(tmp_path / "study", 12, "published-then-real", readers=["R1"],
+                         rotating=[[]], repeats_percent=0)  # fmt: skip
+    study, _ = opened(folder)
+    second = order_of(study, "R1", 1, 1)[0]
+    with AnswerLog(study, "R1", 1) as log:
+        for position, shown in enumerate(order_of(study, "R1", 1)):
+            for question in study.protocol.phases[0].questions:
+                log.add(answer_to(study, position, 3, question=question.id, case=shown))
+        log.add(answer_to(study, 0, 3, phase=1, question="real", presentation=second, case=second))
+    found = analyse(gather([folder], folder.with_name("KEY")))
+    assert found.realities == ()
+    assert "one arm only: Is this volume real or synthetic?" in found.notes[-1]
+
+
 def test_a_reader_who_has_not_finished_is_named(tmp_path: Path) -> None:
     folder = write_study(tmp_path / "study", 12)
     study, _ = opened(folder)

@@ -79,6 +79,15 @@ class Analysis:
     times: tuple[Times, ...]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what is missing."""
+        there = {asked.question.id for asked in self.questions}
+        given = {answer.question for answer in self.gathered.answers}
+        left = [q.text for q in self.gathered.study.protocol.questions if q.id in given - there]
+        alone = [f"Left out, since it was answered of one arm only: {text}" for text in left]
+        return (*self.gathered.notes, *alone)
+
+    @property
     def results(self) -> list[tuple[Judged, Result]]:
         """All figures with the question that they are of."""
         found = [(reality.judged, result) for reality in self.realities

@@ -98,17 +98,30 @@ def gather(folders: Sequence[Path], key_path: Path) -> Gathered:
 
 
 def judged(gathered: Gathered) -> list[Judged]:
-    """The answers to each question that was answered, in the protocol's order.
+    """The answers to each question that was answered of both arms, in the protocol's order.
 
-    Raises UserError where only cases of one arm were judged.
+    Raises UserError where there is none.
     """
-    found = []
+    found: list[Judged] = []
     for number, phase in enumerate(gathered.study.protocol.phases):
         of_phase = [answer for answer in gathered.answers if answer.phase == number]
         for question in phase.questions:
             if own := [answer for answer in of_phase if answer.question == question.id]:
                 found.append(_judged(gathered, question, number, own, of_phase))
-    return found
+    compared = [each for each in found if _has_both(gathered, each)]
+    if not compared:
+        raise UserError(
+            f"Only {'synthetic' if found[0].synthetic.all() else 'real'} volumes were judged, so "
+            "that there is nothing to compare them with",
+            "analyse the study when cases of both arms have been answered",
+            code="study-one-arm",
+        )
+    return compared
+
+
+def _has_both(gathered: Gathered, asked: Judged) -> bool:
+    is_choice = gathered.study.protocol.kind == "choice"
+    return is_choice or bool(asked.synthetic.any() and not asked.synthetic.all())
 
 
 def synthetic_said(question: Question, answers: Floats) -> Floats:
@@ -196,13 +209,6 @@ def _judged(
     cases = tuple(case.id for case in study.cases if case.id in seen)
     is_choice = study.protocol.kind == "choice"
     arms = [not is_choice and gathered.key.arm(case) == "synthetic" for case in cases]
-    if not is_choice and len(set(arms)) == 1:
-        raise UserError(
-            f"Only {'synthetic' if arms[0] else 'real'} volumes were judged, so that there is "
-            "nothing to compare them with",
-            "analyse the study when cases of both arms have been answered",
-            code="study-one-arm",
-        )
     seconds: dict[tuple[str, int, str], float] = {}
     for answer in of_phase:
         shown = answer.reader, answer.session, answer.presentation

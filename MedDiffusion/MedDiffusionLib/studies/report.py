@@ -78,7 +78,7 @@ def write_report(studies: Sequence[Path], key: Path, output: Path) -> Report:
             # Only an empty one is let through, and the system removes no other.
             output.rmdir()
         folder.rename(output)
-    return Report(output / PAGE_NAME, (*verdict_sentences(analysis), *gathered.notes))
+    return Report(output / PAGE_NAME, (*verdict_sentences(analysis), *analysis.notes))
 
 
 def page(analysis: Analysis, parts: Sequence[Section]) -> str:

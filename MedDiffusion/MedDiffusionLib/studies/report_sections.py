@@ -59,7 +59,7 @@ def _summary(analysis: Analysis) -> Section:
         f"The study's margin of {analysis.gathered.study.margin:g} is as wide as chance itself: "
         "whether the arms are told apart is not judged."
     ]
-    return Section("What was found", (*said, *analysis.gathered.notes))
+    return Section("What was found", (*said, *analysis.notes))
 
 
 def _study(analysis: Analysis) -> Section:
@@ -150,8 +150,9 @@ def _components(name: str, results: Sequence[Result]) -> Table:
 def _rates(asked: Judged) -> dict[str, tuple[list[float], list[float]]]:
     found = {}
     for reader, row in zip(asked.readers, -asked.answers, strict=True):
-        false, true = roc_curve(row[asked.synthetic], row[~asked.synthetic])
-        if np.isfinite(false).all() and np.isfinite(true).all():
+        arms = row[asked.synthetic], row[~asked.synthetic]
+        if all(np.isfinite(arm).any() for arm in arms):
+            false, true = roc_curve(*arms)
             found[reader] = (false.tolist(), true.tolist())
     return found
 
