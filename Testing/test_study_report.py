@@ -30,10 +30,10 @@ from study_readers import answer_all, choice_study, drawn, opened, with_key
 EVIL = "<script>alert('x')</script> & \"=1+1\" \u202e"
 
 
-def answered(folder: Path, **changes: str) -> Path:
+def answered(folder: Path, comment: str = "") -> Path:
     study, key = opened(folder)
     for n, reader in enumerate(study.readers):
-        answer_all(study, key, reader, drawn(n), **changes)
+        answer_all(study, key, reader, drawn(n), comment=comment)
     return folder
 
 

@@ -14,7 +14,7 @@ from . import report_plots as plots
 from .analysis import Analysis, Criterion, Reality
 from .judged import Judged, is_about_reality
 from .report_consistency import agreement, comments, effects, left_out
-from .results import OTHERS, Result, pooled_rows
+from .results import BOOTSTRAP, OTHERS, Result, pooled_rows
 from .tables import Cell, Section, Table, shown, table
 
 
@@ -79,7 +79,7 @@ def _study(analysis: Analysis) -> Section:
         ("margin, fixed before any answer", study.margin),
         ("SHA-256 of the key, fixed before any answer", study.key_sha256),
     ]
-    return Section("The study", (), (), (table("study", "The study", ("what", "value"), rows),))
+    return Section("The study", (), (), (table("study", "Facts", ("what", "value"), rows),))
 
 
 def _reality(reality: Reality) -> Section:
@@ -104,7 +104,8 @@ def _reality(reality: Reality) -> Section:
     )
     pooled: list[list[Cell]] = []
     for result in reality.results:
-        pooled += [[result.name, who, found, found.p, found.standard_error, found.freedom]
+        pooled += [[result.name, who, found, found.p, found.standard_error,
+                    None if who == BOOTSTRAP else found.freedom]
                    for who, found in pooled_rows(result)]  # fmt: skip
     pictures = [
         plots.intervals(
@@ -258,9 +259,11 @@ def _meaning(analysis: Analysis) -> Section:
         "synthetic one is thought more likely to be synthetic; its error is DeLong's.",
         "These readers: what is known of cases like these if just these readers judge. Readers "
         "like these: what is known of other readers as well; two or three readers tell little "
-        "about others.",
+        "about others. By chance the second interval can be the shorter one, where the readers "
+        "differ less than their cases let expect; verdicts take a more cautious one.",
         "Volumes of one label map, where there are several, count as one cluster in all intervals "
         "of pooled figures, areas and verdicts; intervals of Wilson, exact ones, and d' and c by "
-        "reader take cases as independent.",
+        "reader take cases as independent. In the tables' files n is the number of independent "
+        "cases or label maps.",
     )
     return Section("What the figures mean", said)

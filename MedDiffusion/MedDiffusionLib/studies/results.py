@@ -16,7 +16,7 @@ from ..evaluation.readers import Components, Readers, bootstrap, components, poo
 from .judged import Floats, Judged
 
 REPLICATES = 2000
-THESE, OTHERS = "these readers", "readers like these"
+THESE, OTHERS, BOOTSTRAP = "these readers", "readers like these", "bootstrap"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Result:
 
 def pooled_rows(result: Result) -> list[tuple[str, Estimate]]:
     """The rows with the bootstrap's beside them."""
-    return [*result.rows.items(), ("bootstrap", result.resampled)]
+    return [*result.rows.items(), (BOOTSTRAP, result.resampled)]
 
 
 def result_of(

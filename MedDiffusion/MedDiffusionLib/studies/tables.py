@@ -22,7 +22,8 @@ P_COLUMNS = ("p", "Holm")
 @dataclass(frozen=True)
 class Table:
     """A table. ``name``: of its CSV file; an Estimate is one cell of a page, and in the CSV file
-    columns with its interval, p and number of cases."""
+    columns with its interval and the number of independent cases or label maps. Its p has a column
+    of its own where it means something."""
 
     name: str
     title: str
@@ -49,7 +50,7 @@ class Table:
         names: list[str] = []
         for name, several in zip(self.columns, has_interval, strict=True):
             names.append(name)
-            names += [f"{name} {end}" for end in ("low", "high", "p", "n")] if several else []
+            names += [f"{name} {end}" for end in ("low", "high", "n")] if several else []
         text = io.StringIO(newline="")
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(map(no_formula, names))
@@ -118,10 +119,10 @@ def shown_text(text: str) -> str:
 
 def _parts(cell: Cell, several: bool) -> list[str]:
     if isinstance(cell, Estimate):
-        numbers = (cell.estimate, cell.low, cell.high, cell.p)
+        numbers = (cell.estimate, cell.low, cell.high)
         return [*map(_number, numbers), str(cell.n)]
     text = no_formula(printable(cell)) if isinstance(cell, str) else _number(cell)
-    return [text, "", "", "", ""] if several else [text]
+    return [text, "", "", ""] if several else [text]
 
 
 def _number(number: float | None) -> str:
