@@ -353,3 +353,11 @@ def test_a_run_builds_one_network_with_weights(
     monkeypatch.setattr(ResUNet, "__init__", counted)
     run(write_data(tmp_path), tmp_path / "model", 1)
     assert [device.type for device in built if device.type != "meta"] == ["cpu"]
+
+
+def test_a_file_larger_than_any_volume_is_not_read_to_its_end(tmp_path: Path) -> None:
+    (case,) = write_data(tmp_path, count=1)
+    with case.images[0].open("ab") as file:
+        file.truncate(2**43)  # Sparse: to read all of it takes hours.
+    record = CaseStore(tmp_path / "out").record(case)
+    assert record.images[0].problem == "cannot be read"

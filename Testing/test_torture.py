@@ -31,8 +31,9 @@ from torture.things import Things, make_things
 pytestmark = pytest.mark.process
 
 SAMPLE = {
-    "fuzz": 16, "crafted": 20, "dicom": 6, "bundles": 24, "sharing": 8, "options": 24,
-    "environment": 1, "kill": 1, "interrupt": 1, "training": 4, "disk-full": 1, "valid": 4,
+    "fuzz": 16, "crafted": 20, "dicom": 6, "bundles": 24, "sharing": 8, "options": 18, "folders": 6,
+    "environment": 1, "kill": 1, "interrupt": 1, "training": 3, "resuming": 1, "disk-full": 1,
+    "valid": 4,
 }  # fmt: skip
 """How many of each kind; those that start processes of their own are few."""
 SEED = 7

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -190,11 +191,12 @@ def read_result(path: Path) -> tuple[NDArray, NDArray[np.float64]]:
         if path.name.lower().endswith((".nii", ".nii.gz")):
             image = nibabel.load(path)
             return np.asarray(image.dataobj), np.asarray(image.affine)
-        reader = sitk.ImageFileReader()
-        # By itself it knows no suffix in capitals.
-        reader.SetImageIO("NrrdImageIO" if "nrrd" in path.name.lower() else "MetaImageIO")
-        reader.SetFileName(str(path))
-        image = reader.Execute()
+        with tempfile.TemporaryDirectory() as folder:
+            # By a plain name: suffixes in capitals it does not know, and of a name that is not
+            # UTF-8 this very process would die.
+            plain = Path(folder, f"a{path.suffix.lower()}")
+            plain.symlink_to(path.resolve())
+            image = sitk.ReadImage(str(plain))
     except Exception as error:
         raise Broken(f"{path.name} cannot be read: {error}") from error
     affine = np.eye(4)

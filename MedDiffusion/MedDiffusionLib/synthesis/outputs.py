@@ -109,10 +109,10 @@ def plan_requests(
             files = label_maps(source)
             read += files
     if not is_folder:
-        check_format(output, Kind.INTENSITY)
         check_name(output)
         if output.is_dir():
             raise UserError("is a folder", "give the name of the volume file to write", path=output)
+        check_format(output, Kind.INTENSITY)
         if preview is not None and preview.suffix.lower() != ".png":
             raise UserError("is not a .png file name", "previews are PNG pictures", path=preview)
         requests = [request(source, output, preview)]

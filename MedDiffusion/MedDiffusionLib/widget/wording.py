@@ -44,6 +44,7 @@ REMEDIES = {
     "label-override": _("choose anew in the table of the section Label map"),
     "output-exists": _("choose another name, or agree to replace it"),
     "out-of-memory": _("close other programs, crop the label map, or choose another device"),
+    "too-much": _("crop the label map, choose Fast as Quality, or make fewer volumes at once"),
     "device-missing": _("choose Automatic or CPU under Advanced"),
     "no-checkpoint": _("press Train to start one"),
     "holds-run": _("press Resume to go on with it, or choose another name"),

@@ -19,7 +19,7 @@ from torture.judge import check_volume
 from torture.stage import Stage
 from torture.things import copy_bundled
 
-Path_ = tuple[str | int, ...]
+Where = tuple[str | int, ...]
 DELETE = object()
 _BIG = 10**400
 VALUES: tuple[Any, ...] = (
@@ -31,7 +31,7 @@ VALUES: tuple[Any, ...] = (
 _NUMBERS = (
     float("nan"), float("inf"), -float("inf"), 1e39, -1e39, 1e300, 1e-300, _BIG, 2**63, 65536, 4096,
 )  # fmt: skip
-_CRAFTED: tuple[tuple[Path_, Any], ...] = (
+_CRAFTED: tuple[tuple[Where, Any], ...] = (
     (("grid", "size"), [9, 16, 16]),
     (("grid", "size"), [512, 8, 8]),
     (("grid", "size"), [8, 8, 8]),
@@ -163,7 +163,7 @@ def near(value: Any, random: Random) -> Any:
     return random.choice(VALUES)
 
 
-def _fields(content: Any, at: Path_ = ()) -> Iterator[Path_]:
+def _fields(content: Any, at: Where = ()) -> Iterator[Where]:
     items = content.items() if isinstance(content, dict) else enumerate(content)
     for key, value in items:
         yield (*at, key)
@@ -171,13 +171,13 @@ def _fields(content: Any, at: Path_ = ()) -> Iterator[Path_]:
             yield from _fields(value, (*at, key))
 
 
-def _at(content: Any, where: Path_) -> Any:
+def _at(content: Any, where: Where) -> Any:
     for key in where:
         content = content[key]
     return content
 
 
-def replace_at(content: Any, where: Path_, value: Any) -> None:
+def replace_at(content: Any, where: Where, value: Any) -> None:
     """Put a value in the place of another, or delete that; nothing where it is gone already."""
     try:
         inner = _at(content, where[:-1])

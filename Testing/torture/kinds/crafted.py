@@ -177,8 +177,6 @@ def _link(name: str, target: str) -> Make:
 def _socket(folder: Path) -> Path:
     path = folder / "a.nii"
     with socket.socket(socket.AF_UNIX) as made:
-        before = os.open(".", os.O_RDONLY)
-        os.close(before)
         # A socket's address may not be long.
         short = Path("/tmp") / f"torture-{os.getpid()}-{id(folder):x}"
         made.bind(str(short))

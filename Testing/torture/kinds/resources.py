@@ -199,6 +199,7 @@ def _sparse_case(stage: Stage) -> None:
     os.truncate(path, 20 * 2**30)
     stage.run(
         "train", "--check", "--data", "data", "--output", "model", "--device", "cpu",
+        "--preset", stage.things.data / "plan.json",
         allowed=lambda name: name.split("/")[0] == "model", report=True,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,9 @@ from torture.judge import look_at
 from torture.stage import Stage
 
 from .bundles import damage_json
+
+# Names that come twice are wanted.
+warnings.filterwarnings("ignore", "Duplicate name")
 
 Entries = list[tuple[str | zipfile.ZipInfo, bytes]]
 Change = Callable[[Entries, Random], None]

@@ -1,17 +1,16 @@
-"""Trainings whose preset, table, split, checkpoint, log or output folder is odd or damaged."""
+"""Trainings whose preset, table, split, options, cases or output folder are odd or damaged."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from torture.judge import Broken, Ended, look_at
 from torture.stage import Stage
@@ -20,18 +19,16 @@ from .bundles import damage_json, replace_at
 
 Play = Callable[[Stage], object]
 _NAN, _INF = float("nan"), float("inf")
-_MADE = ("model.json", "weights.safetensors", "log.jsonl", "checkpoint.safetensors", "plan.json")
+_MADE = ("model.json", "weights.safetensors", "log.jsonl", "checkpoint.safetensors")
 
 
 def play(stage: Stage) -> None:
     """One of the ways below."""
     way = stage.random.random()
-    if way < 0.4:
+    if way < 0.55:
         stage.pick(CATALOGUE)(stage)
-    elif way < 0.65:
+    elif way < 0.88:
         _damaged_preset(stage)
-    elif way < 0.9:
-        _damaged_checkpoint(stage)
     else:
         _damaged_split(stage)
 
@@ -254,100 +251,6 @@ def _hidden(data: Path) -> None:
     (data / "labels/._case 1.nrrd").write_bytes(b"x")
 
 
-# ---- checkpoints
-
-
-def started(stage: Stage) -> None:
-    """A short run's folder, in ``model``."""
-    train(stage, iterations=1, made=True)
-    shutil.rmtree(stage.folder / "use")
-
-
-def _damaged_checkpoint(stage: Stage) -> None:
-    """A run whose files were damaged, and resumed: goes on rightly or says what is wrong."""
-    random = stage.random
-    started(stage)
-    model = stage.folder / "model"
-    way = random.randrange(12)
-    path = model / "checkpoint.safetensors"
-    if way <= 2:
-        content = bytearray(path.read_bytes())
-        content[random.randrange(len(content))] ^= 1 << random.randrange(8)
-        path.write_bytes(content)
-    elif way == 3:
-        whole = path.read_bytes()
-        path.write_bytes(whole[: random.randrange(len(whole))])
-    elif way == 4:
-        _change_metadata(path, random)
-    elif way == 5:
-        tensors = load_file(path)
-        name = random.choice(sorted(tensors))
-        tensors[name] = random.choice((
-            tensors[name].float() * float("nan"), tensors[name][..., :0], tensors[name].float(),
-            torch.zeros(3),
-        ))  # fmt: skip
-        save_file(tensors, path, _metadata(path))
-    elif way == 6:
-        log = model / "log.jsonl"
-        log.write_bytes(random.choice((
-            b"garbage\n", b"", b'{"iteration": NaN}\n', b"[" * 5000 + b"\n", b"\xff\xfe\n",
-            b'{"iteration": "x"}\n', log.read_bytes()[:-5], b"null\n", b"9" * 400 + b"\n",
-        )))  # fmt: skip
-    elif way == 7:
-        damage_json(model / "plan.json", random, stage.number)
-    elif way == 8:
-        cases = sorted(p for p in (model / "cases").rglob("*") if p.is_file())
-        if cases:
-            one = random.choice(cases)
-            one.write_bytes(random.choice((b"", b"x" * 99, one.read_bytes()[:-7])))
-    elif way == 9:
-        model.rename(stage.folder / "renamed")
-        (stage.folder / "renamed").rename(model)
-        damage_json(model / "model.json", random, stage.number)
-    elif way == 10:
-        (model / "log.jsonl").unlink()
-        os.mkfifo(model / "log.jsonl")
-    else:
-        path.unlink()
-        random.choice((
-            lambda: path.mkdir(), lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero"),
-        ))()  # fmt: skip
-    written = {name for name in look_at(stage.folder) if name.split("/")[0] == "model"}
-    ended = train(stage, "--resume", iterations=2, replaced=written)
-    stage.hold(way > 3 or ended.code != 0, "a damaged checkpoint was resumed")
-
-
-def _change_metadata(path: Path, random: Any) -> None:
-    tensors, metadata = load_file(path), _metadata(path)
-    if not metadata:
-        return
-    key = random.choice(sorted(metadata))
-    value = random.choice(("", "null", "[]", "{}", "NaN", "9" * 400, "[" * 3000, "\x1b[31m", "-1"))
-    metadata[key] = value
-    if random.random() < 0.3:
-        del metadata[key]
-    save_file(tensors, path, metadata)
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    content = path.read_bytes()
-    (size,) = struct.unpack_from("<Q", content)
-    found: dict[str, str] = json.loads(content[8 : 8 + size]).get("__metadata__", {})
-    return found
-
-
-def _renamed_run(stage: Stage) -> None:
-    """A training folder that got another name goes on."""
-    started(stage)
-    (stage.folder / "model").rename(stage.folder / "other name")
-    written = {n for n in look_at(stage.folder) if n.split("/")[0] == "other name"}
-    stage.run(
-        "train", "--data", stage.things.data, "--output", "other name", "--resume", "--iterations",
-        2, "--device", "cpu", made=True, replaced=written,
-        allowed=lambda name: name.startswith("other name"),
-    )  # fmt: skip
-
-
 CATALOGUE: list[Play] = [
     *(_option("--minutes", v, made=False)
       for v in ("nan", "inf", "-inf", "0", "-1", "1e999", "", "x", "1e-320", "9" * 400)),
@@ -449,5 +352,4 @@ CATALOGUE: list[Play] = [
     *(_odd_case(prepare, *more) for prepare in (_fifo_image, _zero_image, _fifo_labels, _odd_name,
     _hidden)
       for more in ((), ("--skip-bad",))),
-    _renamed_run,
 ]  # fmt: skip

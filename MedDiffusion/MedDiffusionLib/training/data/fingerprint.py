@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...compute.errors import UserError
 from ...compute.files import open_regular
+from ...volumes.formats.content import MAX_FILE_BYTES
 from ...volumes.grids import GridSpec, labelled_box
 from ...volumes.reading import read_image, read_label_map
 from ...volumes.volume import Grid, Kind, Volume
@@ -39,7 +40,7 @@ class FileStamp:
     """A file as it was when it was read: what shows that it is still the same.
 
     ``size`` in bytes, -1 where there is no file; ``modified`` in ns; ``sha256`` in hexadecimal,
-    empty where the file cannot be read.
+    empty where the file cannot be read, or is larger than any volume.
     """
 
     name: str
@@ -191,6 +192,9 @@ def _stamp(file: Path, before: Mapping[tuple[str, int, int], FileStamp]) -> File
     except (OSError, ValueError):
         return FileStamp(file.name, -1, 0, "")
     key = file.name, status.st_size, status.st_mtime_ns
+    if status.st_size > MAX_FILE_BYTES:
+        # It is refused by its size, which takes no look at all of it.
+        return FileStamp(*key, "")
     return before.get(key) or FileStamp(*key, _file_sha256(file))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...compute.errors import UserError
 from ...compute.files import open_regular
-from .content import Content
+from .content import MAX_FILE_BYTES, Content
 from .dicom import read_dicom
 from .gipl import read_gipl
 from .metaimage import read_metaimage
@@ -55,6 +55,8 @@ def read_file(path: Path) -> Content:
             "has no known image format", f"use {', '.join(SUFFIXES)} or a DICOM folder", path=path
         )
     try:
+        if not is_folder and path.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError("larger than any volume")
         return read(path)
     except PermissionError as error:  # a part of it: the voxels of a header, a slice
         raise _unopenable(error, path) from error

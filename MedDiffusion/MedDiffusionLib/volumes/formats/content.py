@@ -13,6 +13,8 @@ from ..volume import Segment
 
 MAX_VOXELS = 2**29
 """Larger volumes are refused: their float32 output alone would fill 2 GiB."""
+MAX_FILE_BYTES = 8 * MAX_VOXELS + 2**26
+"""Of a file: as many voxels of eight bytes, and what may come with them."""
 _MAX_COSINE = 1e-3
 """Of the angle between two axes; further from a right angle, a grid counts as sheared."""
 
