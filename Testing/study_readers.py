@@ -11,7 +11,7 @@ import numpy as np
 
 from MedDiffusionLib.studies.answers import Answer, AnswerLog
 from MedDiffusionLib.studies.key import Key, read_key
-from MedDiffusionLib.studies.protocols import Question
+from MedDiffusionLib.studies.protocols import Question, read_protocol
 from MedDiffusionLib.studies.study import Study, order_of, read_study
 from study_factory import sha, write_study
 
@@ -71,22 +71,25 @@ def with_key(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     return folder
 
 
-def choice_study(folder: Path, cases: int) -> Path:
-    """A study of choices of one in two, every third with the synthetic one first."""
-    path = write_study(folder, cases, "2afc") / "study.json"
+def choice_study(folder: Path, cases: int, protocol: str = "2afc") -> Path:
+    """A study of choices; the real one is the second of the first case, the third of the second,
+    and so on in turn."""
+    alternatives = read_protocol(protocol).alternatives
+    path = write_study(folder, cases, protocol) / "study.json"
     content = json.loads(path.read_bytes())
     for case in content["cases"]:
-        name = f"cases/{case['id']}b.nrrd"
-        (folder / name).write_bytes(name.encode())
-        case["files"].append(name)
-        entry = {"path": name, "bytes": len(name), "sha256": sha(name.encode())}
-        content["files"].append(entry)
+        for letter in "bcdefghi"[: alternatives - 1]:
+            name = f"cases/{case['id']}{letter}.nrrd"
+            (folder / name).write_bytes(name.encode())
+            case["files"].append(name)
+            entry = {"path": name, "bytes": len(name), "sha256": sha(name.encode())}
+            content["files"].append(entry)
     path.write_text(json.dumps(content), "utf-8")
-    return with_key(folder, _with_both_arms)
 
+    def with_one_real(key: dict[str, Any]) -> None:
+        for n, case in enumerate(key["cases"].values(), start=1):
+            (truth,) = case
+            case[:] = [{**truth, "arm": "real" if place == n % alternatives else "synthetic"}
+                       for place in range(alternatives)]  # fmt: skip
 
-def _with_both_arms(content: dict[str, Any]) -> None:
-    for n, case in enumerate(content["cases"].values()):
-        (truth,) = case
-        arms = ("real", "synthetic") if n % 3 else ("synthetic", "real")
-        case[:] = [{**truth, "arm": arm} for arm in arms]
+    return with_key(folder, with_one_real)

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from scipy import stats
+from scipy import integrate, stats
 
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.studies.analysis import Analysis, analyse
@@ -146,18 +146,53 @@ def test_shares_at_or_above_each_answer_are_counted(tmp_path: Path) -> None:
         assert ("readers like these", arm) in found.shares
 
 
-def test_choices_are_held_against_one_in_m(tmp_path: Path) -> None:
-    folder = choice_study(tmp_path / "study", 20)
+@pytest.mark.parametrize(("protocol", "alternatives"), [("2afc", 2), ("m-afc", 4)])
+def test_choices_are_held_against_one_in_m(
+    tmp_path: Path, protocol: str, alternatives: int
+) -> None:
+    folder = choice_study(tmp_path / "study", 20, protocol)
     (reality,) = analysed(folder, 0.0).realities
-    _, key = opened(folder)
     given = first_answers(folder, "R2", "real")
-    right = sum(answer == key.chosen_right(case) for case, answer in given.items())
+    # The real one is the second of case 1, the third of case 2 and so on.
+    right = sum(answer == int(case[-3:]) % alternatives + 1 for case, answer in given.items())
     ours = reality.right["R2"]
-    assert ours.score.p == pytest.approx(stats.binomtest(right, 20, 0.5).pvalue, abs=1e-9)
-    expected = math.sqrt(2) * stats.norm.ppf((right + 0.5) / 21)
-    assert ours.d_prime.estimate == pytest.approx(expected, abs=1e-9)
+    theirs = stats.binomtest(right, 20, 1 / alternatives)
+    assert ours.score.estimate == right / 20
+    assert ours.score.p == pytest.approx(theirs.pvalue, abs=1e-9)
+    others, skill = alternatives - 1, ours.d_prime.estimate
+    share, _ = integrate.quad(
+        lambda x: stats.norm.pdf(x - skill) * stats.norm.cdf(x) ** others, -10, 10
+    )
+    assert share == pytest.approx((right + 0.5) / 21, abs=1e-7)
     assert [result.name for result in reality.results] == ["Real one chosen"]
     assert reality.results[0].each["R2"].estimate == right / 20
+    assert reality.results[0].chance == 1 / alternatives
+    assert {each.margin for each in reality.results[0].verdicts.values()} == {0.1}
+
+
+def test_readers_of_known_skill_are_found_to_have_it(tmp_path: Path) -> None:
+    folder = write_study(tmp_path / "study", 120, repeats_percent=0)
+    study, key = opened(folder)
+    generator = np.random.default_rng(5)
+
+    def answering(shown: str, question: Question, arm: str) -> int:
+        # 80 % of the synthetic and 60 % of the real are called what they are.
+        is_right = generator.random() < (0.8 if arm == "synthetic" else 0.6)
+        return 1 + int(generator.integers(3)) + 3 * ((arm == "real") == is_right)
+
+    answer_all(study, key, "R1", answering)
+    answer_all(study, key, "R2", answering)
+    (reality,) = analyse(gather([folder], folder.with_name("KEY"))).realities
+    accuracy = reality.results[0]
+    assert accuracy.these.low < 0.7 < accuracy.these.high
+    assert accuracy.verdicts["these readers"].verdict == "different"
+    for reader in ("R1", "R2"):
+        told = reality.right[reader].detection
+        assert told is not None
+        assert told.sensitivity.low < 0.8 < told.sensitivity.high
+        assert told.specificity.low < 0.6 < told.specificity.high
+        z = stats.norm.ppf([0.8, 0.4])
+        assert told.d_prime.low < z[0] - z[1] < told.d_prime.high
 
 
 def test_agreement_with_oneself_is_of_repeats(tmp_path: Path) -> None:

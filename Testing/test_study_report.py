@@ -253,7 +253,7 @@ def test_the_plan_gives_the_known_sizes(capsys: pytest.CaptureFixture[str]) -> N
     assert "93 cases, one reader" in said[0]
     assert "210 cases, one reader" in said[1]
     assert f"{planning.equivalence_cases(0.1)} cases, one reader" in said[2]
-    assert len(said) == 3
+    assert len(said) == 4
 
 
 def test_the_plan_of_several_readers_has_the_power_and_not_with_fewer() -> None:

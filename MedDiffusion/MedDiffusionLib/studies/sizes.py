@@ -106,12 +106,13 @@ def _pooled(wish: Wish, share: float, between: float) -> int | None:
 
 def _margin(wish: Wish, margin: float) -> list[str]:
     alone = planning.equivalence_cases(margin, wish.chance, wish.chance, wished=wish.power)
-    area = planning.auc_cases(margin, wished=wish.power)
     lines = [
         f"To say that {wish.chance:.3g} ± {margin:g} holds where readers guess, power "
-        f"{wish.power:g}: {_said(alone, 'more than can be asked for')}, one reader; for an "
-        f"area under the curve or visual grading {area} cases of each arm."
+        f"{wish.power:g}: {_said(alone, 'more than can be asked for')}, one reader."
     ]
+    if wish.choices == 2:
+        area = planning.auc_cases(margin, wished=wish.power)
+        lines.append(f"  Of an area under the curve or visual grading: {area} cases of each arm.")
     if wish.readers > 1:
         spread = wish.chance * (1 - wish.chance)
         of_one = spread * (1 + (wish.readers - 1) * wish.correlation) / wish.readers
