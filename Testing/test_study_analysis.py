@@ -383,3 +383,18 @@ def test_a_reader_who_has_not_finished_is_named(tmp_path: Path) -> None:
         "R1 has not finished: session 1 stands at case 6 of 14 in part 1.",
         "R2 has not answered yet.",
     )
+
+
+def test_choices_among_many_are_not_all_linked_by_the_others(tmp_path: Path) -> None:
+    def maps(content: dict[str, Any]) -> None:
+        # The first synthetic one of each case shows what the real one of the next case shows.
+        for n, truths in enumerate(content["cases"].values()):
+            for truth in truths:
+                truth["label_map"] = f"map-{n if truth['arm'] == 'real' else n + 1}"
+
+    folder = with_key(choice_study(tmp_path / "study", 12, "m-afc"), maps)
+    assert analysed(folder).questions[0].clusters is None
+    folder = with_key(choice_study(tmp_path / "two" / "study", 12), maps)
+    clusters = analysed(folder).questions[0].clusters
+    assert clusters is not None
+    assert np.unique(clusters).size == 1

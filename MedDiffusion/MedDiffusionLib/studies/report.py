@@ -40,6 +40,7 @@ td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-num
 .wide { overflow-x: auto; } figure { margin: 1em 0; } figcaption { font-weight: 600; }
 svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif;
   fill: #1d242b; }
+summary { cursor: pointer; font-weight: 600; margin: .6em 0; }
 footer { color: #5c6570; margin: 3em 0 1em; font-size: 13px; }
 """
 

@@ -17,6 +17,8 @@ Cell = str | int | float | Estimate | None
 
 P_COLUMNS = ("p", "Holm")
 """How the names of columns with p values begin."""
+_MOST_OPEN = 30
+"""Rows of a table that is seen at once; a longer one is folded."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,14 @@ class Table:
             "<tr>" + "".join(map(self._cell, self.columns, row)) + "</tr>" for row in self.rows
         )
         caption = f"<caption>{shown_text(self.title)}</caption>"
-        return (
+        whole = (
             f'<div class="wide"><table>{caption}<thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>"
         )
+        if len(self.rows) <= _MOST_OPEN:
+            return whole
+        said = f"{shown_text(self.title)} ({len(self.rows)} rows)"
+        return f"<details><summary>{said}</summary>{whole}</details>"
 
     def csv(self) -> str:
         """The table as CSV; what is not determined is empty."""
@@ -92,17 +98,19 @@ def shown(cell: int | float | Estimate | None) -> str:
         if math.isnan(cell.estimate):
             return "-"
         if math.isnan(cell.low):
-            return f"{shown(cell.estimate)}"
-        return f"{shown(cell.estimate)} [{shown(cell.low)}, {shown(cell.high)}]"
+            return _fixed(cell.estimate)
+        return f"{_fixed(cell.estimate)} [{_fixed(cell.low)}, {_fixed(cell.high)}]"
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return "-"
     if isinstance(cell, int):
         return str(cell)
-    if math.isinf(cell):
-        return "∞" if cell > 0 else "-∞"
-    if 0 < abs(cell) < 0.01:
-        return f"{cell:.3g}"
-    return f"{cell:.3f}" if abs(cell) < 10 else f"{cell:.1f}"
+    return f"{cell:.3g}" if 0 < abs(cell) < 0.01 else _fixed(cell)
+
+
+def _fixed(number: float) -> str:
+    if math.isinf(number):
+        return "∞" if number > 0 else "-∞"
+    return f"{number:.3f}" if abs(number) < 10 else f"{number:.1f}"
 
 
 def shown_p(p: float) -> str:
