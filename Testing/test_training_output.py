@@ -86,14 +86,20 @@ def test_a_folder_that_is_read_is_refused(data: Path, refused: Say, folder: str)
     assert "of no training" in refused("--output", data / folder)
 
 
-@pytest.mark.parametrize("option", ["--output", "--images", "--report", "--split"])
-def test_an_empty_path_is_wrong_usage(
-    option: str, data: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        *((option, "it is no path") for option in ("--output", "--images", "--report", "--split")),
+        *((option, "it is empty") for option in ("--preset", "--name", "--group-pattern")),
+    ],
+)
+def test_an_empty_option_is_wrong_usage(
+    option: str, said: str, data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         train(data, "--output", data / "out", option, "")
     assert ended.value.code == 2
-    assert "it is no path" in capfd.readouterr().err
+    assert said in capfd.readouterr().err
 
 
 def test_an_empty_folder_and_what_the_system_puts_into_one_are_taken(data: Path) -> None:

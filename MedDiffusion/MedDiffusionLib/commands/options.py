@@ -29,6 +29,13 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def words(text: str) -> str:
+    """A text, for argparse: an empty one is a slip, as of a variable that is not set."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def _of(text: str, parse: Callable[[str], _Value]) -> _Value:
     try:
         return parse(text)

@@ -20,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--split", type=options.path, metavar="JSON",
                       help='case names under "train" and, if wanted, "validation"')  # fmt: skip
-    data.add_argument("--group-pattern", metavar="REGEX",
+    data.add_argument("--group-pattern", type=options.words, metavar="REGEX",
                       help="part of a case's name that is its patient")  # fmt: skip
     data.add_argument("--check", action="store_true", help="only check the data and say the plan")
     data.add_argument("--report", type=options.path, metavar="JSON",
@@ -29,16 +29,18 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--output", type=options.path, required=True, metavar="DIR", help="the new bundle"
     )
-    command.add_argument("--preset", metavar="NAME|FILE",
+    command.add_argument("--preset", type=options.words, metavar="NAME|FILE",
                          help="a plan, or the part of one that is not to be automatic")  # fmt: skip
     length = command.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=options.number, metavar="N")
     length.add_argument("--iterations", type=options.integer, metavar="N")
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     card = command.add_argument_group("model card")
-    card.add_argument("--name", metavar="NAME", help="default: the output folder's")
-    card.add_argument("--license", metavar="TEXT")
-    card.add_argument("--attribution", metavar="TEXT")
+    card.add_argument(
+        "--name", type=options.words, metavar="NAME", help="default: the output folder's"
+    )
+    card.add_argument("--license", type=options.words, metavar="TEXT")
+    card.add_argument("--attribution", type=options.words, metavar="TEXT")
 
 
 def run(chosen: argparse.Namespace) -> int:

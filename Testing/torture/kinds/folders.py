@@ -85,7 +85,7 @@ def _stale(change: str) -> Play:
         stage.run(*run, wanted=pair, allowed=lambda name: name == "res", made=True)
         first = look_at(stage.folder)
         if change == "label map":
-            stage.things.label_map(stage.folder / SOURCE, label_array()[::-1].copy())
+            stage.things.label_map(stage.folder / SOURCE, label_array()[:, ::-1].copy())
         elif change == "empty result":
             (stage.folder / "res/a.nii.gz").write_bytes(b"")
         elif change == "cut result":
