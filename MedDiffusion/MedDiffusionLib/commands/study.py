@@ -1,4 +1,4 @@
-"""``meddiffusion study``: make a reader study, and check that it is blind."""
+"""``meddiffusion study``: plan and make a reader study, check that it is blind, and analyse it."""
 
 from __future__ import annotations
 
@@ -56,6 +56,37 @@ def add_commands(commands: Any) -> None:
     command.add_argument("study", type=options.path, metavar="STUDY")
     command.add_argument("--key", type=options.path, metavar="KEY")
 
+    command = parts.add_parser("analyse", help="open the key and write the report")
+    command.set_defaults(run=analyse, engine="..evaluation")
+    command.add_argument("studies", type=options.path, nargs="+", metavar="STUDY",
+                         help="one study: all folders in which readers answered")  # fmt: skip
+    command.add_argument("--key", type=options.path, required=True, metavar="KEY")
+    command.add_argument("-o", "--output", type=options.path, required=True, metavar="REPORT")
+
+    command = parts.add_parser("plan", help="how many cases and readers a study needs")
+    command.set_defaults(run=plan, engine="..evaluation")
+    command.add_argument("--half-width", type=float, metavar="W",
+                         help="wished of the 95 %% interval of the share of right answers, as in "
+                         "0.1")  # fmt: skip
+    command.add_argument("--share", type=float, metavar="P",
+                         help="the share of right answers to be noticed, as in 0.6")  # fmt: skip
+    command.add_argument("--margin", type=float, metavar="D",
+                         help="of equivalence, to say that readers guess, as in 0.1")  # fmt: skip
+    command.add_argument("--cases", type=int, metavar="N", help="what a study of so many tells")
+    command.add_argument("--readers", type=int, default=1, metavar="R", help="default: 1")
+    command.add_argument(
+        "--choices",
+        type=int,
+        default=2,
+        metavar="M",
+        help="volumes of which one is real; default: 2, as of single ones",
+    )
+    command.add_argument("--power", type=float, default=0.8, metavar="P", help="default: 0.8")
+    command.add_argument("--between", type=float, default=0.05, metavar="S",
+                         help="deviation of readers' true shares; default: 0.05")  # fmt: skip
+    command.add_argument("--correlation", type=float, default=0.2, metavar="C",
+                         help="of two readers' answers about one case; default: 0.2")  # fmt: skip
+
     command = parts.add_parser("example", help="make a small study to learn with")
     command.set_defaults(run=example, engine="..studies.making")
     command.add_argument("--real", type=options.path, metavar="DIR",
@@ -107,6 +138,35 @@ def check(chosen: argparse.Namespace) -> int:
         progress.close()
     tell_text(found.describe())
     return 0 if found.is_blind else 1
+
+
+def analyse(chosen: argparse.Namespace) -> int:
+    """``meddiffusion study analyse``."""
+    from ..evaluation import require_scipy
+
+    require_scipy()
+    from ..studies.report import write_report
+
+    report = write_report(chosen.studies, chosen.key, chosen.output)
+    for sentence in report.sentences:
+        say(sentence)
+    tell(report.page)
+    return 0
+
+
+def plan(chosen: argparse.Namespace) -> int:
+    """``meddiffusion study plan``."""
+    from ..evaluation import require_scipy
+
+    require_scipy()
+    from ..studies.sizes import Wish, describe
+
+    wish = Wish(
+        chosen.half_width, chosen.share, chosen.margin, chosen.cases, chosen.readers,
+        chosen.choices, chosen.power, chosen.between, chosen.correlation,
+    )  # fmt: skip
+    tell_text("\n".join(describe(wish)))
+    return 0
 
 
 def example(chosen: argparse.Namespace) -> int:

@@ -273,8 +273,8 @@ def write_csv(study: Study, path: Path, reader: str | None = None) -> None:
     }
     for answer in read_answers(study, reader):
         value = "" if answer.answer is None else texts.get((answer.question, answer.answer), "")
-        comment = _no_formula(answer.comment)
-        rows.writerow({**asdict(answer), "comment": comment, "answer_text": _no_formula(value)})
+        comment = no_formula(answer.comment)
+        rows.writerow({**asdict(answer), "comment": comment, "answer_text": no_formula(value)})
     with writing(path), atomic(path) as temporary:
         temporary.write_text(text.getvalue(), "utf-8")
 
@@ -285,7 +285,7 @@ def log_path(study: Study, reader: str) -> Path:
     return study.folder / ANSWERS_NAME / f"{reader}.jsonl"
 
 
-def _no_formula(text: str) -> str:
+def no_formula(text: str) -> str:
     """A text that no spreadsheet takes for a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,6 @@ from typing import Any
 from ..bundles.files import file_sha256
 from ..compute.errors import UserError
 from ..compute.files import atomic, json_bytes
-from ..compute.locks import folder_lock
 from ..volumes.reading import stem
 from ..volumes.writing import writing
 from .design import APART, Design, design
@@ -43,9 +39,9 @@ from .study import (
     order_of,
     read_study,
 )
+from .work_folder import work_folder
 
 _LETTERS = "abcdefghi"
-_WORK = ".meddiffusion-study-"
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ def make_study(
     protocol_text = protocol_bytes(request.protocol)
     protocol = parse_protocol(protocol_text, protocol_path(request.protocol))
     check_request(request)
-    with writing(request.output), _work_folder(request.output.parent) as place:
+    with writing(request.output), work_folder(request.output.parent) as place:
         work = Work(place, nonce or new_nonce(), on_progress, is_cancelled)
         drawn = _design(request, protocol, work)
         drawn = generated(drawn, work)
@@ -236,17 +232,6 @@ def _order_notes(study: Study) -> list[str]:
         f"There are too few cases to keep repeats and volumes of one label map {study.apart} "
         f"presentations apart: they are {least} apart.",
     ]
-
-
-@contextmanager
-def _work_folder(parent: Path) -> Iterator[Path]:
-    """A folder for what is not whole yet; those that killed processes left there are removed."""
-    for stray in parent.glob(f"{_WORK}*"):
-        # Who still works holds the folder.
-        with suppress(UserError, OSError), folder_lock(stray):
-            shutil.rmtree(stray, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_WORK, dir=parent) as name, folder_lock(Path(name)):
-        yield Path(name)
 
 
 def _put(folder: Path, output: Path, key: bytes, key_path: Path) -> None:
