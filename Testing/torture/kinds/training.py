@@ -290,7 +290,7 @@ CATALOGUE: list[Play] = [
     _preset(("manifest", "channels", 0, "range"), [3, 3]),
     _preset(("manifest", "grid", "size"), [9, 16, 16], made=False),
     _preset(("manifest", "grid", "spacing"), [1e300, 1, 1]),
-    _preset(("manifest", "grid", "size"), [512, 512, 512]),
+    _preset(("manifest", "grid", "size"), [2**14, 2**14, 2**14]),
     _preset(("manifest", "architecture", "network", "channels"), [4096] * 8),
     _preset(("manifest", "sampling", "sampler"), "nothing", made=False),
     _preset(("manifest", "labels", 1, "name"), "anterior"),
