@@ -179,6 +179,18 @@ def test_a_cell_that_no_file_can_be_called_is_a_finding(
     assert "0 of them usable" in capfd.readouterr().out
 
 
+def test_a_time_in_which_nothing_can_be_learned_makes_no_model(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_data(tmp_path, count=2)
+    (tmp_path / "plan.json").write_text(json.dumps(make_plan()))
+    data = ["--images", str(tmp_path / "images"), "--labels", str(tmp_path / "labels")]
+    preset = ["--preset", str(tmp_path / "plan.json"), "--output", str(tmp_path / "out")]
+    assert main(["train", *data, *preset, "--minutes", "1e-320"]) == 1
+    assert "before the first iteration" in capfd.readouterr().err
+    assert not (tmp_path / "out" / "model.json").exists()
+
+
 @pytest.mark.parametrize("more", [["--check"], ["--iterations", "1"]])
 def test_a_whole_preset_that_lacks_a_setting_is_refused_by_check_and_training(
     tmp_path: Path, more: list[str], capfd: pytest.CaptureFixture[str]

@@ -131,6 +131,8 @@ def _run(
         save_checkpoint(job.output, state, identity)
         write_json(job.output / PLAN_NAME, job.plan)
     outcome = run.to_the_end(cases)
+    if outcome.reason is None and state.iteration == 0:
+        raise UserError("The time was over before the first iteration", "give it more minutes")
     if ranks.is_main and outcome.reason in (None, "stop file"):
         report(replace(run.last, stage="writing"))
         facts = TrainingFacts(
