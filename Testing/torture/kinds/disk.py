@@ -31,7 +31,7 @@ def small_disk(folder: Path, size: int) -> Iterator[bool]:
     folder.mkdir(parents=True, exist_ok=True)
     mounted = False
     if os.geteuid() == 0:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "torture", str(folder)]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "torture", str(folder)]
         mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     try:
         yield mounted
