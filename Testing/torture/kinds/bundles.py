@@ -39,7 +39,7 @@ _CRAFTED: tuple[tuple[Where, Any], ...] = (
     (("grid", "spacing"), [1e300, 1, 1]),
     (("grid", "spacing"), [1e-300, 1, 1]),
     (("grid", "spacing"), [20, 20, 20]),
-    (("grid", "spacing"), [0.01, 0.01, 0.01]),
+    (("grid", "spacing"), [0.009, 0.009, 0.009]),
     (("grid", "orientation"), "RAS\n"),
     (("grid", "orientation"), "RAA"),
     (("channels", 0, "range"), [float("nan"), 1]),
