@@ -138,7 +138,7 @@ def main() -> None:
             ["of the median: the stroke itself, in the segment editor's logic", median("stroke")],
             ["waiting for its end, reading the label map, asking the worker",
              median("asked", "stroke")],
-            ["4 steps in the worker, and the volume in the scene", median("in scene", "asked")],
+            ["the steps in the worker, and the volume in the scene", median("in scene", "asked")],
             ["one slice view, drawn off screen without a GPU", median("drawn", "in scene")],
             ["the median in shares of that synthesis",
              f"{statistics.median(t['drawn'] for t in found) / statistics.median(synthesize):.2f}"],

@@ -9,7 +9,7 @@ from .control import Control
 from .fit import Fit
 from .models import ChosenModel
 
-STEPS = 4
+STEPS = 3
 """So few steps show the anatomy; more would only make the wait longer."""
 SAMPLER = "dpmpp-2m"
 """The best of the samplers where steps are few."""
