@@ -24,7 +24,7 @@ def test_the_check_box_says_why_it_cannot_be_ticked(manifest: Manifest, tmp_path
     model = ChosenModel("tiny", tmp_path, manifest)
     live = Live()
     assert live.control(model, True, False).enabled
-    assert "4 steps" in live.control(model, True, False).tooltip
+    assert "3 steps" in live.control(model, True, False).tooltip
     assert "Choose a label map" in live.control(model, False, False).refusal
     assert "synthesis is running" in live.control(model, True, True).refusal
     assert live.control(ChosenModel("x", refusal="Gone."), True, False).refusal == "Gone."
