@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,3 +154,24 @@ def all_nodes() -> list[Any]:
     import slicer
 
     return list(slicer.util.getNodesByClass("vtkMRMLNode"))
+
+
+def add_results(panel: Any, names: Sequence[str]) -> None:
+    """Add volumes as syntheses of the panel's label map leave them, and choose the first."""
+    import slicer.util
+
+    from MedDiffusionLib.scene.synthetic import LABELS_ROLE
+
+    made = []
+    for name in names:
+        values = np.arange(16**3, dtype=np.float32).reshape(16, 16, 16)
+        node = slicer.util.addVolumeFromArray(values, name=name)
+        node.SetAttribute("MedDiffusion.model", "tiny")
+        node.SetNodeReferenceID(LABELS_ROLE, panel.panel.parameters.label_node.GetID())
+        made.append(node)
+    panel.panel.results.choose(made[0])
+
+
+def listed(panel: Any) -> list[str]:
+    """The rows of the panel's list of results."""
+    return [panel.ui.resultList.item(i).text() for i in range(panel.ui.resultList.count)]

@@ -13,11 +13,13 @@ from host import missing
 from host.fixtures import host, started_host
 from module_panel import (
     add_label_map,
+    add_results,
     all_nodes,
     backgrounds,
     choose_model,
     drawn,
     home,
+    listed,
     module,
     own_user_folder,
     paint,
@@ -291,24 +293,9 @@ def synthesized(host: Any, panel: Any) -> Any:
 
 @pytest.fixture
 def three(drawn: Any) -> Any:
-    """The panel with three volumes, as syntheses of its label map leave them; the first chosen."""
-    import slicer.util
-
-    from MedDiffusionLib.scene.synthetic import LABELS_ROLE
-
-    made = []
-    for n in range(3):
-        values = np.arange(16**3, dtype=np.float32).reshape(16, 16, 16)
-        node = slicer.util.addVolumeFromArray(values, name=f"volume {n}")
-        node.SetAttribute("MedDiffusion.model", "tiny")
-        node.SetNodeReferenceID(LABELS_ROLE, drawn.panel.parameters.label_node.GetID())
-        made.append(node)
-    drawn.panel.results.choose(made[0])
+    """The panel with three volumes of its label map, the first chosen."""
+    add_results(drawn, [f"volume {n}" for n in range(3)])
     return drawn
-
-
-def listed(panel: Any) -> list[str]:
-    return [panel.ui.resultList.item(i).text() for i in range(panel.ui.resultList.count)]
 
 
 def test_stepping_and_deleting_show_in_the_list_and_in_the_views(host: Any, three: Any) -> None:

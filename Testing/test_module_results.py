@@ -11,8 +11,10 @@ import pytest
 from host import missing
 from host.fixtures import host, started_host
 from module_panel import (
+    add_results,
     drawn,
     home,
+    listed,
     module,
     own_user_folder,
     paint,
@@ -33,24 +35,9 @@ pytestmark = pytest.mark.skipif(bool(LACKING), reason=LACKING)
 
 @pytest.fixture
 def four(drawn: Any) -> Any:
-    """The panel with four volumes, as syntheses of its label map leave them; the first chosen."""
-    import slicer.util
-
-    from MedDiffusionLib.scene.synthetic import LABELS_ROLE
-
-    made = []
-    for n in range(4):
-        values = np.arange(16**3, dtype=np.float32).reshape(16, 16, 16)
-        node = slicer.util.addVolumeFromArray(values, name=f"synthetic {n}")
-        node.SetAttribute("MedDiffusion.model", "tiny")
-        node.SetNodeReferenceID(LABELS_ROLE, drawn.panel.parameters.label_node.GetID())
-        made.append(node)
-    drawn.panel.results.choose(made[0])
+    """The panel with four volumes of its label map, the first chosen."""
+    add_results(drawn, [f"synthetic {n}" for n in range(4)])
     return drawn
-
-
-def listed(panel: Any) -> list[str]:
-    return [panel.ui.resultList.item(i).text() for i in range(panel.ui.resultList.count)]
 
 
 def mark(panel: Any, *rows: int) -> None:
