@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from conftest import TINY, make_bundle, tiny_manifest
 from MedDiffusionLib.bundles.bundle import read_bundle, write_bundle
-from MedDiffusionLib.bundles.files import file_sha256
 from MedDiffusionLib.bundles.manifest import SCHEMA_PATH, read_manifest
 from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.compute.files import file_sha256
 from MedDiffusionLib.compute.schema import validate
 from MedDiffusionLib.diffusion.representations import REPRESENTATIONS, Identity, Representation
 

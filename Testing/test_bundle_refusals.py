@@ -19,11 +19,11 @@ from conftest import TINY, make_bundle
 from data_factory import ordinary_user
 from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.bundles.catalog import find_model, load_manifests
-from MedDiffusionLib.bundles.files import file_sha256
 from MedDiffusionLib.bundles.manifest import read_manifest
 from MedDiffusionLib.bundles.shape_model import load_shape_model
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.compute.files import file_sha256
 from MedDiffusionLib.compute.schema import validate
 
 Edit = Callable[[Any], object]
@@ -118,7 +118,7 @@ def test_a_huge_file_of_weights_is_refused_by_its_size_alone(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.truncate(tiny_bundle / "weights.safetensors", 12 * 2**30)
-    monkeypatch.setattr("MedDiffusionLib.bundles.files.open_regular", None)
+    monkeypatch.setattr("MedDiffusionLib.bundles.files.file_sha256", None)
     with pytest.raises(UserError, match="12,884,901,888 bytes are too large"):
         read_bundle(tiny_bundle)
 

@@ -11,9 +11,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ..compute.errors import UserError
-from ..compute.files import atomic, write_json
+from ..compute.files import atomic, file_sha256, write_json
 from . import version_1
-from .files import check_file, file_sha256
+from .files import check_file
 from .manifest import Manifest, Weights, damaged, read_manifest, unreadable
 from .model import Model, build_model
 from .names import MANIFEST_NAME, WEIGHTS_NAME

@@ -5,12 +5,11 @@ Needs neither torch nor safetensors, so that a model can be passed on and taken 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 from ..compute.errors import UserError
-from ..compute.files import open_regular
+from ..compute.files import file_sha256
 from .manifest import Manifest, damaged, unreadable
 from .names import MANIFEST_NAME, SHAPE_MODEL_NAME, TEXT_NAMES, WEIGHTS_NAME
 
@@ -20,7 +19,6 @@ _LEAST_BYTES, _MOST_BYTES = 2, 4
 """Of one number of the weights."""
 _MOST_SHAPE_BYTES = 2**31
 _MOST_TEXT_BYTES = 2**20
-_CHUNK = 2**20
 
 
 def bundle_files(folder: Path, manifest: Manifest) -> tuple[str, ...]:
@@ -77,15 +75,6 @@ def check_file(folder: Path, name: str, manifest: Manifest) -> None:
             "the file is damaged or of another model; copy the bundle anew",
             path=path,
         )
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a regular file, in hexadecimal; raises OSError."""
-    digest = hashlib.sha256()
-    with open_regular(path) as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _hashes(manifest: Manifest) -> dict[str, str]:

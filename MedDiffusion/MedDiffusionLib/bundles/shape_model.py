@@ -20,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ..compute.errors import UserError
-from ..compute.files import atomic
+from ..compute.files import atomic, file_sha256
 from ..volumes.grids import GridSpec, fov_grid
 from ..volumes.resampling import resample, signed_distance
 from ..volumes.volume import Grid, Kind, Segment, Volume
-from .files import check_file, file_sha256
+from .files import check_file
 from .manifest import Manifest, damaged, unreadable
 from .names import MANIFEST_NAME, SHAPE_MODEL_NAME
 

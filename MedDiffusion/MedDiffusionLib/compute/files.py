@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ from .errors import UserError
 
 TEMPORARY = r"\.meddiffusion-[0-9a-f]{16}(\..*)?"
 """What the name of a temporary file is like: no other program's is."""
+_CHUNK = 2**20
 _LONGEST_SUFFIX = len(".safetensors")
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
@@ -94,6 +96,15 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except (OSError, ValueError):
         return None
     return status.st_dev, status.st_ino
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a regular file, in hexadecimal; raises OSError."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

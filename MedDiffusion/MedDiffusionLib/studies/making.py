@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundles.files import file_sha256
 from ..compute.errors import UserError
-from ..compute.files import atomic, json_bytes
+from ..compute.files import atomic, file_sha256, json_bytes
 from ..volumes.reading import stem
 from ..volumes.writing import writing
 from .design import APART, Design, design

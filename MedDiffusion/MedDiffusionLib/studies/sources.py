@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..bundles.files import file_sha256
 from ..compute.errors import UserError
+from ..compute.files import file_sha256
 from ..compute.parsing import read_json
 from ..volumes.reading import image_files, read_image, read_label_map, stem
 from ..volumes.volume import Volume

@@ -14,9 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..bundles.files import file_sha256
 from ..compute.errors import UserError
-from ..compute.files import read_regular
+from ..compute.files import file_sha256, read_regular
 from ..compute.parsing import parse_json, read_json, shortened
 from ..compute.schema import Schema, validate
 from .order import Draws, spread

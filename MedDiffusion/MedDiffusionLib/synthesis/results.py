@@ -9,10 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..bundles.files import file_sha256
 from ..bundles.manifest import Channel
 from ..compute.errors import UserError
-from ..compute.files import atomic_together, json_bytes, refuse_existing
+from ..compute.files import atomic_together, file_sha256, json_bytes, refuse_existing
 from ..compute.parsing import read_json
 from ..volumes.preview import write_preview
 from ..volumes.resampling import resample

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...compute.errors import UserError
-from ...compute.files import open_regular
+from ...compute.files import file_sha256
 from ...volumes.formats.content import MAX_FILE_BYTES
 from ...volumes.grids import GridSpec, labelled_box
 from ...volumes.reading import read_image, read_label_map
@@ -28,7 +28,6 @@ from .label_tables import read_label_table
 
 MOST_SAMPLES = 10_000
 """Of each case, contrast and region, for the intensity percentiles; as many as nnU-Net takes."""
-_CHUNK = 2**20
 _RAS = GridSpec("RAS", (1.0, 1.0, 1.0), (1, 1, 1))
 
 Keep = Callable[[str, NDArray], None]
@@ -199,14 +198,10 @@ def _stamp(file: Path, before: Mapping[tuple[str, int, int], FileStamp]) -> File
 
 
 def _file_sha256(file: Path) -> str:
-    digest = hashlib.sha256()
     try:
-        with open_regular(file) as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+        return file_sha256(file)
     except OSError:
         return ""
-    return digest.hexdigest()
 
 
 def _read(path: Path, read: Callable[[Path], Volume]) -> tuple[Contents, Volume | None]:
