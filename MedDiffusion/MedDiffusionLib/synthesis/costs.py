@@ -76,12 +76,14 @@ def estimate_costs(
     ``region``: the grid to synthesize on; ``target``: that of the volumes; ``network``: of
     :func:`network_bytes`.
     """
-    factor, channels = model.representation.factor, len(model.channels)
+    factors, channels = model.representation.factors, len(model.channels)
     voxels, out = math.prod(region.size), math.prod(target.size)
-    latent = 4 * model.representation.latent_channels * voxels // factor**3
+    latent = 4 * model.representation.latent_channels * voxels // math.prod(factors)
     starts = [
-        len(block_starts(n // factor, block))
-        for n, block in zip(region.size, model.latent_size, strict=True)
+        len(block_starts(n, block))
+        for n, block in zip(
+            model.representation.latent_size(region.size), model.latent_size, strict=True
+        )
     ]
     blocks = math.prod(starts)
     passes = 1 if settings.guidance == 1 else 2
