@@ -77,8 +77,10 @@ def _write_shape_model(
     """Write the shape model; returns its SHA-256.
 
     It is fitted to evenly chosen label maps where there are many. No shape model where it would not
-    fit into memory, or where the label maps have not all labels.
+    fit into memory, where the label maps have not all labels, or where there are none.
     """
+    if not planned.labels:
+        return None
     fields = (1 + len(planned.labels)) * math.prod(planned.grid.size) // 8
     most = max(_SHAPE_MAPS, _SHAPE_VALUES // fields)
     count = min(len(label_maps), most)
