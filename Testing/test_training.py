@@ -334,7 +334,6 @@ def test_an_end_is_needed() -> None:
         ("training", {"batch": 0}, "batch is 0, out of range"),
         ("training", {"warmup": 0}, "warmup is 0, out of range"),
         ("training", {"augmentation": {"spin": 1}}, "unknown entry 'spin'"),
-        ("manifest", {"labels": []}, "labels has 0 entries"),
         ("manifest", {"grid": {"orientation": "RAS", "spacing": [1, 1, 1], "size": [16, 16, 18]}},
          "no multiple of 4"),
         ("manifest", {"intensity": {"window": [[0, 1], [0, 1]]}}, "2 windows for 1 channels"),

@@ -15,10 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from MedDiffusionLib.bundles.bundle import read_bundle
-from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.training.data.cases import CaseFiles
-from MedDiffusionLib.training.data.latents import EncodedCase, LatentSamples, ViewSettings
-from MedDiffusionLib.training.loop import representation as first_stage
 from MedDiffusionLib.training.loop.log import TrainingReport
 from MedDiffusionLib.training.loop.names import CHECKPOINT_NAME, REPRESENTATION_NAME
 from training_factory import make_plan, read_log, run, write_data

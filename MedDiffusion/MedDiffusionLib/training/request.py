@@ -326,6 +326,11 @@ def _plan(
     manifest = {**plan["manifest"], **{k: v for k, v in card.items() if v is not None}}
     settings = read_settings(plan["training"])
     checked = check_manifest(manifest)
+    if checked.labels and not findings.label_values:
+        raise UserError(
+            "The plan has labels, and nothing is labelled in the data",
+            "give label maps, or take the labels out of the plan",
+        )
     if not request.resume:
         check_representation(checked, settings.representation)
     return {"manifest": manifest, "training": plan["training"]}
