@@ -26,7 +26,8 @@ ReadLabelMap = Callable[[], Volume]
 
 _PRIVATE = """\
 This folder is not to be passed on: montage.png shows slices of patients' scans, and the checkpoint
-and the folder "cases" hold the names of cases. What may be shared, as far as the license of your
+and the folder "cases" hold the names of cases, as does the folder "representation" where there is
+one. What may be shared, as far as the license of your
 data allows, is the file that this command writes, which holds the model and nothing else:
 
     meddiffusion export THIS-FOLDER -o MODEL.zip

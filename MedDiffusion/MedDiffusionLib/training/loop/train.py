@@ -40,7 +40,7 @@ from .checkpoint import (
 from .finishing import write_notice, write_trained
 from .job import TrainingJob
 from .log import TrainingReport
-from .names import CHECKPOINT_NAME, PLAN_NAME
+from .names import CHECKPOINT_NAME, PLAN_NAME, REPRESENTATION_NAME
 from .representation import DENOISER, Effort, RepresentationStage
 from .run import ENDLESS, OnReport, Outcome, Run
 from .stage import Stage, second_stage
@@ -101,7 +101,9 @@ def _prepare(job: TrainingJob, stop: StopWatch, report: OnReport) -> Identity:
     make_output(job.output)
     store = CaseStore(job.output)
     store.clear_half_written()
-    remove_temporaries(job.output)
+    for folder in (job.output, job.output / REPRESENTATION_NAME):
+        if folder.is_dir():
+            remove_temporaries(folder)
     cases, validation = (
         [store.record(case) for case in part] for part in (job.cases, job.validation)
     )
