@@ -10,6 +10,8 @@ import os
 import resource
 import shutil
 import signal
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +52,19 @@ END = 8
 
 def staged_plan(own: dict[str, Any] | None = None, **training: Any) -> dict[str, Any]:
     """A plan of two stages for the tiny model."""
-    own = {"batch": 2, "patch": [8, 8, 8], "views": 2, "share": 0.5, **(own or {})}
+    usual = {"batch": 2, "patch": [8, 8, 8], "views": 2, "share": 0.5}
+    own = {**usual, "losses": {"adversarial": 0.0}, **(own or {})}
     plan = copy.deepcopy(make_plan(representation=own, **training))
     plan["manifest"]["architecture"]["representation"] = copy.deepcopy(LEARNED)
     return plan
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quickly_judged() -> Iterator[None]:
+    """How well latents can be predicted has a test of its own, and takes longer than these."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first_stage, "predictability", lambda latents, *_: 0.5)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +110,7 @@ def assert_same_run(one: Path, two: Path) -> None:
 def test_one_run_trains_a_representation_and_then_a_denoiser_on_its_latents(
     data: Path, tmp_path: Path
 ) -> None:
-    plan = staged_plan(validation_minutes=0)
+    plan = staged_plan({"losses": {"adversarial_start": 0.5}}, validation_minutes=0)
     validation = cases_in(data)[2:]
     reports, outcome = run_of(data, tmp_path / "model", plan=plan, validation=validation)
     assert (outcome.iteration, outcome.reason, outcome.is_written) == (END // 2, None, True)
@@ -295,10 +306,8 @@ def test_a_representation_that_cannot_be_read_is_one_sentence(
 class Gaming(Reconstruction):
     """A reconstruction with a second player, which starts late and is fooled by the first."""
 
-    recompute = False
-
-    def __init__(self, model: Any, settings: Any) -> None:
-        super().__init__(model, settings)
+    def __init__(self, model: Any, losses: Any) -> None:
+        super().__init__(model, replace(losses, adversarial=0.0))
         self.critic = torch.nn.Conv3d(len(model.channels), 1, 3)
         self.gathered, self.told = 0, [0, 0]
         self.made = torch.zeros(())
@@ -309,6 +318,7 @@ class Gaming(Reconstruction):
         return (*super().players, critic)
 
     def begin(self, progress: float) -> None:
+        super().begin(progress)
         self.gathered = 0
 
     def loss_sum(self, player: str, batch: Any) -> torch.Tensor:
@@ -362,6 +372,28 @@ def test_a_second_player_starts_when_told_and_moves_by_its_own_loss_alone(
     kept = load_file(output / "representation" / CHECKPOINT_NAME)
     assert {k.split(".")[0] for k in kept} == {"model", "average", "optimizer", "critic"}
     assert {k.split(".")[1] for k in kept if k.startswith("critic")} == {"model", "optimizer"}
+
+
+def test_latents_that_cannot_be_predicted_are_an_alarm(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def judge(latents: torch.Tensor, *_: object) -> float:
+        seen.append(latents)
+        return 0.95
+
+    monkeypatch.setattr(first_stage, "predictability", judge)
+    reports, _ = run_of(data, tmp_path / "model", 2)
+    (alarm,) = [r.note for r in reports if "hardly be predicted" in r.note]
+    assert "a loss of 0.95" in alarm
+    notes = [x["note"] for x in read_log(tmp_path / "model" / "representation") if "note" in x]
+    assert "predicted to a loss of 0.950" in notes[-2]
+    assert notes[-1] == alarm
+    # They are scaled, one of each case.
+    (latents_seen,) = seen
+    assert latents_seen.shape == (2, 2, 8, 8, 8)
+    assert latents_seen.std() == pytest.approx(1, abs=0.2)
 
 
 def test_two_players_are_resumed_as_they_were(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ...compute.errors import UserError
 from ...compute.schema import Schema, validate
 from ...diffusion.samplers import SAMPLERS
 from ..data.samples import Augmentation
+from ..objectives.losses import LOSSES, Losses
 
 _MOST_MINUTES, _MOST_ITERATIONS = 10**6, 10**9
 """Of a run, which is two years, and more than any sees."""
@@ -31,6 +32,7 @@ _REPRESENTATION: dict[str, Any] = {
         "patch": {"type": "array", "minItems": 3, "maxItems": 3, "items": _PATCH},
         "learning_rate": _POSITIVE,
         "views": {"type": "integer", "minimum": 1, "maximum": 1000},
+        "losses": LOSSES,
     },
 }
 _TRAINING: dict[str, Any] = {
@@ -85,6 +87,7 @@ class RepresentationSettings:
     learning_rate: float = 1e-3
     views: int = 8
     """Latents of each case, encoded once: the case as it is, and strayed."""
+    losses: Losses = field(default_factory=Losses)
 
 
 @dataclass(frozen=True)
@@ -169,13 +172,15 @@ def _representation(own: dict[str, Any]) -> RepresentationSettings:
     settings["source"] = settings.get("source") or None
     if "patch" in settings:
         settings["patch"] = tuple(settings["patch"])
+    if "losses" in settings:
+        settings["losses"] = Losses(**settings["losses"])
     return RepresentationSettings(**settings)
 
 
 def with_defaults(training: dict[str, Any]) -> dict[str, Any]:
     """A plan's ``training`` part with the settings that have defaults spelled out."""
     defaults = {f.name: f.default for f in fields(TrainingSettings) if f.default is not MISSING}
-    own: dict[str, Any] = {f.name: f.default for f in fields(RepresentationSettings)}
+    own = asdict(RepresentationSettings())
     del own["source"]
     own = {"from": "", **own, "patch": list(own["patch"])}
     representation = {**own, **training.get("representation", {})}
