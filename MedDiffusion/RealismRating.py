@@ -27,9 +27,9 @@ class RealismRating(ScriptedLoadableModule):
         parent.categories = ["Image Synthesis"]
         parent.contributors = ["MedDiffusion contributors"]
         parent.helpText = _(
-            "Rates how real volumes look, in a study that is blind: open the folder of the study, "
-            "give your code, and answer case by case, by mouse or keys. Every answer is saved at "
-            "once; a session can be paused, and goes on at the same case. For research only."
+            "Shows the cases of a reader study, blind: open the folder of the study, give your "
+            "code, and answer case by case, by mouse or keys. Every answer is saved at once; a "
+            "session can be paused, and goes on at the same case. For research only."
         )
         parent.helpText += f'<p><a href="{DOCUMENTATION}">{_("For readers, on one page")}</a></p>'
         parent.acknowledgementText = _(

@@ -18,6 +18,7 @@ from .presenters.rating import Rating, Stage
 from .presenters.rating_form import keys
 from .presenters.rating_start import Start, other_data_question, scene_kept
 from .rating_keys import Keys
+from .rating_organizer import OrganizerPanel
 from .rating_questions import Questions
 from .rating_views import RatingViews
 from .wording import _, sentence, tip
@@ -50,6 +51,7 @@ class RatingPanel(VTKObservationMixin):
         self._timer = qt.QTimer()
         self._timer.setInterval(TICK_MILLISECONDS)
         self._timer.connect("timeout()", self._on_tick)
+        self.organizer = OrganizerPanel(ui)
         self._connect()
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._on_start_close)
@@ -70,6 +72,7 @@ class RatingPanel(VTKObservationMixin):
         """Leave nothing in the scene, no observer, thread, timer, shortcut or open log behind."""
         self._close_study()
         self._keys.close()
+        self.organizer.cleanup()
         self._timer.disconnect("timeout()", self._on_tick)
         self.removeObservers()
 
