@@ -32,6 +32,11 @@ class Keys:
             self._shortcuts.append(shortcut)
         self._on_focus()
 
+    def take_over(self) -> None:
+        """End what is being written, also in a field that was hidden meanwhile."""
+        if is_written_in(qt.QApplication.focusWidget()):
+            self._parent.setFocus()
+
     def clear(self) -> None:
         for shortcut in self._shortcuts:
             shortcut.setEnabled(False)

@@ -177,7 +177,7 @@ class RatingPanel(VTKObservationMixin):
 
     def _on_open(self) -> None:
         ui = self._ui
-        if not ui.openButton.enabled or not self._make_room():
+        if self.rating is not None or not ui.openButton.enabled or not self._make_room():
             return
         self.rating = self._start.open(ui.readerEdit.text, ui.sessionSpinBox.value)
         if self.rating is not None:
@@ -186,6 +186,7 @@ class RatingPanel(VTKObservationMixin):
             self._ahead = ReadAhead(study)
             self._timer.start()
             self._read_ahead()
+            self._keys.take_over()
         self.show()
 
     def _on_continue(self) -> None:
@@ -257,6 +258,7 @@ class RatingPanel(VTKObservationMixin):
             self._views.blank()
             self._show_volumes(TURN_SECONDS)
         self.show()
+        self._keys.take_over()
 
     def _read_ahead(self) -> None:
         rating, ahead = self.rating, self._ahead

@@ -50,6 +50,7 @@ class Questions:
         if self._form is not None:
             comment = self._asked[self._form.current].comment
             if comment is not None:
+                comment.activateWindow()  # The panel may be a window of its own.
                 comment.setFocus()
 
     def choose(self, question: str, answer: int | None) -> None:
