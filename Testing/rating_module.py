@@ -1,4 +1,4 @@
-"""What the tests of Realism Rating share: its panel, tiny studies, and readers who click or type."""
+"""What the tests of Realism Rating share: its panel, tiny studies, readers who click or type."""
 
 from __future__ import annotations
 

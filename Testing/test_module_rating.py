@@ -190,9 +190,10 @@ def test_the_readers_own_answers_are_saved_as_a_table(
 
 
 def poses() -> list[tuple[object, ...]]:
+    """What each view shows: plane, zoom, orientation, window and interpolation."""
     import slicer
 
-    found = []
+    found: list[tuple[object, ...]] = []
     for logic in slice_logics(*VIEWS):
         node, composite = logic.GetSliceNode(), logic.GetSliceCompositeNode()
         display = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID()).GetDisplayNode()
