@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from module_panel import wait
 from rating_factory import make_tiny_study
+from waiting import wait
 
 MODULE = Path(__file__).parents[1] / "MedDiffusion" / "RealismRating.py"
 
