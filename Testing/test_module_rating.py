@@ -226,6 +226,15 @@ def test_each_case_is_shown_the_same_way_whatever_the_reader_did(
     assert logged.slices_seen == 6
 
 
+def test_views_that_get_their_sizes_later_are_fitted_again(host: Any, shown: Any) -> None:
+    (axial,) = slice_logics("RatingAxial1")
+    axial.ResizeSliceNode(800, 300)
+    host.process_events(60)
+    _width, height, _depth = axial.GetSliceNode().GetFieldOfView()
+    # The whole volume, of 19 voxels of 1 mm, and no more.
+    assert height == pytest.approx(19.0)
+
+
 def test_a_pause_shows_nothing(host: Any, shown: Any) -> None:
     def backgrounds() -> set[str | None]:
         logics = slice_logics(*VIEWS)

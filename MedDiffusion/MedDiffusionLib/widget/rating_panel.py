@@ -251,21 +251,20 @@ class RatingPanel(VTKObservationMixin):
         """Show in the views what is to be seen now, and read ahead what may come."""
         rating = self.rating
         assert rating is not None
-        if rating.stage is not Stage.CASE:
-            self._views.blank()
         self._read_ahead()
         if rating.stage is Stage.CASE and not rating.is_shown:
-            self._views.blank()
             self._show_volumes(TURN_SECONDS)
+        if not rating.is_shown:
+            self._views.blank()
         self.show()
         self._keys.take_over()
 
     def _read_ahead(self) -> None:
         rating, ahead = self.rating, self._ahead
         if rating is not None and ahead is not None:
-            ahead.ask(
-                *filter(None, {c.id: c for c in (rating.case, rating.upcoming) if c}.values())
-            )
+            # A repeat may come next to its case where a study is small.
+            wanted = {case.id: case for case in (rating.case, rating.upcoming) if case}
+            ahead.ask(*wanted.values())
 
     def _show_volumes(self, seconds: float) -> None:
         """Show the current case, if it is read."""
@@ -280,8 +279,8 @@ class RatingPanel(VTKObservationMixin):
             rating.shown()
             self._views.look()
         except Exception as error:  # Not once more at every tick: the reader is told.
-            self._views.blank()
             rating.failed(unexpected(error))
+            self._views.blank()
 
     def _on_tick(self) -> None:
         rating, ahead = self.rating, self._ahead
@@ -289,9 +288,11 @@ class RatingPanel(VTKObservationMixin):
             return
         if rating.stage is Stage.CASE and not rating.is_shown:
             self._show_volumes(TURN_SECONDS)
-            self.show()
+            if rating.is_shown or rating.stage is not Stage.CASE:
+                self.show()
         else:
             ahead.turn(TURN_SECONDS)
+            self._views.settle()
         self._ticks += 1
         if self._ticks % LOOK_TICKS == 0:
             rating.look(is_slicer_seen())
@@ -351,5 +352,5 @@ def is_slicer_seen() -> bool:
     """Whether the reader can see the views: Slicer is neither minimized nor hidden."""
     window = slicer.util.mainWindow()
     states = (qt.Qt.ApplicationHidden, qt.Qt.ApplicationSuspended)
-    hidden = qt.QApplication.applicationState() in states
+    hidden = qt.QGuiApplication.applicationState() in states
     return not hidden and not (window is not None and window.minimized)

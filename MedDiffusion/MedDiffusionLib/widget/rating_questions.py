@@ -78,6 +78,7 @@ class _Asked:
         column.setContentsMargins(0, 4, 0, 4)
         column.setSpacing(2)
         self._title = _wrapped(question.text)
+        self._title.styleSheet = "font-weight: bold"
         column.addWidget(self._title)
         if question.help:
             column.addWidget(_wrapped(question.help))
@@ -96,7 +97,7 @@ class _Asked:
                 "textChanged(QString)", lambda text: owner.comment(question.id, text)
             )
             # Enter ends the comment, and does not yet go to the next case.
-            self.comment.connect("returnPressed()", self.comment.clearFocus)
+            self.comment.connect("returnPressed()", lambda: self.comment.clearFocus())
             column.addWidget(self.comment)
         area.addWidget(self.box)
 

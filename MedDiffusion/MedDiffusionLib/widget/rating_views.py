@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from slicer.util import VTKObservationMixin
 PLANES = ("Axial", "Coronal", "Sagittal")
 LAYOUT = 7200
 """The number of the layout for one volume; that for m of them is m - 1 higher."""
+SETTLING_SECONDS = 1.0
+"""Within which the views of a new layout get their sizes."""
 VIEW_GROUP = 72
 """Of no other views: only these are linked with each other."""
 COLORS = dict(zip(PLANES, ("#F34A33", "#6EB04B", "#EDD54C"), strict=True))
@@ -34,6 +37,8 @@ class RatingViews(VTKObservationMixin):
         self._windows: dict[str, tuple[float, float]] = {}
         self._before: int | None = None
         self._count = 0
+        self._sizes: list[tuple[int, ...]] = []
+        self._settles_until = 0.0
         self._blind = Blind()
 
     @property
@@ -51,21 +56,31 @@ class RatingViews(VTKObservationMixin):
                 composite.SetForegroundVolumeID(None)
                 composite.SetLabelVolumeID(None)
                 composite.SetBackgroundVolumeID(node.GetID())
-                composite.SetLinkedControl(True)
-                composite.SetHotLinkedControl(True)
+                composite.SetLinkedControl(len(nodes) > 1)
+                composite.SetHotLinkedControl(len(nodes) > 1)
                 logic.GetSliceNode().SetOrientation(plane)
         self._observe(nodes)
-        self.pose()
+        self._pose()
 
-    def pose(self) -> None:
-        """All slices to the middle, all of the volume in sight; once more when a view has its
-        size."""
+    def settle(self) -> None:
+        """Call it often: new views get their sizes only after they were made, and a first case must
+        not be shown otherwise than those that follow."""
+        if time.monotonic() < self._settles_until and self._sizes != self._view_sizes():
+            self._pose()
+
+    def _pose(self) -> None:
+        """All slices to the middle, all of the volume in sight."""
+        self._sizes = self._view_sizes()
         with self._unheard():
             for name, _plane in view_names(self._count):
                 logic = _logic(name)
                 logic.FitSliceToBackground()
                 logic.SnapSliceOffsetToIJK()
         self._blind.clear_corners([name for name, _plane in view_names(self._count)])
+
+    def _view_sizes(self) -> list[tuple[int, ...]]:
+        names = view_names(self._count)
+        return [tuple(_logic(name).GetSliceNode().GetDimensions()) for name, _plane in names]
 
     def look(self) -> None:
         """Tell the slices that are shown now."""
@@ -100,6 +115,7 @@ class RatingViews(VTKObservationMixin):
             node.AddLayoutDescription(LAYOUT + count - 1, layout_description(count))
         if manager.layout != LAYOUT + count - 1:
             manager.setLayout(LAYOUT + count - 1)
+            self._settles_until = time.monotonic() + SETTLING_SECONDS
 
     def _views(self, nodes: Sequence[Any]) -> Iterator[tuple[str, str, Any]]:
         names = view_names(len(nodes))
