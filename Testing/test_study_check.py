@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from MedDiffusionLib.studies.area import area
+from MedDiffusionLib.evaluation.area import area
 from MedDiffusionLib.studies.check import Check, check_study
 from MedDiffusionLib.studies.cues import CUES
 from MedDiffusionLib.studies.key import ARMS, Key, Truth, read_key

@@ -17,7 +17,7 @@ from scipy import stats
 
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import UserError
-from MedDiffusionLib.evaluation import planning
+from MedDiffusionLib.evaluation import planning, planning_readers
 from MedDiffusionLib.evaluation.estimate import Estimate
 from MedDiffusionLib.studies.exports import REDCAP, redcap_csv
 from MedDiffusionLib.studies.protocols import protocol_names, read_protocol
@@ -261,8 +261,25 @@ def test_the_plan_of_several_readers_has_the_power_and_not_with_fewer() -> None:
     found = re.search(r"these readers alone: (\d+) cases", describe(wish)[1])
     assert found is not None
     cases = int(found[1])
-    powers = [planning.readers_power(3, n, 0.6) for n in (cases - 1, cases)]
+    powers = [planning_readers.readers_power(3, n, 0.6) for n in (cases - 1, cases)]
     assert powers[0] < 0.8 <= powers[1]
+
+
+def test_the_plan_gives_readers_for_a_number_of_cases() -> None:
+    said = describe(Wish(margin=0.1, cases=100))
+    (line,) = [each for each in said if "for readers like these" in each]
+    found = re.search(r"100 cases, for readers like these: (\d+) readers", line)
+    assert found is not None
+    powers = [planning_readers.others_power(n, 100, 0.5, margin=0.1)
+              for n in (int(found[1]) - 1, int(found[1]))]  # fmt: skip
+    assert powers[0] < 0.8 <= powers[1]
+
+
+def test_the_plan_says_where_only_more_readers_or_only_more_cases_help() -> None:
+    assert "like these: no number of cases, only more readers." in describe(
+        Wish(margin=0.1, readers=3))[-2]  # fmt: skip
+    assert "alone: no number of readers, only more cases." in describe(
+        Wish(margin=0.1, cases=40))[2]  # fmt: skip
 
 
 @pytest.mark.parametrize(
