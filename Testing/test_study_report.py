@@ -189,6 +189,26 @@ def test_redcaps_dictionary_has_18_columns_and_all_answers(name: str) -> None:
         assert [int(value) for value, _ in choices] == [o.value for o in question.options]
 
 
+def test_redcaps_data_fits_its_dictionary_and_tells_no_arm(study: Path) -> None:
+    exports = report(study).parent / "exports"
+    fields = rows_of(exports / "redcap-dictionary.csv")
+    rows = rows_of(exports / "redcap-data.csv")
+    assert list(rows[0]) == [field["Variable / Field Name"] for field in fields]
+    # 12 cases and 2 repeats in two parts by two readers.
+    assert len({row["record_id"] for row in rows}) == len(rows) == 2 * 2 * 14
+    for field in fields:
+        given = {row[field["Variable / Field Name"]] for row in rows}
+        if field["Field Type"] == "radio":
+            choices = field["Choices, Calculations, OR Slider Labels"].split(" | ")
+            assert given <= {"", *(choice.split(", ")[0] for choice in choices)}
+    assert "synthetic" not in (exports / "redcap-data.csv").read_text("utf-8")
+    answers = rows_of(exports.parent / "answers.csv")
+    first = next(a for a in answers if a["criterion"] == "anatomy")
+    showing = "-".join([first["reader"], first["session"], "1", first["case"]])
+    found = {row["record_id"]: row["anatomy"] for row in rows}
+    assert found[showing + (".2" if first["repeat"] == "1" else "")] == first["answer"]
+
+
 def test_what_looks_like_a_formula_is_none_in_a_table() -> None:
     made = table("t", "T", ("a", "b"), [("=1+1", -0.5), ("@x", Estimate(0.5, 0.4, 0.6))])
     rows = list(csv.reader(made.csv().splitlines()))
