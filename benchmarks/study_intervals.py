@@ -1,6 +1,5 @@
 """How often the 95 % intervals of reader studies cover the true value."""
 
-# ruff: noqa: B023 (every study is made and done before the loop goes on)
 from __future__ import annotations
 
 import math
@@ -13,6 +12,7 @@ from scipy.special import ndtr
 
 from MedDiffusionLib.evaluation import agreement
 from MedDiffusionLib.evaluation.effects import Halves, Slope
+from MedDiffusionLib.evaluation.estimate import Estimate
 from MedDiffusionLib.evaluation.figures import Auc, DPrime, MeanAnswer
 from MedDiffusionLib.evaluation.proportions import choice_d_prime, detection, proportion
 from MedDiffusionLib.evaluation.readers import bootstrap, each_reader, pooled
@@ -22,6 +22,7 @@ from study_simulation import (
     Found,
     Generator,
     Scenario,
+    Trial,
     Wished,
     answers,
     covers,
@@ -30,6 +31,8 @@ from study_simulation import (
     true_area,
     true_share,
 )
+
+Statistic = Callable[[NDArray], float]
 
 REPLICATES = 400
 COVERED = Wished(0.93, 0.97, "covers 93 to 97 %")
@@ -209,11 +212,7 @@ def areas_of_readers(readers: int, cases: int, d: float, spread: float) -> Itera
 
 
 def agreements() -> Iterator[Scenario]:
-    def coded(g: Generator, readers: int, cases: int) -> NDArray[np.float64]:
-        common = math.sqrt(0.5) * g.standard_normal(cases)
-        return cut(common + math.sqrt(0.5) * g.standard_normal((readers, cases)))
-
-    statistics: dict[str, Callable[[NDArray], float]] = {
+    statistics: dict[str, Statistic] = {
         "kappa (quadratic)": lambda r: agreement.cohen_kappa(*r[:2]),
         "alpha (ordinal)": agreement.krippendorff_alpha,
         "AC1": agreement.gwet_ac1,
@@ -221,33 +220,48 @@ def agreements() -> Iterator[Scenario]:
     }
     for name, statistic in statistics.items():
         readers = 2 if name.startswith("kappa") else 3
-        truth = statistic(coded(np.random.default_rng(1), readers, 200_000))
-
-        def trial(g: Generator) -> Found:
-            return covers(agreement.with_interval(statistic, coded(g, readers, 50)), truth)
-
+        trial = agreed(statistic, readers)
         yield Scenario(name, f"{readers} readers, 50 cases", COVERED, trial)
-    for name, icc in {"ICC(2,1)": agreement.icc_2_1, "ICC(3,1)": agreement.icc_3_1}.items():
-        spread = 0.3 if name == "ICC(2,1)" else 0.0
+    for name, icc, spread in (
+        ("ICC(2,1)", agreement.icc_2_1, 0.3),
+        ("ICC(3,1)", agreement.icc_3_1, 0.0),
+    ):
+        yield Scenario(name, "4 readers, 40 cases", COVERED, correlated(icc, spread))
 
-        def correlated(g: Generator) -> Found:
-            given = g.standard_normal(40) + spread * g.standard_normal((4, 1))
-            given = given + g.standard_normal((4, 40))
-            return covers(icc(given), 1 / (2 + spread**2))
 
-        yield Scenario(name, "4 readers, 40 cases", COVERED, correlated)
+def agreed(statistic: Statistic, readers: int) -> Trial:
+    def coded(g: Generator, cases: int) -> NDArray[np.float64]:
+        common = math.sqrt(0.5) * g.standard_normal(cases)
+        return cut(common + math.sqrt(0.5) * g.standard_normal((readers, cases)))
+
+    truth = statistic(coded(np.random.default_rng(1), 200_000))
+    return lambda g: covers(agreement.with_interval(statistic, coded(g, 50)), truth)
+
+
+def correlated(icc: Callable[[NDArray], Estimate], spread: float) -> Trial:
+    """``spread``: the standard deviation of the readers' mean levels."""
+
+    def trial(g: Generator) -> Found:
+        given = g.standard_normal(40) + spread * g.standard_normal((4, 1))
+        return covers(icc(given + g.standard_normal((4, 40))), 1 / (2 + spread**2))
+
+    return trial
 
 
 def over_the_session() -> Iterator[Scenario]:
-    for kind, name in ((Slope, "slope over the session"), (Halves, "second half less first")):
-        for readers in (1, 4):
+    for readers in (1, 4):
+        study = f"{readers} reader{'s' * (readers > 1)}, 80 cases"
+        yield Scenario("slope over the session", study, COVERED, tiring(readers, Slope, -0.2))
+        half = -0.2 * 40 / 79
+        yield Scenario("second half less first", study, COVERED, tiring(readers, Halves, half))
 
-            def trial(g: Generator) -> Found:
-                order = np.stack([g.permutation(80) for _ in range(readers)]).astype(float)
-                shares = 0.7 - 0.2 * order / 79
-                given = np.where(g.random(80) < RHO, g.random(80), g.random((readers, 80)))
-                figure = kind((given < shares).astype(float), order)
-                truth = -0.2 if kind is Slope else -0.2 * 40 / 79
-                return covers(pooled(figure, readers="fixed"), truth)
 
-            yield Scenario(name, f"{readers} reader{'s' * (readers > 1)}, 80 cases", COVERED, trial)
+def tiring(readers: int, kind: type[Slope | Halves], truth: float) -> Trial:
+    def trial(g: Generator) -> Found:
+        order = np.stack([g.permutation(80) for _ in range(readers)]).astype(float)
+        shares = 0.7 - 0.2 * order / 79
+        given = np.where(g.random(80) < RHO, g.random(80), g.random((readers, 80)))
+        figure = kind((given < shares).astype(float), order)
+        return covers(pooled(figure, readers="fixed"), truth)
+
+    return trial

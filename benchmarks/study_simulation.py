@@ -24,6 +24,7 @@ RHO = 0.2
 Generator = np.random.Generator
 Found = tuple[float, float]
 """One study: 1 where it did what is counted, and the length of the interval."""
+Trial = Callable[[Generator], Found]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Scenario:
     what: str
     study: str
     wished: Wished
-    trial: Callable[[Generator], Found]
+    trial: Trial
     studies: int = 2_000
 
 

@@ -1,6 +1,5 @@
 """How often "equivalent" is said falsely, and whether verdicts have the power that was planned."""
 
-# ruff: noqa: B023 (every study is made and done before the loop goes on)
 from __future__ import annotations
 
 import math
@@ -18,9 +17,11 @@ from MedDiffusionLib.evaluation.figures import Auc, MeanAnswer
 from MedDiffusionLib.evaluation.proportions import proportion
 from MedDiffusionLib.evaluation.readers import Readers, pooled
 from study_simulation import (
+    RHO,
     Found,
     Generator,
     Scenario,
+    Trial,
     Wished,
     answers,
     cut,
@@ -31,6 +32,9 @@ from study_simulation import (
 MANY = 10_000
 """Of 2,000 studies a share of 80 % has a standard error of 0.9 points, and one of 5 % half one."""
 FALSELY = Wished(0.0, 0.055, "falsely at most 5.5 %")
+THESE: Readers = "fixed"
+OTHERS: Readers = "random"
+NAMES = {THESE: "these readers", OTHERS: "readers like these"}
 SPREAD = 0.05
 """The standard deviation of readers' true shares."""
 
@@ -50,28 +54,17 @@ def is_equivalent(found: Equivalence) -> Found:
 
 
 def false_equivalence() -> Iterator[Scenario]:
-    falsely = 'falsely "equivalent"'
     for n, margin in [(212, 0.1), (100, 0.15), (860, 0.05)]:
-
-        def alone(g: Generator) -> Found:
-            return is_equivalent(
-                proportion_equivalence(int(g.binomial(n, 0.5 + margin)), n, margin)
-            )
-
         study = f"1 reader, {n} cases, margin {100 * margin:.0f}"
-        yield Scenario(falsely, study, FALSELY, alone, MANY)
-    sizes = [(2, 400, 0.0), (3, 300, SPREAD), (5, 200, SPREAD), (8, 200, SPREAD)]
-    whom: tuple[Readers, ...] = ("random", "fixed")
-    for readers, cases, between in sizes:
-        for whose in whom:
-            spread = between if whose == "random" else 0.0
-
-            def several(g: Generator) -> Found:
-                given, _ = answers(g, readers, cases, 0.6, spread)
-                return is_equivalent(figure_equivalence(MeanAnswer(given), 0.1, readers=whose))
-
-            study = f"{readers} readers ({whose}, SD {100 * spread:.0f} points), {cases} cases"
-            yield Scenario(falsely, f"{study}, margin 10", FALSELY, several, MANY)
+        trial = alone(n, 0.5 + margin, margin)
+        yield Scenario('falsely "equivalent"', study, FALSELY, trial, MANY)
+    for readers, cases, between in [
+        (2, 400, 0.0), (3, 300, SPREAD), (5, 200, SPREAD), (8, 200, SPREAD),
+    ]:  # fmt: skip
+        for whom, spread in ((OTHERS, between), (THESE, 0.0)):
+            study = f"{readers} readers (SD {100 * spread:.0f} points), {cases} cases, margin 10"
+            trial = several(readers, cases, 0.6, spread, 0.1, whom)
+            yield Scenario(f'falsely "equivalent", {NAMES[whom]}', study, FALSELY, trial, MANY)
     shift = 0.0
     while true_area(shift) < 0.6:
         shift += 1e-4
@@ -88,21 +81,14 @@ def false_equivalence() -> Iterator[Scenario]:
 def plans_of_one_reader() -> Iterator[Scenario]:
     for p in (0.55, 0.6, 0.65, 0.7, 0.75):
         n = planning.cases_for_power(p) or 0
-
-        def powered(g: Generator) -> Found:
-            return float(proportion(int(g.binomial(n, p)), n).p <= 0.05), math.nan
-
+        wished = planned(planning.power(n, p))
         study = f"1 reader, {n} cases, {100 * p:.0f} %"
-        yield Scenario("power against 50 %", study, planned(planning.power(n, p)), powered, MANY)
+        yield Scenario("power against 50 %", study, wished, noticed_alone(n, p), MANY)
     for margin in (0.05, 0.1, 0.15):
         n = planning.equivalence_cases(margin) or 0
-
-        def same(g: Generator) -> Found:
-            return is_equivalent(proportion_equivalence(int(g.binomial(n, 0.5)), n, margin))
-
+        wished = planned(planning.equivalence_power(n, margin))
         study = f"1 reader, {n} cases, margin {100 * margin:.0f}"
-        power = planning.equivalence_power(n, margin)
-        yield Scenario('power of "equivalent"', study, planned(power), same, MANY)
+        yield Scenario('power of "equivalent"', study, wished, alone(n, 0.5, margin), MANY)
     n = planning.auc_cases(0.1)
 
     def areas(g: Generator) -> Found:
@@ -115,50 +101,78 @@ def plans_of_one_reader() -> Iterator[Scenario]:
 
 def plans_of_readers() -> Iterator[Scenario]:
     for readers, cases in [(2, 120), (3, 100), (5, 80)]:
-
-        def noticed(g: Generator) -> Found:
-            given, _ = answers(g, readers, cases, 0.6, 0.0)
-            return float(pooled(MeanAnswer(given), readers="fixed").p <= 0.05), math.nan
-
-        power = planning_readers.readers_power(readers, cases, 0.6)
-        study = f"these {readers} readers, {cases} cases, 60 %"
-        yield Scenario("power against 50 %", study, planned(power), noticed, MANY)
+        wished = planned(planning_readers.readers_power(readers, cases, 0.6))
+        study = f"{readers} readers, {cases} cases, 60 %"
+        trial = noticed(readers, cases, 0.6, 0.0, THESE)
+        yield Scenario("power against 50 %, these readers", study, wished, trial, MANY)
     for readers, cases, share in [(2, 300, 0.65), (3, 100, 0.7), (5, 60, 0.65), (8, 30, 0.65)]:
-
-        def of_others(g: Generator) -> Found:
-            given, _ = answers(g, readers, cases, share, SPREAD)
-            return float(pooled(MeanAnswer(given)).p <= 0.05), math.nan
-
-        power = planning_readers.others_power(readers, cases, share, between=SPREAD)
+        wished = planned(planning_readers.others_power(readers, cases, share, between=SPREAD))
         study = f"{readers} readers (SD 5 points), {cases} cases, {100 * share:.0f} %"
-        name = "power against 50 %, readers like these"
-        yield Scenario(name, study, planned(power), of_others, MANY)
+        trial = noticed(readers, cases, share, SPREAD, OTHERS)
+        yield Scenario("power against 50 %, readers like these", study, wished, trial, MANY)
     for readers in (2, 3, 5, 8):
-        of_one = 0.25 * (1 + (readers - 1) * 0.2) / readers
+        of_one = 0.25 * (1 + (readers - 1) * RHO) / readers
         cases = planning.cases_for_verdict(0.5, of_one, 0.0, 0.1) or 0
-
-        def same(g: Generator) -> Found:
-            given, _ = answers(g, readers, cases, 0.5, 0.0)
-            return is_equivalent(figure_equivalence(MeanAnswer(given), 0.1, readers="fixed"))
-
-        study = f"these {readers} readers, {cases} cases, margin 10"
-        yield Scenario('power of "equivalent"', study, planned(0.8), same, MANY)
+        study = f"{readers} readers, {cases} cases, margin 10"
+        trial = several(readers, cases, 0.5, 0.0, 0.1, THESE)
+        yield Scenario('power of "equivalent", these readers', study, planned(0.8), trial, MANY)
     for readers, cases, margin in [(3, 300, 0.15), (5, 245, 0.1), (8, 88, 0.1)]:
-
-        def alike(g: Generator) -> Found:
-            given, _ = answers(g, readers, cases, 0.5, SPREAD)
-            return is_equivalent(figure_equivalence(MeanAnswer(given), margin))
-
         power = planning_readers.others_power(readers, cases, 0.5, margin=margin, between=SPREAD)
         study = f"{readers} readers (SD 5 points), {cases} cases, margin {100 * margin:.0f}"
+        trial = several(readers, cases, 0.5, SPREAD, margin, OTHERS)
         name = 'power of "equivalent", readers like these'
-        yield Scenario(name, study, planned(power), alike, MANY)
+        yield Scenario(name, study, planned(power), trial, MANY)
     for readers, cases in [(2, 100), (3, 100), (5, 100), (5, 200)]:
         half = planning_readers.readers_half_width(readers, cases, between=SPREAD)
-
-        def near(g: Generator) -> Found:
-            given, _ = answers(g, readers, cases, 0.5, SPREAD)
-            return float(abs(given.mean() - 0.5) <= half), math.nan
-
         study = f"{readers} readers (SD 5 points), {cases} cases: within {100 * half:.1f} points"
-        yield Scenario("planned half-width", study, planned(0.95), near)
+        yield Scenario("planned half-width", study, planned(0.95), near(readers, cases, half))
+
+
+def alone(n: int, share: float, margin: float) -> Trial:
+    """Whether "equivalent" is said of one reader."""
+
+    def trial(g: Generator) -> Found:
+        return is_equivalent(proportion_equivalence(int(g.binomial(n, share)), n, margin))
+
+    return trial
+
+
+def several(
+    readers: int, cases: int, share: float, between: float, margin: float, whom: Readers
+) -> Trial:
+    """Whether "equivalent" is said of several readers."""
+
+    def trial(g: Generator) -> Found:
+        given, _ = answers(g, readers, cases, share, between)
+        return is_equivalent(figure_equivalence(MeanAnswer(given), margin, readers=whom))
+
+    return trial
+
+
+def noticed_alone(n: int, share: float) -> Trial:
+    """Whether one reader's right answers are found not to be chance."""
+
+    def trial(g: Generator) -> Found:
+        return float(proportion(int(g.binomial(n, share)), n).p <= 0.05), math.nan
+
+    return trial
+
+
+def noticed(readers: int, cases: int, share: float, between: float, whom: Readers) -> Trial:
+    """Whether several readers' right answers are found not to be chance."""
+
+    def trial(g: Generator) -> Found:
+        given, _ = answers(g, readers, cases, share, between)
+        return float(pooled(MeanAnswer(given), readers=whom).p <= 0.05), math.nan
+
+    return trial
+
+
+def near(readers: int, cases: int, half: float) -> Trial:
+    """Whether the mean lies within the planned half-width of the truth."""
+
+    def trial(g: Generator) -> Found:
+        given, _ = answers(g, readers, cases, 0.5, SPREAD)
+        return float(abs(given.mean() - 0.5) <= half), math.nan
+
+    return trial

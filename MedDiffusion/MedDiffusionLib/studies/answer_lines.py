@@ -97,7 +97,7 @@ def answer_line(previous: str, answer: Answer) -> bytes:
 
 def form_problem(answer: Answer) -> str:
     """What an answer's line may not have, whatever the study; empty where nothing is wrong."""
-    return validate(parse_json(answer_line("", answer)), _LINE, "the answer")
+    return validate(parse_json(answer_line("", answer)), _LINE, "the answer") or ""
 
 
 def whole_lines(text: bytes) -> bytes:
