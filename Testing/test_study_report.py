@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.evaluation import planning, planning_readers
 from MedDiffusionLib.evaluation.estimate import Estimate
 from MedDiffusionLib.studies.exports import REDCAP, redcap_csv
-from MedDiffusionLib.studies.protocols import protocol_names, read_protocol
+from MedDiffusionLib.studies.protocols import protocol_bytes, protocol_names, read_protocol
 from MedDiffusionLib.studies.report import write_report
 from MedDiffusionLib.studies.sizes import Wish, describe
 from MedDiffusionLib.studies.tables import table
@@ -187,6 +188,15 @@ def test_redcaps_dictionary_has_18_columns_and_all_answers(name: str) -> None:
     for row, question in zip(radios, protocol.questions, strict=True):
         choices = [choice.split(", ", 1) for choice in row[5].split(" | ")]
         assert [int(value) for value, _ in choices] == [o.value for o in question.options]
+
+
+def test_an_own_scale_may_be_called_as_a_field_of_redcaps_form(tmp_path: Path) -> None:
+    content = json.loads(protocol_bytes("published"))
+    content["phases"][0]["questions"][0]["id"] = "reader"
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps(content), "utf-8")
+    names = [row[0] for row in csv.reader(redcap_csv(read_protocol(own)).splitlines())]
+    assert len(set(names)) == len(names)
 
 
 def test_redcaps_data_fits_its_dictionary_and_tells_no_arm(study: Path) -> None:

@@ -142,9 +142,10 @@ def _comment(question: Question) -> str:
 
 
 def _name(text: str) -> str:
-    """A name of REDCap's: small letters, digits and _, a letter first."""
+    """A name of REDCap's: small letters, digits and _, a letter first, none of this form's own."""
     name = text.replace("-", "_")
-    return name if name[:1].isalpha() else f"q_{name}"
+    own = (_RECORD, _SECONDS, *(field for field, _ in _SHOWING))
+    return name if name[:1].isalpha() and name not in own else f"q_{name}"
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
