@@ -42,7 +42,7 @@ def wins(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.
     return (one > other) + 0.5 * (one == other)
 
 
-def area(real: Sequence[float], synthetic: Sequence[float]) -> Area:
+def area(real: Sequence[float] | NDArray, synthetic: Sequence[float] | NDArray) -> Area:
     """The area of a single measure, both arms with one value at least.
 
     The interval has all areas from which the estimate is not further than 1.96 of their standard
