@@ -28,7 +28,7 @@ _HEAD = (
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
 )
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d242b; max-width: 1120px; margin: 2em auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d242b; max-width: 1200px; margin: 2em auto;
   padding: 0 1em; }
 h1 { font-size: 1.6em; }
 h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #ccd3da; }
