@@ -48,7 +48,8 @@ class Model(nn.Module):
     @property
     def latent_size(self) -> tuple[int, int, int]:
         """Latent voxels of the field of view along x, y and z."""
-        x, y, z = (n // self.representation.factor for n in self.manifest.grid.size)
+        sizes = zip(self.manifest.grid.size, self.representation.factors, strict=True)
+        x, y, z = (n // factor for n, factor in sizes)
         return x, y, z
 
     @property
@@ -94,9 +95,16 @@ def build_model(manifest: Manifest, folder: Path | None = None) -> Model:
         label_count=len(manifest.labels),
         factor=representation.factor,
     )
-    multiple = representation.factor * network.multiple
-    if any(n % multiple for n in manifest.grid.size):
-        raise ValueError(f"its grid size is no multiple of {multiple} along every axis")
+    each = network.multiple
+    multiples = [
+        factor * n
+        for factor, n in zip(
+            representation.factors, (each,) * 3 if isinstance(each, int) else each, strict=True
+        )
+    ]
+    if any(n % m for n, m in zip(manifest.grid.size, multiples, strict=True)):
+        words = str(multiples[0]) if len(set(multiples)) == 1 else " x ".join(map(str, multiples))
+        raise ValueError(f"its grid size is no multiple of {words} along every axis")
     schedule = build(SCHEDULES, architecture.schedule, "schedule")
     denoiser = Denoiser(network, schedule, PARAMETERIZATIONS[architecture.parameterization])
     return Model(manifest, denoiser, representation, folder)

@@ -5,7 +5,12 @@ A representation is made with ``image_channels`` beside its own options.
 
 from .base import Representation, coarsen_mask
 from .fixed import Haar, Identity
+from .medical_vqgan import MedicalVQGAN
 
 __all__ = ["REPRESENTATIONS", "Haar", "Identity", "Representation", "coarsen_mask"]
 
-REPRESENTATIONS: dict[str, type[Identity | Haar]] = {"identity": Identity, "haar": Haar}
+REPRESENTATIONS: dict[str, type[Identity | Haar | MedicalVQGAN]] = {
+    "identity": Identity,
+    "haar": Haar,
+    "medical-vqgan": MedicalVQGAN,
+}

@@ -31,6 +31,8 @@ class Representation(nn.Module, ABC):
     """Latent voxels along each axis that are decoded at once; None: all of them."""
     halo = 0
     """Latent voxels around a tile on which its decoding depends."""
+    clips = True
+    """Whether what decodes to less than -1 or more than 1 is clipped in volumes."""
 
     latent_mean: Tensor
     latent_deviation: Tensor
@@ -43,6 +45,11 @@ class Representation(nn.Module, ABC):
         if scaled:
             self.register_buffer("latent_mean", torch.zeros(latent_channels))
             self.register_buffer("latent_deviation", torch.ones(latent_channels))
+
+    @property
+    def factors(self) -> tuple[int, int, int]:
+        """Voxels per latent voxel along x, y and z; the largest is ``factor``."""
+        return self.factor, self.factor, self.factor
 
     def encode(self, image: Tensor) -> Tensor:
         """``[B, C, X, Y, Z]`` -> ``[B, latent_channels, X / factor, Y / factor, Z / factor]``."""
