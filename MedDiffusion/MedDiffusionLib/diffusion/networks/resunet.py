@@ -77,8 +77,10 @@ class ResUNet(nn.Module):
             label_channels = EMBEDDED_LABEL_CHANNELS
             self.label_embedding = nn.Embedding(self.categories, label_channels)
         self.time_embedding = _TimeEmbedding(embedding)
-        self.annotated_embedding = nn.Linear(label_count, embedding)
-        _zero(self.annotated_embedding)
+        self.annotated_embedding: nn.Linear | None = None
+        if label_count:
+            self.annotated_embedding = nn.Linear(label_count, embedding)
+            _zero(self.annotated_embedding)
 
         width = channels[0]
         self.conv_in = nn.Conv3d(latent_channels + label_channels * factor**3, width, 3, padding=1)
@@ -111,9 +113,10 @@ class ResUNet(nn.Module):
         _zero(self.conv_out)
 
     def forward(self, xt: Tensor, t: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
-        condition = functional.silu(
-            self.time_embedding(t) + self.annotated_embedding(2 * annotated.float() - 1)
-        )
+        condition = self.time_embedding(t)
+        if self.annotated_embedding is not None:
+            condition = condition + self.annotated_embedding(2 * annotated.float() - 1)
+        condition = functional.silu(condition)
         h = self.conv_in(torch.cat([xt, self._label_channels(labels, xt)], dim=1))
         skips: list[Tensor] = []
         for stage in self.down:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,8 @@ class Representation(nn.Module, ABC):
     """Latent voxels around a tile on which its decoding depends."""
     clips = True
     """Whether what decodes to less than -1 or more than 1 is clipped in volumes."""
+    is_learned = False
+    """Whether decoding takes a network, and so the time of one or more of sampling's steps."""
 
     latent_mean: Tensor
     latent_deviation: Tensor
@@ -78,6 +81,10 @@ class Representation(nn.Module, ABC):
             image[place] = decoded
         assert image is not None
         return image
+
+    def decoding_bytes(self, size: Sequence[int]) -> int:
+        """What decoding to an image of a size takes beside latent and image, about."""
+        return 0
 
     @abstractmethod
     def _encode(self, image: Tensor) -> Tensor:

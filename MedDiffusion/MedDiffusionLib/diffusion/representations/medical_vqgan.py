@@ -34,6 +34,7 @@ class MedicalVQGAN(Representation):
     """
 
     clips = False
+    is_learned = True
     codebook: Tensor
 
     OPTIONS: ClassVar[Schema] = {
@@ -106,6 +107,10 @@ class MedicalVQGAN(Representation):
     @property
     def factors(self) -> tuple[int, int, int]:
         return self._factors
+
+    def decoding_bytes(self, size: Sequence[int]) -> int:
+        # The two maps, and as much again for what is padded and laid out for the convolutions.
+        return 4 * 4 * self.decode_out.in_channels * math.prod(size)
 
     def indices(self, latent: Tensor) -> Tensor:
         """The nearest code of every voxel of a latent, ``[B, C, x, y, z]`` -> ``[B, x, y, z]``."""
