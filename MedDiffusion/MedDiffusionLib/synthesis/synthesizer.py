@@ -26,7 +26,6 @@ from ..compute.memory import out_of_memory_as_user_error
 from ..diffusion.blocks import Place, denoise_in_blocks
 from ..diffusion.denoiser import guide
 from ..diffusion.samplers import SAMPLERS
-from ..diffusion.schedules import lambda_spaced_times
 from ..volumes.normalization import MODEL_RANGE, from_model_range, to_model_range
 from ..volumes.reading import read_label_map
 from ..volumes.resampling import resample
@@ -196,7 +195,7 @@ class Synthesizer:
             return x0
 
         schedule = self._denoiser.schedule
-        times = lambda_spaced_times(settings.steps, schedule, editing.start)
+        times = schedule.times(settings.steps, editing.start)
         x = noise()
         if editing.latent is not None:
             alpha, sigma = schedule(times[0])

@@ -5,6 +5,7 @@ its own options, that has ``multiple`` (what latent sizes are multiples of), ``r
 the backward pass computes activations anew) and the ``forward`` of :class:`.resunet.ResUNet`.
 """
 
+from .med_ddpm import MedDDPMUNet
 from .resunet import ResUNet
 
-NETWORKS = {"resunet": ResUNet}
+NETWORKS: dict[str, type[MedDDPMUNet | ResUNet]] = {"resunet": ResUNet, "med-ddpm": MedDDPMUNet}
