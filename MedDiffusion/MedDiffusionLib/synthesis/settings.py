@@ -37,7 +37,10 @@ class Settings:
         guidance = default.guidance if self.guidance is None else self.guidance
         _check_range("samples", self.samples, 1, MAX_SAMPLES)
         check_seed(self.seed)
-        _check_range("steps", steps, 1, MAX_STEPS)
+        # A schedule of whole steps has no more than these.
+        _check_range(
+            "steps", steps, 1, manifest.architecture.schedule.options.get("steps", MAX_STEPS)
+        )
         _check_range("guidance", guidance, 0, MAX_GUIDANCE)
         if sampler not in SAMPLERS:
             named = shortened(sampler) or "without a name"

@@ -27,7 +27,6 @@ from ..compute.memory import out_of_memory_as_user_error
 from ..diffusion.blocks import Place, denoise_in_blocks
 from ..diffusion.denoiser import guide
 from ..diffusion.samplers import SAMPLERS
-from ..diffusion.schedules import lambda_spaced_times
 from ..volumes.grids import in_patient_order
 from ..volumes.normalization import MODEL_RANGE, from_model_range, to_model_range
 from ..volumes.reading import read_label_map
@@ -229,7 +228,7 @@ class Synthesizer:
             return x0
 
         schedule = self._denoiser.schedule
-        times = lambda_spaced_times(settings.steps, schedule, editing.start)
+        times = schedule.times(settings.steps, editing.start)
         x = noise()
         if editing.latent is not None:
             alpha, sigma = schedule(times[0])

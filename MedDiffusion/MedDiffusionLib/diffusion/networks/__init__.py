@@ -6,10 +6,12 @@ each axis), ``recompute`` (whether the backward pass computes activations anew) 
 of :class:`.resunet.ResUNet`.
 """
 
+from .med_ddpm import MedDDPMUNet
 from .medical_diffusion import MedicalDiffusionUNet
 from .resunet import ResUNet
 
-NETWORKS: dict[str, type[ResUNet | MedicalDiffusionUNet]] = {
+NETWORKS: dict[str, type[MedDDPMUNet | MedicalDiffusionUNet | ResUNet]] = {
     "resunet": ResUNet,
+    "med-ddpm": MedDDPMUNet,
     "medical-diffusion": MedicalDiffusionUNet,
 }
