@@ -227,11 +227,11 @@ class _ChannelNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(channels))
+        self.gain = nn.Parameter(torch.ones(1, channels, 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
-        return (x - mean) / (variance + 1e-5).sqrt() * self.gain[:, None, None, None]
+        return (x - mean) / (variance + 1e-5).sqrt() * self.gain
 
 
 class _AttentionAlongX(nn.Module):
@@ -291,23 +291,22 @@ class _LinearAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm = _ChannelNorm(channels)
-        self.qkv = nn.Linear(channels, 3 * heads * head_channels, bias=False)
-        self.project = nn.Linear(heads * head_channels, channels)
+        self.qkv = nn.Conv3d(channels, 3 * heads * head_channels, 1, bias=False)
+        self.project = nn.Conv3d(heads * head_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        normed = self.norm(x)
-        # Slice by slice: no slice sees another, and three times its heads are wide.
-        slices = [self._attend(part) for part in normed.unbind(2)]
-        return x + torch.stack(slices, dim=2)
+        # Slice by slice: none sees another, and queries, keys and values of all would be wide.
+        return x + torch.cat([self._attend(part) for part in self.norm(x).split(1, dim=2)], dim=2)
 
     def _attend(self, part: Tensor) -> Tensor:
-        batch, channels, *size = part.shape
-        tokens = part.permute(0, 2, 3, 1).reshape(batch, -1, channels)
-        query, key, value = _split_heads(self.qkv(tokens), self.heads)
-        query = query.softmax(dim=-1) * query.shape[-1] ** -0.5
-        context = key.softmax(dim=-2).transpose(-2, -1).to(value) @ value
-        seen = self.project(_join_heads(query.to(value) @ context))
-        return seen.view(batch, *size, channels).permute(0, 3, 1, 2)
+        query, key, value = (
+            features.unflatten(1, (self.heads, -1)).flatten(3)
+            for features in self.qkv(part).chunk(3, dim=1)
+        )
+        context = key.softmax(dim=3).to(value) @ value.transpose(2, 3)
+        query = query.softmax(dim=2) * query.shape[2] ** -0.5
+        seen = context.transpose(2, 3) @ query.to(value)
+        return self.project(seen.flatten(1, 2).unflatten(2, part.shape[2:]))
 
 
 def _split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:

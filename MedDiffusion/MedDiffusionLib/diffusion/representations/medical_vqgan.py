@@ -116,23 +116,30 @@ class MedicalVQGAN(Representation):
         """The nearest code of every voxel of a latent, ``[B, C, x, y, z]`` -> ``[B, x, y, z]``."""
         return self._nearest(self._unscaled(latent))
 
-    def _encode(self, image: Tensor) -> Tensor:
-        h = self.encode_in(image)
-        for level in cast(Sequence[nn.ModuleDict], self.encode_levels):
-            h = level["block"](level["resample"](h))
-        latent = self.encode_out(h, self.encode_norm.scale_and_shift(h))
-        low, high = self._range()
-        return (latent - low) / (high - low) * 2 - 1
+    def _encode(
+        self, image: Tensor, labels: Tensor | None = None, annotated: Tensor | None = None
+    ) -> Tensor:
+        # The nearest code is not the same in half precision.
+        with torch.autocast(image.device.type, enabled=False):
+            h = self.encode_in(image.float())
+            for level in cast(Sequence[nn.ModuleDict], self.encode_levels):
+                h = level["block"](level["resample"](h))
+            latent = self.encode_out(h, self.encode_norm.scale_and_shift(h))
+            low, high = self._range()
+            return (latent - low) / (high - low) * 2 - 1
 
-    def _decode(self, latent: Tensor) -> Tensor:
-        codes = self._nearest(self._unscaled(latent))
-        h = self.decode_in(functional.embedding(codes, self.codebook).movedim(-1, 1))
-        before: Normalization | None = self.decode_norm.scale_and_shift(h)
-        for level in cast(Sequence[nn.ModuleDict], self.decode_levels):
-            h = level["resample"](h, before)
-            h = level["block2"](level["block1"](h))
-            before = None
-        return self.decode_out(h)
+    def _decode(
+        self, latent: Tensor, labels: Tensor | None = None, annotated: Tensor | None = None
+    ) -> Tensor:
+        with torch.autocast(latent.device.type, enabled=False):
+            codes = self._nearest(self._unscaled(latent.float()))
+            h = self.decode_in(functional.embedding(codes, self.codebook).movedim(-1, 1))
+            before: Normalization | None = self.decode_norm.scale_and_shift(h)
+            for level in cast(Sequence[nn.ModuleDict], self.decode_levels):
+                h = level["resample"](h, before)
+                h = level["block2"](level["block1"](h))
+                before = None
+            return self.decode_out(h)
 
     def _unscaled(self, latent: Tensor) -> Tensor:
         low, high = self._range()
