@@ -88,7 +88,7 @@ def describe(folder: Path, manifest: Manifest) -> str:
         f"Field of view  {size} voxels of {spacing} mm, {grid.orientation}",
         f"Defaults       {sampling.sampler}, {sampling.steps} steps, "
         f"guidance {sampling.guidance:g}",
-        f"Labels may be missing  {'yes' if manifest.label_dropout else 'no'}",
+        f"Labels may be missing  {_may_lack(manifest)}",
     ]
     if training := manifest.training:
         lines += [
@@ -96,6 +96,8 @@ def describe(folder: Path, manifest: Manifest) -> str:
             f"{training.iterations} iterations)",
             f"Command        {training.command}",
         ]
+    if source := manifest.source:
+        lines.append(f"Imported from  {source.file} ({source.importer}), SHA-256 {source.sha256}")
     lines += [
         f"License        {manifest.license}",
         f"Attribution    {manifest.attribution}",
@@ -110,6 +112,13 @@ def describe(folder: Path, manifest: Manifest) -> str:
         lines += ["", "Figures (each with the command that reproduces it)"]
         lines += [f"  {f.name}: {f.value}\n      {f.command}" for f in manifest.figures]
     return "\n".join(lines)
+
+
+def _may_lack(manifest: Manifest) -> str:
+    if manifest.label_dropout:
+        return "yes"
+    optional = ", ".join(label.name for label in manifest.labels if label.optional)
+    return f"only {optional}" if optional else "no"
 
 
 def load_manifests() -> list[tuple[Path, Manifest | UserError]]:
