@@ -90,13 +90,15 @@ def describe(folder: Path, manifest: Manifest) -> str:
         f"guidance {sampling.guidance:g}",
     ]
     if manifest.labels:
-        lines.append(f"Labels may be missing  {'yes' if manifest.label_dropout else 'no'}")
+        lines.append(f"Labels may be missing  {_may_lack(manifest)}")
     if training := manifest.training:
         lines += [
             f"Trained on     {training.data} ({training.cases} cases, "
             f"{training.iterations} iterations)",
             f"Command        {training.command}",
         ]
+    if source := manifest.source:
+        lines.append(f"Imported from  {source.file} ({source.importer}), SHA-256 {source.sha256}")
     lines += [
         f"License        {manifest.license}",
         f"Attribution    {manifest.attribution}",
@@ -111,6 +113,13 @@ def describe(folder: Path, manifest: Manifest) -> str:
         lines += ["", "Figures (each with the command that reproduces it)"]
         lines += [f"  {f.name}: {f.value}\n      {f.command}" for f in manifest.figures]
     return "\n".join(lines)
+
+
+def _may_lack(manifest: Manifest) -> str:
+    if manifest.label_dropout:
+        return "yes"
+    optional = ", ".join(label.name for label in manifest.labels if label.optional)
+    return f"only {optional}" if optional else "no"
 
 
 def load_manifests() -> list[tuple[Path, Manifest | UserError]]:

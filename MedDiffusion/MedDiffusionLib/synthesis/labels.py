@@ -122,8 +122,9 @@ def checked_assignment(
         )
     if len(assigned.missing) == len(manifest.labels):
         raise UserError(f"Nothing labelled is left ({lists})", "label at least one voxel")
-    if assigned.missing and not manifest.label_dropout:
-        lacking = ", ".join(label.name for label in assigned.missing)
+    needed = [label.name for label in assigned.missing if not label.optional]
+    if needed and not manifest.label_dropout:
+        lacking = ", ".join(needed)
         raise UserError(
             f"The model needs all its labels and lacks {lacking} ({lists})", "add what is lacking"
         )

@@ -40,6 +40,8 @@ def full_card(manifest: Manifest) -> str:
     rows = [(_("Version"), rich(manifest.version)), (_("Recommended"), recommended)]
     if training is not None:
         rows += [(_("Trained on"), rich(training.data)), (_("Cases"), str(training.cases))]
+    if manifest.source is not None:
+        rows.append((_("Imported from"), rich(manifest.source.file)))
     rows.append((_("Attribution"), rich(manifest.attribution)))
     rows += [(rich(figure.name), rich(figure.value)) for figure in manifest.figures]
     return table(rows)
