@@ -20,6 +20,8 @@ _EXACT, _BUCKETS, _FARTHEST = 8, 16, 32
 """Distances below the first have a bucket each, farther ones share; buckets in each direction."""
 _MOST_LOGITS = 2**24
 """Attention logits that are in memory at once."""
+_MOST_FEATURES = 2**22
+"""Queries', keys' and values' features in the slices that are in memory at once."""
 
 
 class MedicalDiffusionUNet(nn.Module):
@@ -295,8 +297,11 @@ class _LinearAttention(nn.Module):
         self.project = nn.Conv3d(heads * head_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Slice by slice: none sees another, and queries, keys and values of all would be wide.
-        return x + torch.cat([self._attend(part) for part in self.norm(x).split(1, dim=2)], dim=2)
+        # No slice sees another, and queries, keys and values of all would be wide: in parts.
+        slices = self.norm(x).transpose(1, 2).flatten(0, 1).unsqueeze(2)
+        parts = max(_MOST_FEATURES // (self.qkv.out_channels * slices[0, 0].numel()), 1)
+        seen = torch.cat([self._attend(part) for part in slices.split(parts)])
+        return x + seen.squeeze(2).unflatten(0, (len(x), -1)).transpose(1, 2)
 
     def _attend(self, part: Tensor) -> Tensor:
         query, key, value = (
