@@ -10,7 +10,9 @@ import io
 import math
 import weakref
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +27,7 @@ from .pickles import Record as Record
 from .zip_records import ZipRecord, read_records
 
 _MOST_AXES = 8
+_LONGEST_AXIS = 2**31
 _OTHER_KINDS = {
     b"\x89HDF\r\n\x1a\n": "an HDF5 file",
     b"\x1f\x8b": "a gzip file",
@@ -116,7 +119,9 @@ class _Reader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._records, self._root = _checkpoint_records(path, read_records(path))
+        self._records, self._root = _checkpoint_records(
+            read_records(path, partial(_refuse_script, path))
+        )
         self._storages: dict[str, _Storage] = {}
         self._loaded: weakref.WeakValueDictionary[str, Tensor] = weakref.WeakValueDictionary()
 
@@ -187,14 +192,13 @@ class _Reader:
             raise ValueError("a tensor has a negative size, stride or offset")
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         # A tensor that repeats its storage would be larger than what the file holds.
-        if 0 not in shape and (last >= storage.count or math.prod(shape) > storage.count):
-            raise ValueError("a tensor is larger than its storage")
-        if 0 in shape and (max(shape) > storage.count or offset > storage.count):
+        fits = last < storage.count and math.prod(shape) <= storage.count
+        if max((0, *shape)) > _LONGEST_AXIS or not (fits or 0 in shape):
             raise ValueError("a tensor is larger than its storage")
         return StoredTensor(self, storage, offset, shape, stride)
 
 
-def _checkpoint_records(path: Path, records: list[ZipRecord]) -> tuple[dict[str, ZipRecord], str]:
+def _checkpoint_records(records: list[ZipRecord]) -> tuple[dict[str, ZipRecord], str]:
     """The records by their names within the root, and the root; raises as its caller does."""
     roots = [r.name.removesuffix("/data.pkl") for r in records if r.name.endswith("/data.pkl")]
     if len(roots) != 1:
@@ -206,19 +210,22 @@ def _checkpoint_records(path: Path, records: list[ZipRecord]) -> tuple[dict[str,
         if name == record.name:
             raise ValueError(f"its record {shortened(name)} is outside of {shortened(root)}")
         named[name] = record
-    if any(name == "constants.pkl" or name.startswith("code/") for name in named):
-        raise UserError(
-            "is a TorchScript program, not a checkpoint",
-            "save the state_dict() of torch.jit.load's result with torch.save in the Python where "
-            "it was made, and import that file",
-            path=path,
-        )
     for name in named:
         number = name.removeprefix("data/")
         known = name in ("data.pkl", "version", "byteorder") or name.startswith(".")
         if not known and (number == name or not number.isascii() or not number.isdecimal()):
             raise ValueError(f"it has a record {shortened(name)}, which no checkpoint has")
     return named, root
+
+
+def _refuse_script(path: Path, names: Sequence[str]) -> None:
+    if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
+        raise UserError(
+            "is a TorchScript program, not a checkpoint",
+            "save the state_dict() of torch.jit.load's result with torch.save in the Python where "
+            "it was made, and import that file",
+            path=path,
+        )
 
 
 def _other_kind(path: Path, start: bytes) -> UserError:

@@ -10,6 +10,7 @@ import io
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -56,10 +57,11 @@ class ZipRecord:
         return content
 
 
-def read_records(path: Path) -> list[ZipRecord]:
+def read_records(path: Path, look: Callable[[Sequence[str]], None]) -> list[ZipRecord]:
     """All records of a zip file, each of them read once against its CRC.
 
-    Raises OSError, and ValueError with a clause for a file that is not whole, or has compressed,
+    ``look`` is shown the names that the directory has before all else, and may raise. Raises
+    OSError, and ValueError with a clause for a file that is not whole, or has compressed,
     encrypted, repeated, overlapping or oddly named records.
     """
     # The zip module reads the directory at once, however large it says that it is.
@@ -69,6 +71,7 @@ def read_records(path: Path) -> list[ZipRecord]:
         try:
             with zipfile.ZipFile(cast(BinaryIO, file)) as archive:
                 entries = archive.infolist()
+                look([entry.orig_filename for entry in entries])
                 records = [_record(file, entry) for entry in entries]
                 end = archive.start_dir
         except _DAMAGE as error:
@@ -88,7 +91,7 @@ def _record(file: BinaryIO, entry: zipfile.ZipInfo) -> ZipRecord:
         raise ValueError(f"its record {shown} is encrypted")
     parts = entry.orig_filename.split("/")
     odd = any(part in ("", ".", "..") for part in parts) or not entry.orig_filename.isprintable()
-    if odd or "\\" in entry.orig_filename or len(shown) > _LONGEST_NAME:
+    if odd or "\\" in entry.orig_filename or len(entry.orig_filename) > _LONGEST_NAME:
         raise ValueError(f"it has a record of the odd name {shown}")
     file.seek(entry.header_offset)
     signature, _, _, method, *_, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
