@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from data_factory import shared_file
+from MedDiffusionLib import load
 from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.bundles.importers import import_checkpoint
 from MedDiffusionLib.bundles.importers.medical_diffusion import MEDICAL_DIFFUSION
@@ -23,6 +24,8 @@ from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.archives import read_archive
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.diffusion.representations.medical_vqgan import MedicalVQGAN
+from MedDiffusionLib.synthesis.region import make_region
+from MedDiffusionLib.volumes.grids import in_patient_order
 
 State = dict[str, Tensor]
 SMALL = "checkpoints/medicaldiffusion-ddpm-small.pt"
@@ -134,15 +137,12 @@ def test_what_is_stored_is_what_was_in_the_file(home: Path) -> None:
 
 def test_the_volume_lies_as_the_authors_notebook_writes_it(home: Path) -> None:
     import_checkpoint(shared_file(SMALL), "small", {"size": [8, 32, 32]})
-    from MedDiffusionLib import load
-    from MedDiffusionLib.volumes.grids import in_patient_order
-
     with np.load(shared_file("checkpoints/medicaldiffusion-ddpm-small-fullrun.npz")) as file:
         latent = torch.from_numpy(file["latent_normalised"])
         written, affine = file["written_nifti_data"], file["written_nifti_affine"]
     made = load("small", "cpu")
-    grid = made.model.manifest.grid.centered()
-    (volume,) = made.volumes(latent, grid, in_patient_order(grid))
+    region = make_region(None, made.model.manifest.grid.centered(), ())
+    (volume,) = made.volumes(latent, region, in_patient_order(region.grid))
     np.testing.assert_allclose(volume.array, written, atol=2e-5 * 127.5)
     np.testing.assert_array_equal(volume.affine[:3, :3], affine[:3, :3])
 

@@ -48,9 +48,7 @@ class Model(nn.Module):
     @property
     def latent_size(self) -> tuple[int, int, int]:
         """Latent voxels of the field of view along x, y and z."""
-        sizes = zip(self.manifest.grid.size, self.representation.factors, strict=True)
-        x, y, z = (n // factor for n, factor in sizes)
-        return x, y, z
+        return self.representation.latent_size(self.manifest.grid.size)
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
@@ -86,6 +84,7 @@ def build_model(manifest: Manifest, folder: Path | None = None) -> Model:
         architecture.representation,
         "representation",
         image_channels=len(manifest.channels),
+        label_count=len(manifest.labels),
     )
     network = build(
         NETWORKS,
@@ -93,18 +92,15 @@ def build_model(manifest: Manifest, folder: Path | None = None) -> Model:
         "network",
         latent_channels=representation.latent_channels,
         label_count=len(manifest.labels),
-        factor=representation.factor,
+        factors=representation.factors,
     )
     each = network.multiple
-    multiples = [
-        factor * n
-        for factor, n in zip(
-            representation.factors, (each,) * 3 if isinstance(each, int) else each, strict=True
-        )
-    ]
+    coarsest = (each, each, each) if isinstance(each, int) else each
+    multiples = [f * n for f, n in zip(representation.factors, coarsest, strict=True)]
     if any(n % m for n, m in zip(manifest.grid.size, multiples, strict=True)):
-        words = str(multiples[0]) if len(set(multiples)) == 1 else " x ".join(map(str, multiples))
-        raise ValueError(f"its grid size is no multiple of {words} along every axis")
+        same = len(set(multiples)) == 1
+        words = f"{multiples[0]} along every axis" if same else " x ".join(map(str, multiples))
+        raise ValueError(f"its grid size is no multiple of {words}")
     schedule = build(SCHEDULES, architecture.schedule, "schedule")
     denoiser = Denoiser(network, schedule, PARAMETERIZATIONS[architecture.parameterization])
     return Model(manifest, denoiser, representation, folder)

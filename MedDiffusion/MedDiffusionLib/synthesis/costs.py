@@ -76,13 +76,14 @@ def estimate_costs(
     ``region``: the grid to synthesize on; ``target``: that of the volumes; ``network``: of
     :func:`network_bytes`.
     """
-    representation, channels = model.representation, len(model.channels)
+    factors, channels = model.representation.factors, len(model.channels)
     voxels, out = math.prod(region.size), math.prod(target.size)
-    factors = representation.factors
-    latent = 4 * representation.latent_channels * voxels // math.prod(factors)
+    latent = 4 * model.representation.latent_channels * voxels // math.prod(factors)
     starts = [
-        len(block_starts(n // factor, block))
-        for n, factor, block in zip(region.size, factors, model.latent_size, strict=True)
+        len(block_starts(n, block))
+        for n, block in zip(
+            model.representation.latent_size(region.size), model.latent_size, strict=True
+        )
     ]
     blocks = math.prod(starts)
     passes = 1 if settings.guidance == 1 else 2
@@ -93,7 +94,7 @@ def estimate_costs(
     # Decoding holds the latent and the image twice, and what a learned one takes; then the volumes
     # come one by one.
     image = 4 * channels * voxels
-    decoding = representation.decoding_bytes(region.size)
+    decoding = model.representation.decoding_bytes(region.size)
     output = image + 4 * channels * out
     if not share_lattice(region, target):
         spacing = region.spacing.prod() / target.spacing.prod()

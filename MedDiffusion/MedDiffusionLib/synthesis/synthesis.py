@@ -117,11 +117,11 @@ class Synthesis:
             for index in numbers:
 
                 def report(step: int, x0: Tensor, index: int = index) -> None:
-                    estimate = partial(made.volumes, x0, self.grid, self.grid)
+                    estimate = partial(made.volumes, x0, region, self.grid)
                     on_step(Step(index, step, self.settings.steps, estimate))
 
                 x0 = made.sample(region, self.settings, index, report, editing or Editing())
-                volumes = made.volumes(x0, self.grid, self.target)
+                volumes = made.volumes(x0, region, self.target)
                 yield Sample(index, tuple(self._named(volumes, index)), self.labels)
 
     def _named(self, volumes: list[Volume], index: int) -> Iterator[SyntheticVolume]:

@@ -26,6 +26,7 @@ from ..compute.execution import Execution, choose_execution
 from ..compute.memory import out_of_memory_as_user_error
 from ..diffusion.blocks import Place, denoise_in_blocks
 from ..diffusion.denoiser import guide
+from ..diffusion.representations import voxels_of
 from ..diffusion.samplers import SAMPLERS
 from ..volumes.grids import in_patient_order
 from ..volumes.normalization import MODEL_RANGE, from_model_range, to_model_range
@@ -50,7 +51,7 @@ class Synthesizer:
         self.model = model
         self.execution = execution
         self._denoiser = execution.prepare(model.denoiser)
-        self._representation = model.representation.to(execution.device)
+        self._representation = execution.prepare(model.representation)
 
     def synthesize(
         self,
@@ -139,7 +140,7 @@ class Synthesizer:
             assigned = checked_assignment(labels, manifest, overrides or {})
             source = label_source(name, labels, assigned)
             matched = replace_labels(labelled_part(labels), manifest, assigned)
-            grid = region_grid(matched, manifest.grid, self._representation.factor, labels)
+            grid = region_grid(matched, manifest.grid, self._representation.factors, labels)
         target = grid if resolved.native else labels.grid
         return Synthesis(self, source, matched, grid, target, resolved, settings.accept_costs)
 
@@ -159,7 +160,7 @@ class Synthesizer:
 
     def grid(self, labels: Volume) -> Grid:
         """The grid that a synthesis from a label map is made on, before it is resampled."""
-        return region_grid(labels, self.model.manifest.grid, self._representation.factor)
+        return region_grid(labels, self.model.manifest.grid, self._representation.factors)
 
     def latent(self, scan: Sequence[Volume], grid: Grid) -> Tensor:
         """A real scan, a volume per channel, as a latent ``[1, C, x, y, z]`` on a grid."""
@@ -170,7 +171,7 @@ class Synthesizer:
             normalized = Volume(scaled, volume.affine, Kind.INTENSITY)
             parts.append(resample(normalized, grid, background=MODEL_RANGE[0]).array)
         image = torch.from_numpy(np.stack(parts)[None]).to(self.execution.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), self.execution.autocast():
             return self._representation.encode(image)
 
     @cached_property
@@ -206,7 +207,7 @@ class Synthesizer:
     ) -> Tensor:
         """The latent of sample ``index``, ``[1, C, x, y, z]``; ``report``: step and estimate."""
         device, factors = self.execution.device, self._representation.factors
-        size = [n // f for n, f in zip(region.indices.shape[1:], factors, strict=True)]
+        size = self._representation.latent_size(region.indices.shape[1:])
         shape = (1, self._representation.latent_channels, *size)
         # On the CPU whatever the device, so that a seed means the same noise everywhere.
         generator = torch.Generator().manual_seed(settings.seed + index)
@@ -216,9 +217,7 @@ class Synthesizer:
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             def denoise_block(part: Tensor, place: Place) -> Tensor:
-                where = (
-                    slice(s.start * f, s.stop * f) for s, f in zip(place, factors, strict=True)
-                )
+                where = voxels_of(place, factors)
                 labels = region.indices[(slice(None), *where)]
                 return self._estimate(part, t, labels, region.annotated, settings.guidance)
 
@@ -248,12 +247,16 @@ class Synthesizer:
             nothing = torch.zeros_like(labels), torch.zeros_like(known)
             return guide(conditional, self._denoiser(x, time, *nothing), guidance)
 
-    def volumes(self, x0: Tensor, grid: Grid, target: Grid) -> list[Volume]:
-        """A latent on a grid as volumes on another, a channel each.
+    def volumes(self, x0: Tensor, region: Region, target: Grid) -> list[Volume]:
+        """The latent of a region as volumes on a grid, a channel each.
 
         Raises UserError where they are not finite.
         """
-        image = self._representation.decode(x0.float())[0].cpu().numpy()
+        device = self.execution.device
+        labels, annotated = region.indices.to(device), region.annotated.to(device)
+        with torch.inference_mode(), self.execution.autocast():
+            decoded = self._representation.decode(x0.float(), labels, annotated)
+        image = decoded[0].float().cpu().numpy()
         volumes = []
         for array, channel in zip(image, self.model.channels, strict=True):
             scaled = from_model_range(array, channel.range, clip=self._representation.clips)
@@ -265,7 +268,7 @@ class Synthesizer:
                     "its weights or its range of intensities cannot be used; take another model",
                     code="not-finite",
                 )
-            volume = Volume(scaled, grid.affine, Kind.INTENSITY)
+            volume = Volume(scaled, region.grid.affine, Kind.INTENSITY)
             volumes.append(resample(volume, target, background=channel.range[0]))
         return volumes
 

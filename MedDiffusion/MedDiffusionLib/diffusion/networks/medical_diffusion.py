@@ -57,7 +57,7 @@ class MedicalDiffusionUNet(nn.Module):
         self,
         latent_channels: int,
         label_count: int,
-        factor: int,
+        factors: tuple[int, int, int],
         width: int,
         channels: Sequence[int],
         heads: int,

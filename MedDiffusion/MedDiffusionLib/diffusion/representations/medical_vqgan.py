@@ -34,7 +34,6 @@ class MedicalVQGAN(Representation):
     """
 
     clips = False
-    is_learned = True
     codebook: Tensor
 
     OPTIONS: ClassVar[Schema] = {
@@ -66,12 +65,13 @@ class MedicalVQGAN(Representation):
         codes: int,
         embedding: int,
         groups: int,
+        *,
+        label_count: int = 0,
     ) -> None:
         x, y, z = downsample
         if any(n & (n - 1) for n in downsample) or max(downsample) == 1:
             raise ValueError("downsample needs powers of 2, one of them at least 2")
-        super().__init__(max(downsample), embedding)
-        self._factors = x, y, z
+        super().__init__((x, y, z), embedding)
         levels = max(downsample).bit_length() - 1
         widths = [width * 2**level for level in range(levels + 1)]
         # An axis of fewer levels takes part in the first ones, on the way in and on the way out.
@@ -105,8 +105,8 @@ class MedicalVQGAN(Representation):
         self.decode_out = _Convolution(ways[-1], image_channels, 3)
 
     @property
-    def factors(self) -> tuple[int, int, int]:
-        return self._factors
+    def decodes_slowly(self) -> bool:
+        return True
 
     def decoding_bytes(self, size: Sequence[int]) -> int:
         # The two maps, and as much again for what is padded and laid out for the convolutions.
@@ -116,9 +116,7 @@ class MedicalVQGAN(Representation):
         """The nearest code of every voxel of a latent, ``[B, C, x, y, z]`` -> ``[B, x, y, z]``."""
         return self._nearest(self._unscaled(latent))
 
-    def _encode(
-        self, image: Tensor, labels: Tensor | None = None, annotated: Tensor | None = None
-    ) -> Tensor:
+    def _encode(self, image: Tensor) -> Tensor:
         # The nearest code is not the same in half precision.
         with torch.autocast(image.device.type, enabled=False):
             h = self.encode_in(image.float())
@@ -128,9 +126,7 @@ class MedicalVQGAN(Representation):
             low, high = self._range()
             return (latent - low) / (high - low) * 2 - 1
 
-    def _decode(
-        self, latent: Tensor, labels: Tensor | None = None, annotated: Tensor | None = None
-    ) -> Tensor:
+    def _decode(self, latent: Tensor, labels: Tensor | None, annotated: Tensor | None) -> Tensor:
         with torch.autocast(latent.device.type, enabled=False):
             codes = self._nearest(self._unscaled(latent.float()))
             h = self.decode_in(functional.embedding(codes, self.codebook).movedim(-1, 1))
