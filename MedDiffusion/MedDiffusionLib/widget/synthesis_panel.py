@@ -16,6 +16,7 @@ from ..scene.synthetic import (
     LABEL_MAP_STATE,
     LABEL_OVERRIDES,
     LABELS_ROLE,
+    NO_LABEL_MAP,
     overrides_text,
 )
 from ..scene.volumes import results
@@ -24,7 +25,7 @@ from .gui import say, show_control
 from .install import ensure_installed, installed, reinstall
 from .label_panel import LabelPanel
 from .model_panel import ModelPanel
-from .presenters.again import LABELS, NO_SOURCE, OVERRIDES, STATE, Again, Source, what_remains
+from .presenters.again import LABELS, OVERRIDES, STATE, Again, Source, what_remains
 from .presenters.choices import MAX_SEED
 from .presenters.pace import Pace, about
 from .presenters.synthesis import Press, Synthesis, cancelled, quality_tip, settings
@@ -34,6 +35,8 @@ from .views import PreviewLayer
 from .wording import _, sentence
 
 PROGRESS_STEPS = 1000
+NO_SOURCE = Source("", NO_LABEL_MAP, overrides_text({}))
+"""What a volume is made from that is made without a label map."""
 
 
 class SynthesisPanel:

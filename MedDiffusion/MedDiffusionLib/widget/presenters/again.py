@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...bundles.manifest import Manifest
-from ...scene.synthetic import NO_LABEL_MAP, overrides_text
 from ...synthesis.settings import Settings
 from ..wording import _
 
@@ -26,10 +25,6 @@ class Source:
     """A text that changes with the label map; empty: not known."""
     overrides: str
     """What its labels were said to be."""
-
-
-NO_SOURCE = Source("", NO_LABEL_MAP, overrides_text({}))
-"""Of a model that makes volumes without a label map."""
 
 
 @dataclass(frozen=True)
