@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from checkpoint_files import schedule_buffers
 from data_factory import shared_file
 from MedDiffusionLib.bundles.importers import IMPORTERS, import_checkpoint
+from MedDiffusionLib.bundles.importers.med_ddpm import schedule_buffers
 from MedDiffusionLib.bundles.model import Model
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.archives import read_archive
