@@ -37,6 +37,7 @@ MARK = "EXECUTED"
 
 def small_state(blocks: int = 1) -> OrderedDict[str, Tensor]:
     """The state dictionary of a Med-DDPM of 32 channels, one level and four steps."""
+    from MedDiffusionLib.bundles.importers.med_ddpm import schedule_buffers
     from MedDiffusionLib.diffusion.networks.med_ddpm import MedDDPMUNet
     from MedDiffusionLib.diffusion.schedules import cosine_betas
 
@@ -46,30 +47,6 @@ def small_state(blocks: int = 1) -> OrderedDict[str, Tensor]:
         **schedule_buffers(cosine_betas(STEPS)),
         **{f"denoise_fn.{name}": tensor for name, tensor in network.state_dict().items()},
     )
-
-
-def schedule_buffers(betas: Tensor) -> dict[str, Tensor]:
-    """The 13 buffers of a Med-DDPM file from its betas (float64), as their definitions say."""
-    kept = (1 - betas).cumprod(0)
-    before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
-    variance = betas * (1 - before) / (1 - kept)
-    later = (1 - before) * (1 - betas).sqrt() / (1 - kept)
-    made = {
-        "betas": betas,
-        "alphas_cumprod": kept,
-        "alphas_cumprod_prev": before,
-        "sqrt_alphas_cumprod": kept.sqrt(),
-        "sqrt_one_minus_alphas_cumprod": (1 - kept).sqrt(),
-        "log_one_minus_alphas_cumprod": (1 - kept).log(),
-        "sqrt_recip_alphas_cumprod": (1 / kept).sqrt(),
-        "sqrt_recipm1_alphas_cumprod": (1 / kept - 1).sqrt(),
-        "posterior_variance": variance,
-        "posterior_log_variance_clipped": variance.clamp(min=1e-20).log(),
-        "posterior_mean_coef1": betas * before.sqrt() / (1 - kept),
-        "posterior_mean_coef2": later,
-        "posterior_mean_coef3": 1 - later,
-    }
-    return {name: tensor.float() for name, tensor in made.items()}
 
 
 def small_content() -> dict[str, Any]:

@@ -225,6 +225,28 @@ class SceneLogic:
 
         return self.submit(lambda folder: {"do": "labelmap", "model": model, "seed": seed}, take)
 
+    def startImport(
+        self,
+        request: Mapping[str, Any],
+        onFinished: Callable[[str], None],
+        onFailed: Callable[[UserError], None] = _ignore,
+        onCancelled: Callable[[], None] = _ignore,
+    ) -> Job:
+        """Make a checkpoint of another program a model: a request ``import`` of the protocol.
+
+        ``onFinished`` is called with the model's name. The file is read in the worker alone.
+        """
+
+        def take(event: Event) -> None:
+            if event["event"] == "imported":
+                onFinished(event["model"])
+            elif event["event"] == "failed":
+                onFailed(take_error(event))
+            elif event["event"] == "cancelled":
+                onCancelled()
+
+        return self.submit(lambda folder: dict(request), take)
+
     def cancelAll(self) -> None:
         """Cancel everything that runs or waits."""
         self.client.cancel_all()

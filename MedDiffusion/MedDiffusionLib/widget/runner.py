@@ -47,6 +47,11 @@ class Runner:
         self.scene_logic.startRandomLabelMap(*arguments)
         self._timer.start()
 
+    def start_import(self, *arguments: Any) -> None:
+        """See SceneLogic.startImport."""
+        self.scene_logic.startImport(*arguments)
+        self._timer.start()
+
     def make_live(self, live: LiveVolume, *arguments: Any) -> None:
         """See LiveVolume.make."""
         live.make(*arguments)

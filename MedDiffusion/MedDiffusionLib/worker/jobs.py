@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..bundles.catalog import find_model
+from ..bundles.importers import import_checkpoint, parse_options
 from ..bundles.manifest import read_manifest
 from ..bundles.shape_model import load_shape_model
 from ..compute.errors import Cancelled, UserError
@@ -102,6 +103,16 @@ class Worker:
         path = Path(request["folder"]) / "labelmap.npy"
         self._send({"event": "labelmap", "job": request["job"], "volume": put_volume(path, labels)})
 
+    def _import(self, request: dict[str, Any]) -> None:
+        name = import_checkpoint(
+            Path(request["source"]),
+            request["name"],
+            parse_options(request["options"]),
+            license=request["license"],
+            overwrite=request["overwrite"],
+        )
+        self._send({"event": "imported", "job": request["job"], "model": name})
+
     def _synthesizer(self, model: str, device: str) -> Synthesizer:
         """The loaded model: the one of last time where it is the same still, else a new one."""
         folder = find_model(model)
@@ -121,4 +132,5 @@ class Worker:
         "synthesize": _synthesize,
         "generate": _synthesize,
         "labelmap": _label_map,
+        "import": _import,
     }

@@ -13,6 +13,9 @@ Requests:
   PATH}``: the same without a label map;
 - ``{"do": "labelmap", "job": 2, "model": NAME|PATH, "seed": 0, "folder": PATH}``: draws a random
   label map;
+- ``{"do": "import", "job": 3, "source": PATH, "name": NAME, "license": TEXT or null, "options":
+  ["KEY=VALUE", ...], "overwrite": false, "folder": PATH}``: makes a checkpoint of another program a
+  model of the user's;
 - ``{"do": "cancel", "job": 1}``: taken at once, between two steps; all else waits for its turn.
 
 The end of stdin ends the worker at once, whatever it does. So does being idle for ten minutes.
@@ -29,6 +32,7 @@ Events:
 - ``{"event": "sample", "job": 1, "sample": 0, "volumes": [...], "provenance": [{...}, ...]}``: a
   finished sample;
 - ``{"event": "labelmap", "job": 2, "volume": VOLUME}``;
+- ``{"event": "imported", "job": 3, "model": NAME}``;
 - then one of ``finished``, ``cancelled`` and ``failed`` per job, the last with the fields of the
   error: ``problem``, ``remedy``, ``path`` (a text or null), ``code`` and ``detail``.
 
@@ -52,7 +56,7 @@ from ..volumes.volume import Kind, Segment, Volume
 PROTOCOL = 2
 ENDINGS = ("finished", "cancelled", "failed")
 """The events that end a job."""
-EVENTS = ("ready", "unusable", "started", "step", "sample", "labelmap", *ENDINGS)
+EVENTS = ("ready", "unusable", "started", "step", "sample", "labelmap", "imported", *ENDINGS)
 
 
 def encode(message: dict[str, Any]) -> bytes:

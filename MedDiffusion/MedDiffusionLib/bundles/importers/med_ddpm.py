@@ -26,12 +26,6 @@ from .importer import Importer, load_model
 
 _PREFIX = "denoise_fn."
 _FIRST = "input_blocks.0.0.weight"
-_BUFFERS = (
-    "betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod",
-    "sqrt_one_minus_alphas_cumprod", "log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod",
-    "sqrt_recipm1_alphas_cumprod", "posterior_variance", "posterior_log_variance_clipped",
-    "posterior_mean_coef1", "posterior_mean_coef2", "posterior_mean_coef3",
-)  # fmt: skip
 _FAST_STEPS, _FAST_UNIT = 250, 4
 """The fast variant has its betas in another file, those of the same formula, and tells the network
 steps of a thousand."""
@@ -181,9 +175,10 @@ def _state(content: Any, wanted: str | None) -> dict[str, StoredTensor]:
 
 def _betas(buffers: Mapping[str, StoredTensor]) -> Tensor:
     """The betas of a file, ``[T]``, where the rest of its schedule agrees with them."""
-    if missing := [name for name in _BUFFERS if name not in buffers]:
+    wanted = schedule_buffers(torch.ones(1, dtype=torch.float64) / 2)
+    if missing := [name for name in wanted if name not in buffers]:
         raise ValueError(f"it lacks the tensor {missing[0]} of its schedule")
-    if extra := buffers.keys() - set(_BUFFERS):
+    if extra := buffers.keys() - wanted.keys():
         raise ValueError(f"it has the tensor {shortened(min(extra), 80)}, which no schedule has")
     shape = tuple(buffers["betas"].shape)
     if len(shape) != 1 or not 2 <= shape[0] <= 1000:
@@ -196,11 +191,35 @@ def _betas(buffers: Mapping[str, StoredTensor]) -> Tensor:
     betas = loaded["betas"]
     if not bool(((betas > 0) & (betas < 1)).all()):
         raise ValueError("its betas do not lie between 0 and 1")
-    kept = (1 - betas.double()).cumprod(0).float()
     # In float32 a beta near 1 leaves 1 - beta with three digits.
-    if not torch.allclose(loaded["alphas_cumprod"], kept, rtol=1e-2, atol=1e-7):
-        raise ValueError("its schedule does not agree with its betas")
+    for name, made in schedule_buffers(betas.double()).items():
+        if not torch.allclose(loaded[name], made, rtol=1e-2, atol=1e-4):
+            raise ValueError(f"its {name} do not agree with its betas")
     return betas
+
+
+def schedule_buffers(betas: Tensor) -> dict[str, Tensor]:
+    """What a file keeps of a schedule, float32, from its betas ``[T]``, float64."""
+    kept = (1 - betas).cumprod(0)
+    before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
+    variance = betas * (1 - before) / (1 - kept)
+    second = (1 - before) * (1 - betas).sqrt() / (1 - kept)
+    made = {
+        "betas": betas,
+        "alphas_cumprod": kept,
+        "alphas_cumprod_prev": before,
+        "sqrt_alphas_cumprod": kept.sqrt(),
+        "sqrt_one_minus_alphas_cumprod": (1 - kept).sqrt(),
+        "log_one_minus_alphas_cumprod": (1 - kept).log(),
+        "sqrt_recip_alphas_cumprod": (1 / kept).sqrt(),
+        "sqrt_recipm1_alphas_cumprod": (1 / kept - 1).sqrt(),
+        "posterior_variance": variance,
+        "posterior_log_variance_clipped": variance.clamp(min=1e-20).log(),
+        "posterior_mean_coef1": betas * before.sqrt() / (1 - kept),
+        "posterior_mean_coef2": second,
+        "posterior_mean_coef3": 1 - second,
+    }
+    return {name: tensor.float() for name, tensor in made.items()}
 
 
 @dataclass(frozen=True)

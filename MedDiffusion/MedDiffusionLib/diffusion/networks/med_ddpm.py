@@ -99,7 +99,7 @@ class MedDDPMUNet(nn.Module):
         self.time_embed = nn.ModuleDict(
             {"0": nn.Linear(channels, embedding), "2": nn.Linear(embedding, embedding)}
         )
-        first = nn.Conv3d(latent_channels + label_count, widths[0], 3, padding=1)
+        first = _Convolution(latent_channels + label_count, widths[0], 3, padding=1)
         inputs: list[list[nn.Module]] = [[first]]
         skips = [widths[0]]
         width = widths[0]
@@ -140,13 +140,18 @@ class MedDDPMUNet(nn.Module):
         h = self._turned(torch.cat([xt, self.masks(labels, xt)], dim=1))
         told = functional.silu(self.time_embed["0"](step_embedding(t, self.channels)))
         told = self.time_embed["2"](told)
+        # Each name that holds a large tensor longer than needed costs memory at full resolution.
         skips: list[Tensor] = []
         for parts in self.input_blocks:
-            h = _through(parts, h, told)
+            for part in parts.children():
+                h = part(h, told)
             skips.append(h)
-        h = _through(self.middle_block, h, told)
+        for part in self.middle_block:
+            h = part(h, told)
         for parts in self.output_blocks:
-            h = _through(parts, torch.cat([h, skips.pop()], dim=1), told)
+            h = torch.cat([h, skips.pop()], dim=1)
+            for part in parts.children():
+                h = part(h, told)
         return self._turned(self.out["2"](_activated(self.out["0"], h)))
 
     def masks(self, labels: Tensor, like: Tensor) -> Tensor:
@@ -186,10 +191,11 @@ class _ResidualBlock(nn.Module):
         self.skip_connection = nn.Conv3d(before, after, 1) if before != after else nn.Identity()
 
     def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        h = self.in_layers["2"](_activated(self.in_layers["0"], x))
-        h = h + self.emb_layers["1"](functional.silu(told))[..., None, None, None]
+        h: Tensor = self.in_layers["2"](_activated(self.in_layers["0"], x))
+        h += self.emb_layers["1"](functional.silu(told))[..., None, None, None]
         h = self.out_layers["3"](_activated(self.out_layers["0"], h))
-        return self.skip_connection(x) + h
+        h += self.skip_connection(x)
+        return h
 
 
 class _Attention(nn.Module):
@@ -202,7 +208,7 @@ class _Attention(nn.Module):
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = nn.Conv1d(channels, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
         tokens = x.flatten(2)
         # Channels are split into heads first, then into queries, keys and values.
         heads = self.qkv(self.norm(tokens)).unflatten(1, (self.heads, -1)).transpose(2, 3)
@@ -212,12 +218,19 @@ class _Attention(nn.Module):
         return (tokens + h).view_as(x)
 
 
+class _Convolution(nn.Conv3d):
+    """A convolution that is told the step like all other parts, and does not heed it."""
+
+    def forward(self, input: Tensor, told: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(input)
+
+
 class _Downsample(nn.Module):
     def __init__(self, channels: int, strides: tuple[int, int, int]) -> None:
         super().__init__()
         self.op = nn.Conv3d(channels, channels, 3, stride=strides, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
         down: Tensor = self.op(x)
         return down
 
@@ -228,7 +241,7 @@ class _Upsample(nn.Module):
         self.scale = tuple(float(n) for n in strides)
         self.conv = nn.Conv3d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, told: Tensor) -> Tensor:
         larger = functional.interpolate(x, scale_factor=self.scale, mode="trilinear")
         up: Tensor = self.conv(larger)
         return up
@@ -237,9 +250,3 @@ class _Upsample(nn.Module):
 def _activated(norm: nn.Module, x: Tensor) -> Tensor:
     """SiLU of the normalized tensor, in its place where no gradient needs it."""
     return functional.silu(norm(x), inplace=not torch.is_grad_enabled())
-
-
-def _through(parts: nn.Module, h: Tensor, told: Tensor) -> Tensor:
-    for part in parts.children():
-        h = part(h, told) if isinstance(part, _ResidualBlock) else part(h)
-    return h
