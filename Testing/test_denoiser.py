@@ -50,6 +50,25 @@ def test_more_than_sixteen_categories_share_an_embedding() -> None:
     assert embedding.weight.shape == (17, EMBEDDED_CHANNELS)
 
 
+@pytest.mark.parametrize("labels", [2, 40])
+def test_labels_may_enter_as_a_few_features_that_every_voxel_reaches(labels: int) -> None:
+    torch.manual_seed(0)
+    made = ResUNet(
+        4, labels, (1, 4, 4), channels=(8, 16), blocks=1, groups=4, embedding=8, label_channels=3
+    )
+    assert made.conv_in.weight.shape[1] == 4 + 3
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, t, known = torch.randn(1, 4, 2, 2, 2), torch.tensor([0.5]), torch.ones(1, labels)
+    maps = torch.zeros(1, 2, 8, 8, dtype=torch.long)
+    with torch.no_grad():
+        base = made(x, t, maps, known)
+        for place in ((0, 0, 0, 0), (0, 1, 7, 3), (0, 0, 2, 5)):
+            other = maps.clone()
+            other[place] = labels
+            assert (made(x, t, other, known) - base).abs().max() > 1e-5
+
+
 def test_every_voxel_of_the_label_map_reaches_the_network_at_its_own_place() -> None:
     made = network(factor=2)
     maps = torch.zeros(1, 4, 4, 4, dtype=torch.long)

@@ -77,9 +77,9 @@ class Strided(Representation):
 def test_what_is_decoded_in_tiles_is_what_is_decoded_at_once() -> None:
     torch.manual_seed(0)
     learned = Strided(1).double()
-    latent = torch.randn(1, 4, 7, 5, 9, dtype=torch.float64)
+    latent = torch.randn(1, 4, 7, 6, 9, dtype=torch.float64)
     whole = learned.decode(latent)
-    assert whole.shape == (1, 1, 14, 10, 18)
+    assert whole.shape == (1, 1, 14, 12, 18)
     learned.tile = 1
     torch.testing.assert_close(learned.decode(latent), whole, rtol=0, atol=1e-12)
 
@@ -88,7 +88,7 @@ def test_what_is_decoded_in_tiles_is_what_is_decoded_at_once() -> None:
 def test_without_its_halo_a_tile_would_show() -> None:
     torch.manual_seed(0)
     learned = Strided(1).double()
-    latent = torch.randn(1, 4, 7, 5, 9, dtype=torch.float64)
+    latent = torch.randn(1, 4, 7, 6, 9, dtype=torch.float64)
     whole = learned.decode(latent)
     learned.tile, learned.halo = 3, (0, 0, 0)
     assert (learned.decode(latent) - whole).abs().max() > 1e-3

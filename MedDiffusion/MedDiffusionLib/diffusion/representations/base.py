@@ -126,7 +126,9 @@ class Representation(nn.Module, ABC):
 
         A tile is computed with its halo, so that the result does not depend on the tiles.
         """
-        if self.tile is None or math.prod(size) <= math.prod(self.tile + 2 * h for h in self.halo):
+        if self.tile is None or all(
+            n <= self.tile + 2 * h for n, h in zip(size, self.halo, strict=True)
+        ):
             return compute(tuple(slice(0, n) for n in size))
         whole: Tensor | None = None
         for part, inner, place in _tiles(size, self.tile, self.halo):
