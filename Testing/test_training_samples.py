@@ -242,7 +242,7 @@ def test_a_scan_finer_than_the_model_is_averaged_once_and_shows_the_same(
 
 def test_noise_and_time_depend_on_seed_and_number_only_and_times_cover_a_batch_evenly() -> None:
     def made(batch: int, seed: int = 0) -> DenoisingSamples:
-        return DenoisingSamples(samples(STILL, seed=seed), (8, 8, 8, 8), 2, batch)
+        return DenoisingSamples(samples(STILL, seed=seed), (8, 8, 8, 8), (2, 2, 2), batch)
 
     first, second = made(4), made(4)
     first[0], first[2]

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from ...bundles.model import Model
 from ...diffusion.denoiser import Denoiser, total_weight
-from ...diffusion.representations import coarsen_mask
+from ...diffusion.representations import Factors, coarsen_mask
 from ..data.samples import TrainingSamples
 
 
@@ -71,7 +71,7 @@ class Denoising:
 
     def samples(self, samples: TrainingSamples, batch: int) -> DenoisingSamples:
         """Samples with their times and noise, for batches of ``batch``."""
-        return DenoisingSamples(samples, self._latent_shape, self._representation.factor, batch)
+        return DenoisingSamples(samples, self._latent_shape, self._representation.factors, batch)
 
     def weight(self, batch: Batch) -> float:
         """What a batch counts: the sum of losses over this is the mean loss."""
@@ -94,11 +94,11 @@ class DenoisingSamples(Dataset[Batch]):
     """
 
     def __init__(
-        self, samples: TrainingSamples, latent_shape: tuple[int, ...], factor: int, batch: int
+        self, samples: TrainingSamples, latent_shape: tuple[int, ...], factors: Factors, batch: int
     ) -> None:
         self.samples = samples
         self.latent_shape = latent_shape
-        self.factor = factor
+        self.factors = factors
         self.batch = batch
 
     def __len__(self) -> int:
@@ -110,6 +110,6 @@ class DenoisingSamples(Dataset[Batch]):
         random = torch.Generator().manual_seed(int(state[0]))
         time = (index % self.batch + torch.rand((), generator=random)) / self.batch
         noise = torch.randn(self.latent_shape, generator=random)
-        coarse = coarsen_mask(sample.weight[None], self.factor)[0]
+        coarse = coarsen_mask(sample.weight[None], self.factors)[0]
         labels = sample.labels.to(torch.int16)
         return Batch(sample.images, labels, sample.annotated, coarse, time, noise)
