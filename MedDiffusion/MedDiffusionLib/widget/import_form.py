@@ -30,6 +30,7 @@ class ImportForm:
         self._on_imported = on_imported
         self._source: Path | None = None
         self._busy = False
+        self._gone = False
         ui.importStartButton.connect("clicked(bool)", self._on_start)
         ui.importCancelButton.connect("clicked(bool)", self._close)
         self._show()
@@ -45,8 +46,7 @@ class ImportForm:
 
     def cleanup(self) -> None:
         """Let go of an import that is under way: its end must not reach a panel that is gone."""
-        self._say = self._on_imported = lambda text: None
-        self._source = None
+        self._gone = True
 
     def _on_start(self) -> None:
         ui = self._ui
@@ -76,6 +76,8 @@ class ImportForm:
         self._show()
 
     def _on_finished(self, name: str) -> None:
+        if self._gone:
+            return
         self._busy = False
         self._close()
         self._on_imported(name)
@@ -83,12 +85,16 @@ class ImportForm:
 
     def _on_failed(self, error: UserError) -> None:
         """The form stays: an option may be what is missing."""
-        self._on_ended()
-        self._say(sentence(error))
+        self._end(sentence(error))
 
     def _on_ended(self) -> None:
+        self._end("")
+
+    def _end(self, said: str) -> None:
+        if self._gone:
+            return
         self._busy = False
-        self._say("")
+        self._say(said)
         self._show()
 
     def _close(self) -> None:
@@ -97,5 +103,5 @@ class ImportForm:
 
     def _show(self) -> None:
         self._ui.importForm.setVisible(self._source is not None)
-        self._ui.importStartButton.enabled = not self._busy
-        self._ui.importModelButton.enabled = not self._busy
+        for button in ("importStartButton", "importCancelButton", "importModelButton"):
+            getattr(self._ui, button).enabled = not self._busy
