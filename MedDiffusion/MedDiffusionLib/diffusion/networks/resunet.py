@@ -82,8 +82,10 @@ class ResUNet(nn.Module):
         else:
             label_channels = self.categories * math.prod(factors)
         self.time_embedding = _TimeEmbedding(embedding)
-        self.annotated_embedding = nn.Linear(label_count, embedding)
-        _zero(self.annotated_embedding)
+        self.annotated_embedding: nn.Linear | None = None
+        if label_count:
+            self.annotated_embedding = nn.Linear(label_count, embedding)
+            _zero(self.annotated_embedding)
 
         width = channels[0]
         self.conv_in = nn.Conv3d(latent_channels + label_channels, width, 3, padding=1)
@@ -116,9 +118,10 @@ class ResUNet(nn.Module):
         _zero(self.conv_out)
 
     def forward(self, xt: Tensor, t: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
-        condition = functional.silu(
-            self.time_embedding(t) + self.annotated_embedding(2 * annotated.float() - 1)
-        )
+        condition = self.time_embedding(t)
+        if self.annotated_embedding is not None:
+            condition = condition + self.annotated_embedding(2 * annotated.float() - 1)
+        condition = functional.silu(condition)
         h = self.conv_in(torch.cat([xt, self._label_channels(labels, xt)], dim=1))
         skips: list[Tensor] = []
         for stage in self.down:

@@ -254,6 +254,9 @@ class VoxelNorm(nn.Module):
 
 def _in_float32(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer outside autocast: bfloat16 has but 256 steps between 1 and 2."""
+    if x.is_meta:
+        # Shapes alone, for which there is no autocast.
+        return layer(x.float())
     with torch.autocast(x.device.type, enabled=False):
         return layer(x.float())
 
