@@ -169,6 +169,15 @@ def all_latents(cases: Sequence[EncodedCase]) -> Iterator[Tensor]:
         yield torch.from_numpy(np.stack(views).astype(np.float32))
 
 
+def scale_of(representation: Representation) -> tuple[Tensor, Tensor]:
+    """The mean and the deviation ``[C, 1, 1, 1]`` of a representation's latents, on the CPU."""
+    if not representation.scaled:
+        return torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    scale = representation.latent_mean, representation.latent_deviation
+    mean, deviation = (part.detach().cpu()[:, None, None, None].clone() for part in scale)
+    return mean, deviation
+
+
 class LatentSamples(Dataset[Sample]):
     """Samples with a view's scaled latent for an image, and the weight of latent voxels.
 
@@ -189,11 +198,7 @@ class LatentSamples(Dataset[Sample]):
         self.seed = seed
         self.length = length
         self.outside_weight = outside_weight
-        self.mean, self.deviation = torch.zeros(1), torch.ones(1)
-        if representation.scaled:
-            # Copies on the CPU, for the processes that make samples.
-            self.mean = representation.latent_mean.cpu()[:, None, None, None].clone()
-            self.deviation = representation.latent_deviation.cpu()[:, None, None, None].clone()
+        self.mean, self.deviation = scale_of(representation)
 
     def __len__(self) -> int:
         return self.length

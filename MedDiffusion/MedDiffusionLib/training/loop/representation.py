@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -34,17 +35,19 @@ from ..data.latents import (
     all_latents,
     encode_cases,
     encoded_cases,
+    scale_of,
     unscaled,
 )
 from ..data.loaded_cases import StoredCase
 from ..data.patches import PatchSamples
 from ..data.store import CaseStore
+from ..objectives.predictability import UNPREDICTABLE, predictability
 from ..objectives.reconstruction import Reconstruction
 from ..plan.reuse import read_representation
 from ..plan.settings import RepresentationSettings
 from .checkpoint import Identity, load_checkpoint, save_checkpoint
 from .job import TrainingJob
-from .log import TrainingReport
+from .log import TrainingLog, TrainingReport
 from .names import CHECKPOINT_NAME, REPRESENTATION_NAME
 from .run import ENDLESS, OnReport, Outcome, Run
 from .stage import Stage, split_limits
@@ -54,6 +57,8 @@ from .validation import ReconstructionValidation
 
 PART, DENOISER = "the representation", "the denoiser"
 """What the two stages train."""
+_JUDGED = 64
+"""Cases whose latents are judged."""
 _FACTS: Schema = {
     "type": "object",
     "required": ["iterations", "seconds"],
@@ -198,9 +203,34 @@ class RepresentationStage:
             return effort
         if representation.scaled:
             fit_scale(representation, encoded)
+        self._judge(encoded, effort.iterations)
         effort = Effort(effort.iterations, effort.seconds + time.monotonic() - start)
         write_weights(path, representation, effort)
         return effort
+
+    def _judge(self, encoded: Sequence[EncodedCase], iteration: int) -> None:
+        """Measure how well the latents can be predicted, and say so."""
+        chosen = [
+            encoded[number * len(encoded) // min(len(encoded), _JUDGED)]
+            for number in range(min(len(encoded), _JUDGED))
+        ]
+        mean, deviation = scale_of(self.representation)
+        latents = torch.from_numpy(np.stack([case.latent(0) for case in chosen])).float()
+        loss = predictability((latents - mean) / deviation, self.job.execution, self.job.seed)
+        self.folder.mkdir(exist_ok=True)
+        log = TrainingLog(self.folder, 0.0)
+        sentences = [f"The latents can be predicted to a loss of {loss:.3f}; noise has 1."]
+        if loss > UNPREDICTABLE:
+            sentences.append(
+                f"The latents can hardly be predicted (a loss of {loss:.2f}, noise has 1): the "
+                "denoiser will learn little from them. Train a representation with more noise and "
+                "penalty, or fewer latent_channels."
+            )
+        for sentence in sentences:
+            log.note(iteration, sentence)
+        # What is as it should be is for the log alone.
+        for sentence in sentences[1:]:
+            self.report(TrainingReport("encoding", 1.0, note=sentence, part=PART))
 
 
 def fit_scale(representation: Representation, encoded: Sequence[EncodedCase]) -> None:

@@ -15,6 +15,9 @@ from ...compute.errors import UserError
 from ...diffusion.representations import Representation
 from .settings import RepresentationSettings
 
+_LEAST_LATENT = 3
+"""Latent voxels of a patch along each axis. On 2 the gradients of oneDNN's convolutions in bfloat16
+are wrong now and then, on a CPU (PyTorch 2.13)."""
 _UNKNOWN = "image"
 """What a contrast is called that nobody named."""
 
@@ -103,10 +106,15 @@ def check_representation(manifest: Manifest, own: RepresentationSettings | None)
         )
     factors = representation.factors
     size = manifest.grid.size
-    if any(p % f or p > n for p, f, n in zip(own.patch, factors, size, strict=True)):
+    fits = [
+        p % f == 0 and _LEAST_LATENT * f <= p <= n
+        for p, f, n in zip(own.patch, factors, size, strict=True)
+    ]
+    if not all(fits):
         raise UserError(
             f"The plan's training.representation.patch is {_times(own.patch)}",
-            f"give multiples of {_times(factors)}, up to the grid's {_times(size)}",
+            f"give multiples of {_times(factors)}, {_LEAST_LATENT} times as much or more, up to "
+            f"the grid's {_times(size)}",
         )
 
 
