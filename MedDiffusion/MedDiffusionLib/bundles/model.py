@@ -94,7 +94,9 @@ def build_model(manifest: Manifest, folder: Path | None = None) -> Model:
         label_count=len(manifest.labels),
         factors=representation.factors,
     )
-    multiples = [factor * network.multiple for factor in representation.factors]
+    each = network.multiple
+    coarsest = (each, each, each) if isinstance(each, int) else each
+    multiples = [f * n for f, n in zip(representation.factors, coarsest, strict=True)]
     if any(n % m for n, m in zip(manifest.grid.size, multiples, strict=True)):
         same = len(set(multiples)) == 1
         words = f"{multiples[0]} along every axis" if same else " x ".join(map(str, multiples))

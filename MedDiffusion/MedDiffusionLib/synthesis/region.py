@@ -66,8 +66,11 @@ def region_grid(
     return fov_grid(whole or labels, spec, (size[0], size[1], size[2]), box)
 
 
-def make_region(labels: Volume, grid: Grid, known: Sequence[Label]) -> Region:
-    """The region on a grid, of a label map with the model's label values."""
+def make_region(labels: Volume | None, grid: Grid, known: Sequence[Label]) -> Region:
+    """The region on a grid, of a label map with the model's label values; None: of no labels."""
+    if labels is None:
+        nothing = torch.zeros(1, *grid.size, dtype=torch.uint8)
+        return Region(grid, nothing, torch.zeros(1, len(known), dtype=torch.bool))
     on_grid = resample(labels, grid).array
     indices = np.zeros(on_grid.shape, np.uint8 if len(known) < 256 else np.int64)
     for index, label in enumerate(known, start=1):

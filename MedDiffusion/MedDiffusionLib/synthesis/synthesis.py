@@ -1,4 +1,4 @@
-"""One synthesis: a label map in, volumes in the same geometry out, sample by sample."""
+"""One synthesis: a label map in, or none, volumes in its geometry out, sample by sample."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class Editing:
 class Synthesis:
     """A synthesis that is about to be computed: from what, where, and how.
 
-    ``labels``: the label map (of a large one the part that counts) with the model's label values;
-    ``grid``: the model's on it; ``target``: that of the volumes.
+    ``labels``: the label map (of a large one the part that counts) with the model's label values,
+    None where there is none; ``grid``: the model's on it; ``target``: that of the volumes.
     """
 
     synthesizer: Synthesizer
     source: LabelSource
-    labels: Volume
+    labels: Volume | None
     grid: Grid
     target: Grid
     settings: ResolvedSettings
@@ -81,8 +81,8 @@ class Synthesis:
         """What so many samples take, without seconds."""
         made = self.synthesizer
         return estimate_costs(
-            made.model, self.labels.grid, self.grid, self.target, self.settings, samples,
-            made.network_bytes, made.execution.device,
+            made.model, self.labels.grid if self.labels is not None else None, self.grid,
+            self.target, self.settings, samples, made.network_bytes, made.execution.device,
         )  # fmt: skip
 
     def samples(

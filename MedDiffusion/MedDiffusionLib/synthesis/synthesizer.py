@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -27,14 +28,14 @@ from ..diffusion.blocks import Place, denoise_in_blocks
 from ..diffusion.denoiser import guide
 from ..diffusion.representations import voxels_of
 from ..diffusion.samplers import SAMPLERS
-from ..diffusion.schedules import lambda_spaced_times
+from ..volumes.grids import in_patient_order
 from ..volumes.normalization import MODEL_RANGE, from_model_range, to_model_range
 from ..volumes.reading import read_label_map
 from ..volumes.resampling import resample
 from ..volumes.volume import Grid, Kind, Volume
 from .costs import network_bytes
-from .labels import checked_assignment, left_out, replace_labels
-from .provenance import label_source
+from .labels import checked_assignment, left_out, refuse_no_label_map, replace_labels
+from .provenance import NO_LABELS, label_source
 from .region import Region, labelled_part, region_grid
 from .results import Sample, SyntheticVolume
 from .settings import ResolvedSettings, Settings
@@ -104,6 +105,21 @@ class Synthesizer:
         prepared = self.prepare(labels, settings, name=name, overrides=overrides)
         return prepared.samples(on_step=on_step, editing=editing)
 
+    def generate(
+        self,
+        *,
+        samples: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: str | None = None,
+        accept_costs: bool = False,
+        on_step: OnStep = lambda step: None,
+    ) -> list[SyntheticVolume]:
+        """Volumes without a label map, as :meth:`synthesize` makes them from one."""
+        settings = Settings(samples, seed, steps, sampler, accept_costs=accept_costs)
+        made = self.prepare_without_labels(settings).samples(on_step=on_step)
+        return [volume for sample in made for volume in sample.volumes]
+
     def prepare(
         self,
         labels: Volume,
@@ -127,6 +143,20 @@ class Synthesizer:
             grid = region_grid(matched, manifest.grid, self._representation.factors, labels)
         target = grid if resolved.native else labels.grid
         return Synthesis(self, source, matched, grid, target, resolved, settings.accept_costs)
+
+    def prepare_without_labels(self, settings: Settings) -> Synthesis:
+        """All that is known of a synthesis from no label map, of the model's field of view.
+
+        Its center is RAS (0, 0, 0), and i, j, k of the volumes run along the patient's axes.
+        Guidance makes no difference there. Raises UserError for settings out of range, and for a
+        model that always needs its labels.
+        """
+        manifest = self.model.manifest
+        refuse_no_label_map(manifest)
+        resolved = replace(settings, guidance=1.0, native=False).resolve(manifest)
+        grid = manifest.grid.centered()
+        target = in_patient_order(grid)
+        return Synthesis(self, NO_LABELS, None, grid, target, resolved, settings.accept_costs)
 
     def grid(self, labels: Volume) -> Grid:
         """The grid that a synthesis from a label map is made on, before it is resampled."""
@@ -197,7 +227,7 @@ class Synthesizer:
             return x0
 
         schedule = self._denoiser.schedule
-        times = lambda_spaced_times(settings.steps, schedule, editing.start)
+        times = schedule.times(settings.steps, editing.start)
         x = noise()
         if editing.latent is not None:
             alpha, sigma = schedule(times[0])
@@ -229,7 +259,7 @@ class Synthesizer:
         image = decoded[0].float().cpu().numpy()
         volumes = []
         for array, channel in zip(image, self.model.channels, strict=True):
-            scaled = from_model_range(array, channel.range)
+            scaled = from_model_range(array, channel.range, clip=self._representation.clips)
             # Both ends of the way: what is huge here would be clipped, what is huge there written.
             if not (np.isfinite(array).all() and np.isfinite(scaled).all()):
                 raise UserError(

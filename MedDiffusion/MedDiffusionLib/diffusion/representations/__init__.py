@@ -6,6 +6,7 @@ A representation is made with ``image_channels`` and ``label_count`` beside its 
 from .autoencoder import Autoencoder
 from .base import Factors, Representation, coarsen_mask, voxels_of
 from .fixed import Haar, Identity
+from .medical_vqgan import MedicalVQGAN
 
 __all__ = [
     "REPRESENTATIONS",
@@ -13,13 +14,15 @@ __all__ = [
     "Factors",
     "Haar",
     "Identity",
+    "MedicalVQGAN",
     "Representation",
     "coarsen_mask",
     "voxels_of",
 ]
 
-REPRESENTATIONS: dict[str, type[Identity | Haar | Autoencoder]] = {
+REPRESENTATIONS: dict[str, type[Identity | Haar | Autoencoder | MedicalVQGAN]] = {
     "identity": Identity,
     "haar": Haar,
     "autoencoder": Autoencoder,
+    "medical-vqgan": MedicalVQGAN,
 }

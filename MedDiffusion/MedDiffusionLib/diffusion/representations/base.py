@@ -39,6 +39,8 @@ class Representation(nn.Module, ABC):
     """Latent voxels along each axis that are computed at once; None: all of them."""
     halo: tuple[int, int, int] = (0, 0, 0)
     """Latent voxels around a tile on which it depends."""
+    clips = True
+    """Whether what decodes to less than -1 or more than 1 is clipped in volumes."""
 
     latent_mean: Tensor
     latent_deviation: Tensor
@@ -99,6 +101,15 @@ class Representation(nn.Module, ABC):
             raise ValueError("the latents are not finite, or do not vary")
         self.latent_mean.copy_(mean)
         self.latent_deviation.fill_(deviation)
+
+    @property
+    def decodes_slowly(self) -> bool:
+        """Whether decoding takes as long as some of sampling's steps, for it takes a network."""
+        return self.learned
+
+    def decoding_bytes(self, size: Sequence[int]) -> int:
+        """What decoding to an image of a size takes beside latent and image, about."""
+        return 0
 
     @abstractmethod
     def _encode(self, image: Tensor) -> Tensor:
