@@ -162,6 +162,15 @@ def test_the_adversarys_gradient_is_that_of_its_loss_and_weighed_by_the_last_lay
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-5)
 
 
+def test_all_that_is_trained_goes_into_the_memory_format_of_the_device() -> None:
+    execution = Execution(torch.device("cpu"), bf16=True, channels_last=True)
+    objective = Reconstruction(model(), Losses(adversarial_start=0.0))
+    for player in objective.players:
+        execution.prepare(player.module)
+    with execution.autocast():
+        assert all(value == value for value in step(objective, batch()).values())
+
+
 def test_discriminators_learn_to_tell_texture_from_blur() -> None:
     torch.manual_seed(0)
     judges = Discriminators(1)
