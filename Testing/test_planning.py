@@ -221,6 +221,7 @@ def test_a_plan_without_labels_has_none() -> None:
     manifest = check_manifest(made["manifest"])
     assert (manifest.labels, manifest.label_dropout, manifest.sampling.guidance) == ((), 0, 1)
     assert manifest.architecture.representation.options["labels"] is False
+    assert made["training"]["augmentation"]["flip_axes"] == []
     assert "Labels          none" in describe_plan(made, estimate(made, "cpu"), 10**9)
 
 

@@ -141,7 +141,8 @@ def representation_footprint(manifest: Manifest, patch: tuple[int, int, int]) ->
         image = torch.zeros(1, len(manifest.channels), *patch)
         labels = torch.zeros(1, *patch, dtype=torch.long)
         annotated = torch.ones(1, len(manifest.labels))
-    representation: Any = model.representation
+    # What a quantizer gathers in training is read back, and here is nothing to read.
+    representation: Any = model.representation.eval()
     return _footprint(
         representation,
         lambda: representation.reconstruct(image, labels, annotated)[0].square().sum(),

@@ -27,7 +27,7 @@
     0.5 to the 99.5 percentile of the labelled voxels and of all, rounded outwards to tens; else
     the 0.5 and 99.5 percentiles of each scan.
 11. Labels: the values that occur. Labels may be missing (dropout 0.1).
-12. Flips: left-right only, where all labels have names and none of them is of a side.
+12. Flips: left-right only, where there are labels, all have names and none of them is of a side.
 13. Shifts: a tenth of the field of view's shortest axis.
 
 Of fewer than 5 patients all are trained on; else a tenth of them, at least one, validates.
@@ -427,7 +427,8 @@ def _color(number: int) -> list[int]:
 def _may_flip(report: DataReport) -> bool:
     names = [report.label_names.get(value, "") for value in report.label_values]
     words = {word.lower() for name in names for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
-    return all(names) and not words & _SIDES
+    # Of what has no names nobody knows whether it has sides.
+    return bool(names) and all(names) and not words & _SIDES
 
 
 def _listed(names: Sequence[str]) -> str:

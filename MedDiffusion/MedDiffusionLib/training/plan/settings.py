@@ -229,8 +229,6 @@ def check_manifest(content: dict[str, Any]) -> Manifest:
     """
     try:
         manifest = parse_plan_manifest(content)
-        if not manifest.labels:
-            raise ValueError("manifest: labels has 0 entries")
         if problem := _sampler_problem(manifest.sampling.sampler):
             raise ValueError(problem)
         # For its shapes alone: no weight is made.
