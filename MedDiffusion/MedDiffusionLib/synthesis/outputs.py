@@ -13,7 +13,7 @@ from ..bundles.manifest import Channel, Manifest
 from ..compute.errors import UserError
 from ..compute.files import refuse_overlap
 from ..compute.locks import folder_lock
-from ..volumes.reading import image_files, stem
+from ..volumes.reading import image_files, is_series, stem
 from ..volumes.volume import Kind
 from ..volumes.writing import check_format, check_name, check_writable, writing
 from .settings import Settings
@@ -86,7 +86,8 @@ def plan_requests(
     channel: str | None = None,
     with_records: bool = True,
 ) -> Plan:
-    """One request for a file, one per label map for a folder (results are ``NAME.nii.gz``).
+    """One request for a file or a DICOM series, one per label map for any other folder (results
+    are ``NAME.nii.gz``).
 
     With a folder, ``output`` and ``preview`` are folders too, whose parents exist. ``bundle`` is
     the model's folder, ``channel`` the only one wanted. Nothing is made yet. Raises UserError when
@@ -101,10 +102,13 @@ def plan_requests(
         return Request(file, output, channels, rows)
 
     with _reading(source):
-        is_folder = source.is_dir()
-        if not is_folder and not source.exists():
+        if not source.exists():
             raise UserError("does not exist", "check the path", path=source)
+        has_series = is_series(source)
+        is_folder = source.is_dir() and not has_series
         read = [source, *(p for p in bundle.iterdir() if p.is_file())]
+        if has_series:
+            read += [p for p in source.iterdir() if p.is_file()]
         if is_folder:
             files = label_maps(source)
             read += files
