@@ -199,7 +199,8 @@ def poses() -> list[tuple[object, ...]]:
         display = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID()).GetDisplayNode()
         matrix = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
         look = display.GetWindowLevelMin(), display.GetWindowLevelMax(), display.GetInterpolate()
-        found.append((matrix.tolist(), node.GetFieldOfView(), node.GetOrientation(), look))
+        grid = node.GetLayoutGridRows(), node.GetLayoutGridColumns()
+        found.append((matrix.tolist(), node.GetFieldOfView(), node.GetOrientation(), look, grid))
     return found
 
 
@@ -213,6 +214,7 @@ def test_each_case_is_shown_the_same_way_whatever_the_reader_did(
     for offset in (1.0, 2.0, 3.0, 2.0):
         axial.SetSliceOffset(offset)
     coronal.GetSliceNode().SetFieldOfView(5, 5, 1)
+    coronal.GetSliceNode().SetLayoutGrid(2, 3)
     (node,) = shown.panel._volumes.nodes
     for window in (300, 400, 500):
         node.GetDisplayNode().SetWindowLevel(window, 200)

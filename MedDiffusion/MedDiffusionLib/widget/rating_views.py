@@ -58,7 +58,10 @@ class RatingViews(VTKObservationMixin):
                 composite.SetBackgroundVolumeID(node.GetID())
                 composite.SetLinkedControl(len(nodes) > 1)
                 composite.SetHotLinkedControl(len(nodes) > 1)
-                logic.GetSliceNode().SetOrientation(plane)
+                view = logic.GetSliceNode()
+                view.SetOrientation(plane)
+                view.SetLayoutGrid(1, 1)
+                view.SetSlabReconstructionEnabled(False)
         self._observe(nodes)
         self._pose()
 
