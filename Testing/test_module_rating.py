@@ -215,7 +215,7 @@ def test_each_case_is_shown_the_same_way_whatever_the_reader_did(
         axial.SetSliceOffset(offset)
     coronal.GetSliceNode().SetFieldOfView(5, 5, 1)
     coronal.GetSliceNode().SetLayoutGrid(2, 3)
-    (node,) = shown.panel._volumes.nodes
+    (node,) = shown.panel.screen.nodes
     for window in (300, 400, 500):
         node.GetDisplayNode().SetWindowLevel(window, 200)
     node.GetDisplayNode().SetInterpolate(False)
@@ -371,7 +371,7 @@ def test_a_scene_closed_mid_case_pauses_and_the_case_comes_back(host: Any, shown
     host.scene.Clear(0)
     host.process_events()
     assert shown.ui.pageHeading.text == "Paused"
-    assert shown.panel._volumes.nodes == []
+    assert shown.panel.screen.nodes == []
     assert slicer.app.layoutManager().layout < 100
     to_case(host, shown)
     assert presentation(shown) == where
@@ -386,7 +386,7 @@ def test_a_module_that_is_left_puts_the_case_away(host: Any, shown: Any, study: 
 
     where = presentation(shown)
     set_entered(shown, False)
-    assert shown.panel._volumes.nodes == []
+    assert shown.panel.screen.nodes == []
     assert slicer.app.layoutManager().layout < 100
     press(host, shown, "3")
     set_entered(shown, True)
@@ -406,9 +406,9 @@ def test_a_case_that_was_changed_is_named_and_comes_when_it_is_put_back(
     shown.ui.nextButton.click()
     wait_for_case(host, shown)
     # The one after next: it is not read ahead yet.
-    shown.panel._ahead.turn(5)
+    shown.panel.screen._ahead.turn(5)
     second.write_bytes(content[:-2] + b"\1\1")
-    shown.panel._ahead.ask(shown.panel.rating.case)
+    shown.panel.screen._ahead.ask(shown.panel.rating.case)
     radio_buttons(shown)[0].click()
     shown.ui.nextButton.click()
     wait_for_case(host, shown)
@@ -443,7 +443,7 @@ def test_no_time_passes_while_slicer_is_minimized(host: Any, shown: Any) -> None
     import slicer
     from PySide6.QtCore import Qt
 
-    from MedDiffusionLib.widget.rating_panel import is_slicer_seen
+    from MedDiffusionLib.widget.rating_screen import is_slicer_seen
 
     window = slicer.util.mainWindow()
     assert is_slicer_seen()

@@ -56,7 +56,7 @@ def shown(widget: Any, study: Path) -> Shown:
     import slicer
 
     file = read_study(study).case(presentation(widget)).files[0]
-    (node,) = widget.panel._volumes.nodes
+    (node,) = widget.panel.screen.nodes
     view = slicer.app.layoutManager().sliceWidget("RatingAxial1").sliceView()
     return Shown(widget, node, file, view)
 
