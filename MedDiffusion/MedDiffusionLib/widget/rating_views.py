@@ -60,7 +60,6 @@ class RatingViews(VTKObservationMixin):
                 composite.SetHotLinkedControl(len(nodes) > 1)
                 view = logic.GetSliceNode()
                 view.SetOrientation(plane)
-                view.SetLayoutGrid(1, 1)
                 view.SetSlabReconstructionEnabled(False)
         self._observe(nodes)
         self._pose()
