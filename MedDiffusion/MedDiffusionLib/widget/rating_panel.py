@@ -12,7 +12,7 @@ from slicer.util import VTKObservationMixin
 from ..compute.errors import UserError
 from ..scene.rating_volumes import other_data
 from ..studies.answers import write_csv
-from .gui import plain_labels, say, show_control, show_controls, silenced
+from .gui import agrees, plain_labels, say, show_control, show_controls, silenced
 from .presenters.rating import Rating, Stage
 from .presenters.rating_form import keys
 from .presenters.rating_start import Start, other_data_question, scene_kept
@@ -20,7 +20,7 @@ from .rating_keys import Keys
 from .rating_organizer import OrganizerPanel
 from .rating_questions import Questions
 from .rating_screen import Screen, is_slicer_seen
-from .wording import _, sentence, tip
+from .wording import _, sentence
 
 LAST_STUDY = "MedDiffusion/RealismRating/Study"
 """Where Slicer's settings keep the folder that was opened last."""
@@ -263,7 +263,7 @@ class RatingPanel(VTKObservationMixin):
         names = other_data()
         if not names:
             return True
-        if not slicer.util.confirmOkCancelDisplay(tip(other_data_question(names))):
+        if not agrees(other_data_question(names)):
             self._start.sentence = scene_kept()
             self._show_start()
             return False
