@@ -198,6 +198,17 @@ def test_the_users_scene_is_not_closed_unasked(host: Any, panel: Any, study: Pat
     dialogs.shown.clear()
 
 
+def test_what_slicer_itself_has_in_the_scene_is_no_other_data(host: Any) -> None:
+    from MedDiffusionLib.scene.rating_volumes import other_data
+
+    for kind in ("Camera", "ColorTable", "Slice", "View", "ScriptedModule", "SegmentEditor"):
+        host.scene.AddNewNodeByClass(f"vtkMRML{kind}Node", f"of Slicer: {kind}")
+    assert other_data() == []
+    for kind in ("ScalarVolume", "Segmentation", "MarkupsFiducial", "LinearTransform", "Table"):
+        host.scene.AddNewNodeByClass(f"vtkMRML{kind}Node", f"of the user: {kind}")
+    assert len(other_data()) == 5
+
+
 def test_other_data_that_came_meanwhile_must_go_before_the_study_goes_on(
     host: Any, shown: Any
 ) -> None:
