@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ import numpy as np
 import pytest
 
 from conftest import make_bundle
+from waiting import wait as wait
 
 MODULE = Path(__file__).parents[1] / "MedDiffusion" / "MedDiffusion.py"
-PATIENCE = 120.0
-"""Seconds that anything may take, on whatever machine: only what never happens takes them."""
 
 
 @pytest.fixture(scope="module")
@@ -116,16 +114,6 @@ def add_label_map(name: str, array: Any) -> Any:
     return slicer.util.addVolumeFromArray(
         array, name=name, nodeClassName="vtkMRMLLabelMapVolumeNode"
     )
-
-
-def wait(
-    host: Any, until: Callable[[], bool], seen: Callable[[], object] = lambda: "nothing to tell"
-) -> None:
-    """Let Slicer work until something is so; ``seen`` says what there was where it never is."""
-    give_up = time.monotonic() + PATIENCE
-    while not until():
-        assert time.monotonic() < give_up, f"it did not happen; seen: {seen()}"
-        host.process_events(5)
 
 
 def synthesize(host: Any, widget: Any) -> None:

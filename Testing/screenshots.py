@@ -45,8 +45,8 @@ class Camera:
         red, three_d, green, yellow = (
             self._draw_view(v, height) for v in ("Red", "", "Green", "Yellow")
         )
-        views = _joined([_joined([red, three_d], 1), _joined([green, yellow], 1)], 0)
-        save(_joined([panel[: len(views)], views], 1), self._folder / f"module-{name}.png")
+        views = joined([joined([red, three_d], 1), joined([green, yellow], 1)], 0)
+        save(joined([panel[: len(views)], views], 1), self._folder / f"module-{name}.png")
 
     def take_panel(self, name: str) -> None:
         save(self._draw_panel(), self._folder / f"module-{name}.png")
@@ -70,14 +70,19 @@ class Camera:
         return self._views[name].array(VIEW_WIDTH, height)
 
     def _draw_panel(self) -> NDArray[np.uint8]:
-        from PySide6.QtGui import QImage
+        return draw_panel(self._host, self._panel)
 
-        self._panel.setFixedWidth(PANEL_WIDTH)
-        self._panel.setFixedHeight(self._panel.sizeHint.height())
-        self._host.process_events(20)
-        image = self._panel.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
-        rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), -1)
-        return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy()
+
+def draw_panel(host: Any, panel: Any) -> NDArray[np.uint8]:
+    """A picture of a module's panel, as high as it wants to be."""
+    from PySide6.QtGui import QImage
+
+    panel.setFixedWidth(PANEL_WIDTH)
+    panel.setFixedHeight(panel.sizeHint.height())
+    host.process_events(20)
+    image = panel.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
+    rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), -1)
+    return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy()
 
 
 def save(pixels: NDArray[np.uint8], path: Path) -> None:
@@ -86,7 +91,7 @@ def save(pixels: NDArray[np.uint8], path: Path) -> None:
     sitk.WriteImage(image, path, useCompression=True, compressionLevel=9)
 
 
-def _joined(pictures: list[NDArray[np.uint8]], axis: int) -> NDArray[np.uint8]:
+def joined(pictures: list[NDArray[np.uint8]], axis: int) -> NDArray[np.uint8]:
     """Pictures beside each other (axis 1) or one above the other (axis 0), with a gap."""
     first, second = pictures
     shape = list(first.shape)
@@ -97,6 +102,7 @@ def _joined(pictures: list[NDArray[np.uint8]], axis: int) -> NDArray[np.uint8]:
 def main(folder: Path) -> None:
     from host.application import start
     from host.modules import close_widget, load_module, open_widget
+    from rating_pictures import take_rating_pictures
 
     host = start()
     widget = open_widget(load_module(MODULE))
@@ -120,6 +126,7 @@ def main(folder: Path) -> None:
         os.chdir(before)
     camera.close()
     close_widget(widget)
+    take_rating_pictures(host, folder)
     host.close()
 
 

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from cli_runs import SIZE, labels, model, nifti, out, synthesize
 from conftest import make_bundle
+from data_factory import write_dicom
 from MedDiffusionLib.commands.cli import main
 
 __all__ = ["model", "out"]
@@ -89,6 +90,29 @@ def test_told_labels_reach_the_model(tmp_path: Path, out: Path, model: Path) -> 
     assert synthesize(told, out / "b.nii", model, *more) == 0
     a, b = (np.asarray(nibabel.load(out / n).dataobj) for n in ("a.nii", "b.nii"))
     assert (a == b).all()
+
+
+def test_a_dicom_series_is_one_label_map_with_the_geometry_that_its_slices_have(
+    tmp_path: Path, out: Path, model: Path
+) -> None:
+    array = np.zeros((12, 14, 13), np.int16)
+    array[3:9, 4:9, 3:10], array[3:9, 9:12, 3:10] = 1, 2
+    series = write_dicom(tmp_path / "series", array, (1.0, 1.0, 1.25))
+    assert synthesize(series, out / "volume.nii.gz", model) == 0
+    made = nibabel.load(out / "volume.nii.gz")
+    assert made.shape == array.shape
+    # Positions of DICOM are LPS: x and y are the other way round in NIfTI.
+    np.testing.assert_allclose(np.abs(np.diag(made.affine)), (1, 1, 1.25, 1), atol=1e-5)
+    assert nibabel.aff2axcodes(made.affine) == ("L", "P", "S")
+
+
+def test_a_folder_with_other_images_beside_dicom_files_is_several_label_maps(
+    tmp_path: Path, out: Path, model: Path
+) -> None:
+    series = write_dicom(tmp_path / "series", np.ones((4, 4, 3), np.int16))
+    nifti(series / "one.nii.gz")
+    assert synthesize(series, out, model) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["one.json", "one.nii.gz"]
 
 
 def test_a_folder_gives_a_folder_and_reports_the_bad_file_at_the_end(

@@ -139,7 +139,7 @@ def test_a_row_says_that_its_label_map_has_changed_since(host: Any, drawn: Any) 
     (before,) = listed(drawn)
     segment = drawn.panel.parameters.label_node.GetSegmentation().GetNthSegment(0)
     segment.SetName("another")
-    changed = [f"{before} (the label map has changed since)"]
+    changed = [f"(label map changed since) {before}"]
     wait(host, lambda: listed(drawn) == changed, lambda: listed(drawn))
     segment.SetName("anterior")  # Undone: it is what the volume was made from again.
     wait(host, lambda: listed(drawn) == [before], lambda: listed(drawn))

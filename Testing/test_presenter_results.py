@@ -90,7 +90,7 @@ def test_several_volumes_end_in_one_sentence() -> None:
 
 def test_a_row_says_that_its_label_map_has_changed_since() -> None:
     assert row_text("one", changed=False) == "one"
-    assert row_text("one", changed=True) == "one (the label map has changed since)"
+    assert row_text("one", changed=True) == "(label map changed since) one"
 
 
 def test_the_buttons_say_how_many_volumes_they_are_about() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from itertools import permutations, product
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -103,6 +105,21 @@ def test_a_grid_beside_the_volume_is_all_background(
         volume = Volume(volume.array.astype(np.int32), volume.affine, kind)
     grid = Grid((4, 4, 4), affine(axes, origin=(origin[0], origin[1], origin[2])))
     assert (resample(volume, grid, background=3).array == 3).all()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells memory on Linux alone")
+def test_zeros_around_a_small_part_of_a_large_grid_take_no_memory() -> None:
+    """512^3 float32 are 512 MiB; half a voxel aside nothing but the part is interpolated."""
+    volume = image((6, 7, 5))
+    before = _resident_pages()
+    for origin in (np.eye(4), affine(origin=(-200.5, -200, -200))):
+        result = resample(volume, Grid((512, 512, 512), origin))
+        assert result.array.nbytes == 2**29
+        assert (_resident_pages() - before) * os.sysconf("SC_PAGE_SIZE") < 2**27
+
+
+def _resident_pages() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1])
 
 
 def test_the_result_carries_grid_kind_and_segments() -> None:

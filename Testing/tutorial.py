@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from module_panel import choose_model, wait, wait_for_the_end
+from module_panel import choose_model, listed, wait, wait_for_the_end
 
 MODEL = "hippocampus-mr"
 STROKES: dict[str, list[tuple[tuple[float, float, float], float]]] = {
@@ -40,6 +40,10 @@ class Tutorial:
     def draw(self) -> None:
         """New canvas, then paint with the segment editor, a segment after the other."""
         self.ui.newCanvasButton.click()
+        self._paint()
+        self.look("drawn")
+
+    def _paint(self) -> None:
         editor = self.widget.panel.labels.editor.widget
         editor.setActiveEffectByName("Paint")
         for name, stroke in STROKES.items():
@@ -48,7 +52,6 @@ class Tutorial:
         editor.setActiveEffectByName("")
         wait(self.host, lambda: self.widget.panel.labels.fit.ok, lambda: self.ui.fitLabel.text)
         center_views(self.host, (0, 4, -3))
-        self.look("drawn")
 
     def follow_live(self) -> None:
         """Live on: the volume of what is drawn, and of the next stroke; and off again."""
@@ -73,6 +76,37 @@ class Tutorial:
         wait_for_the_end(self.host, self.widget)
         self.look("result")
 
+    def draw_on_a_scan(self) -> None:
+        """What was drawn, drawn anew on a scan; a copy of the last volume stands in for one."""
+        import slicer
+
+        from MedDiffusionLib.scene.volumes import results
+
+        last = results()[-1]
+        affine = slicer.util.arrayFromVTKMatrix(_ijk_to_ras(last))
+        scan = slicer.util.addVolumeFromArray(
+            slicer.util.arrayFromVolume(last).copy(), affine, "my scan"
+        )
+        scan.CreateDefaultDisplayNodes()
+        self.host.process_events()
+        self.ui.scanSelector.setCurrentNode(scan)
+        self.ui.drawOnScanButton.click()
+        self._paint()
+        self.look("on-scan")
+
+    def change_the_label_map(self) -> None:
+        """A volume, then one stroke more: the volume's row says so."""
+        self.ui.synthesizeButton.click()
+        wait_for_the_end(self.host, self.widget)
+        editor = self.widget.panel.labels.editor.widget
+        editor.setCurrentSegmentID("anterior")
+        paint_stroke(editor, MORE)
+        wait(self.host, self._has_changed_row, lambda: listed(self.widget))
+        self.look("changed")
+
+    def _has_changed_row(self) -> bool:
+        return any("changed since" in row for row in listed(self.widget))
+
     def look_without_outlines(self) -> None:
         self.ui.outlinesCheck.click()
         self.host.process_events()
@@ -94,6 +128,14 @@ class Tutorial:
         self.host.process_events(50)
         self.look("3d")
         self.ui.renderingCheck.click()
+
+
+def _ijk_to_ras(volume: Any) -> Any:
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
 
 
 def paint_stroke(editor: Any, stroke: list[tuple[tuple[float, float, float], float]]) -> None:

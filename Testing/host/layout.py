@@ -30,6 +30,9 @@ class qMRMLSliceView(_SliceViewBase, metaclass=StandIn):
     def renderWindow(self) -> Any:
         return window_of(self)
 
+    def cornerAnnotation(self) -> Any:
+        return corners_of(self)
+
     def scheduleRender(self) -> None:
         """Pictures are drawn when ``host.views`` takes them."""
 
@@ -53,6 +56,14 @@ def window_of(view: Any) -> Any:
         window.AddRenderer(vtk.vtkRenderer())
         view.__dict__["_window"] = window
     return view.__dict__["_window"]
+
+
+def corners_of(view: Any) -> Any:
+    """What is written into the corners of a view."""
+    if "_corners" not in view.__dict__:
+        view.__dict__["_corners"] = vtk.vtkCornerAnnotation()
+        window_of(view).GetRenderers().GetFirstRenderer().AddViewProp(view.__dict__["_corners"])
+    return view.__dict__["_corners"]
 
 
 class qMRMLAbstractViewWidget(qMRMLWidget, metaclass=StandIn):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ..compute.errors import UserError
@@ -17,6 +16,7 @@ from .files import check_file
 from .manifest import Manifest, Weights, damaged, read_manifest, unreadable
 from .model import Model, build_model
 from .names import MANIFEST_NAME, WEIGHTS_NAME
+from .tensor_file import write_tensors
 
 _DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}
 """What safetensors files call the types that a manifest may declare."""
@@ -45,29 +45,31 @@ def read_bundle(folder: Path) -> Model:
     return model.eval().requires_grad_(False)
 
 
-def write_bundle(folder: Path, model: Model) -> Manifest:
+def write_bundle(folder: Path, model: Model, dtype: str = "float16") -> Manifest:
     """Write a bundle: the weights first, then the manifest that vouches for them, returned.
 
-    Parameters are stored in half precision, buffers (a latent's scale, say) as they are. Raises
-    UserError for weights that would not be finite, and OSError where the folder cannot be written.
+    Parameters are stored in ``dtype``, as a manifest names it; buffers (a latent's scale, say) as
+    they are. Raises UserError for weights that would not be finite, and OSError where the folder
+    cannot be written.
     """
     parameters = {name for name, _ in model.named_parameters()}
-    tensors = {
-        name: (tensor.detach().half() if name in parameters else tensor).contiguous()
-        for name, tensor in model.state_dict().items()
+    tensors = model.state_dict()
+    stored = {
+        name: getattr(torch, dtype) if name in parameters else tensor.dtype
+        for name, tensor in tensors.items()
     }
     for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.detach().to(stored[name])).all():
             raise UserError(
                 f"The weights {name} have NaN, or numbers that half precision does not hold",
                 "train anew with a lower learning_rate in the plan",
             )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / WEIGHTS_NAME
-    with atomic(path) as temporary:
-        temporary.write_bytes(save(tensors))
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        write_tensors(file, tensors, stored)
     count = sum(tensor.numel() for tensor in tensors.values())
-    manifest = replace(model.manifest, weights=Weights(file_sha256(path), count, "float16"))
+    manifest = replace(model.manifest, weights=Weights(file_sha256(path), count, dtype))
     write_json(folder / MANIFEST_NAME, manifest.to_json())
     return manifest
 
@@ -99,6 +101,8 @@ def _read_tensors(path: Path, manifest: Manifest, wanted: dict[str, Tensor]) -> 
             raise UserError(
                 f"has NaN or infinite weights in {name}", "copy the bundle anew", path=path
             )
+        if name.endswith(".latent_deviation") and (tensor <= 0).any():
+            raise damaged(path, f"it has a {name} that is not above 0")
     return tensors
 
 

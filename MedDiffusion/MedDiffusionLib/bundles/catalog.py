@@ -81,21 +81,24 @@ def describe(folder: Path, manifest: Manifest) -> str:
         f"{manifest.name} {manifest.version}: {manifest.title}",
         manifest.description,
         "",
-        "Labels",
+        "Labels" if manifest.labels else "Labels         none: it generates volumes by itself",
         *(f"  {x.value:>3}  {x.name}{f'  ({x.code})' if x.code else ''}" for x in manifest.labels),
         "Channels",
         *(f"  {c.name}, {c.range[0]:g} to {c.range[1]:g} ({c.units})" for c in manifest.channels),
         f"Field of view  {size} voxels of {spacing} mm, {grid.orientation}",
         f"Defaults       {sampling.sampler}, {sampling.steps} steps, "
         f"guidance {sampling.guidance:g}",
-        f"Labels may be missing  {'yes' if manifest.label_dropout else 'no'}",
     ]
+    if manifest.labels:
+        lines.append(f"Labels may be missing  {_may_lack(manifest)}")
     if training := manifest.training:
         lines += [
             f"Trained on     {training.data} ({training.cases} cases, "
             f"{training.iterations} iterations)",
             f"Command        {training.command}",
         ]
+    if source := manifest.source:
+        lines.append(f"Imported from  {source.file} ({source.importer}), SHA-256 {source.sha256}")
     lines += [
         f"License        {manifest.license}",
         f"Attribution    {manifest.attribution}",
@@ -110,6 +113,13 @@ def describe(folder: Path, manifest: Manifest) -> str:
         lines += ["", "Figures (each with the command that reproduces it)"]
         lines += [f"  {f.name}: {f.value}\n      {f.command}" for f in manifest.figures]
     return "\n".join(lines)
+
+
+def _may_lack(manifest: Manifest) -> str:
+    if manifest.label_dropout:
+        return "yes"
+    optional = ", ".join(label.name for label in manifest.labels if label.optional)
+    return f"only {optional}" if optional else "no"
 
 
 def load_manifests() -> list[tuple[Path, Manifest | UserError]]:

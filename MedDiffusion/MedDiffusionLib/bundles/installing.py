@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..compute.errors import UserError
 from ..compute.files import open_regular, user_folder
 from .files import bundle_files, check_files, most_bytes
 from .manifest import read_manifest
-from .sharing import open_zip
+from .sharing import SUFFIX, open_zip
 
 
 def models_folder() -> Path:
@@ -27,6 +28,11 @@ def models_folder() -> Path:
             f"cannot be made ({error.strerror})", "see to its permissions", path=folder
         ) from error
     return folder
+
+
+def is_checkpoint(source: Path) -> bool:
+    """Whether it is for ``importers.import_checkpoint``: a file that is not called a zip file."""
+    return source.is_file() and source.suffix.lower() != SUFFIX
 
 
 def check_bundle(source: Path) -> Path:
@@ -55,23 +61,30 @@ def import_bundle(
     UserError, also where there is such a model and ``replace`` is false.
     """
     target = check_bundle(source)
-    if target.exists() and not replace:
-        raise UserError(
-            f"There is a model {target.name} already",
-            "allow it to be replaced",
-            code="output-exists",
-        )
+    if not replace:
+        refuse_existing_model(target)
+    with new_model(target, source) as new:
+        if source.is_dir():
+            _copy(source, new)
+        else:
+            with open_zip(source) as found:
+                found.unpack(new)
+        check_files(new, read_manifest(new))
+        check(new)
+    return target.name
+
+
+@contextlib.contextmanager
+def new_model(target: Path, source: Path) -> Iterator[Path]:
+    """An empty folder that becomes the model's folder ``target`` when the block succeeds.
+
+    What it replaces is only removed then. Raises UserError where ``source`` cannot be copied.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix=".import-", dir=target.parent) as work:
             new = Path(work) / "new"
             new.mkdir()
-            if source.is_dir():
-                _copy(source, new)
-            else:
-                with open_zip(source) as found:
-                    found.unpack(new)
-            check_files(new, read_manifest(new))
-            check(new)
+            yield new
             if target.exists():
                 target.rename(Path(work) / "old")
             new.rename(target)
@@ -81,7 +94,16 @@ def import_bundle(
             "see to room and permissions",
             path=source,
         ) from error
-    return target.name
+
+
+def refuse_existing_model(target: Path) -> None:
+    """Raise UserError where there is a model of this folder's name."""
+    if target.exists():
+        raise UserError(
+            f"There is a model {target.name} already",
+            "allow it to be replaced",
+            code="output-exists",
+        )
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -36,6 +36,15 @@ class Label:
     name: str
     color: tuple[int, int, int]
     code: str
+    optional: bool = False
+    """Whether a label map may lack it, of a model that was trained with such label maps."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As in a manifest."""
+        content = asdict(self)
+        if not self.optional:
+            del content["optional"]
+        return content
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,15 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Source:
+    """The file of another program that a model was imported from: name, SHA-256, its importer."""
+
+    file: str
+    sha256: str
+    importer: str
+
+
+@dataclass(frozen=True)
 class Weights:
     """The weights that a manifest vouches for: SHA-256 in hexadecimal, count, stored type."""
 
@@ -109,7 +127,8 @@ class Manifest:
     """The checked content of a ``model.json``.
 
     A plan's manifest, of a model that is yet to be trained, has no ``training`` facts and no
-    ``weights``. ``read_version`` is the bundle version of the file that it was read from.
+    ``weights``; an imported model has a ``source`` instead of these facts. ``read_version`` is the
+    bundle version of the file that it was read from.
     """
 
     name: str
@@ -128,6 +147,7 @@ class Manifest:
     training: TrainingFacts | None = None
     figures: tuple[Figure, ...] = ()
     weights: Weights | None = None
+    source: Source | None = None
     shape_model_sha256: str | None = None
     read_version: int = BUNDLE_VERSION
 
@@ -140,7 +160,7 @@ class Manifest:
             "title": self.title,
             "description": self.description,
             "architecture": self.architecture.to_json(),
-            "labels": [asdict(label) for label in self.labels],
+            "labels": [label.to_json() for label in self.labels],
             "label_dropout": self.label_dropout,
             "channels": [asdict(channel) for channel in self.channels],
             "grid": asdict(self.grid),
@@ -154,6 +174,8 @@ class Manifest:
             content["training"] = _without_none(asdict(self.training))
         if self.weights is not None:
             content["weights"] = asdict(self.weights)
+        if self.source is not None:
+            content["source"] = asdict(self.source)
         if self.shape_model_sha256 is not None:
             content["shape_model"] = {"sha256": self.shape_model_sha256}
         # Tuples become lists, as reading the file would give them.
@@ -241,6 +263,9 @@ def _problem(content: Any, schema: Schema, where: str = MANIFEST_NAME) -> str | 
         twice = [item for item, count in Counter(given).items() if count > 1]
         if twice:
             return f"it has the {what} {shortened(str(twice[0]))} twice"
+    # A plan's has neither weights nor training facts.
+    if "weights" in content and not {"training", "source"} & content.keys():
+        return f"{where} lacks 'training'"
     intensity = content["intensity"]
     if len(intensity) != 1:
         return "its intensity needs percentiles or a window, one of them"
@@ -261,6 +286,7 @@ def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
     """The manifest of content that was checked."""
     architecture, grid, intensity = content["architecture"], content["grid"], content["intensity"]
     training, weights = content.get("training"), content.get("weights")
+    source = content.get("source")
     return Manifest(
         name=content["name"],
         version=content["version"],
@@ -273,7 +299,13 @@ def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
             architecture["parameterization"],
         ),
         labels=tuple(
-            Label(entry["value"], entry["name"], tuple(entry["color"]), entry["code"])
+            Label(
+                entry["value"],
+                entry["name"],
+                tuple(entry["color"]),
+                entry["code"],
+                entry.get("optional", False),
+            )
             for entry in content["labels"]
         ),
         label_dropout=content["label_dropout"],
@@ -292,6 +324,7 @@ def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
         training=TrainingFacts(**training) if training else None,
         figures=tuple(Figure(**figure) for figure in content.get("figures", [])),
         weights=Weights(**weights) if weights else None,
+        source=Source(**source) if source else None,
         shape_model_sha256=content.get("shape_model", {}).get("sha256"),
         read_version=read_version,
     )

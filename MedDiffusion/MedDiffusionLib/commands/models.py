@@ -27,7 +27,16 @@ def add_commands(commands: Any) -> None:
 
     command = commands.add_parser("import", help="add a model to your own")
     command.set_defaults(run=import_)
-    command.add_argument("source", type=Path, metavar="ZIP|FOLDER")
+    command.add_argument("source", type=Path, metavar="ZIP|FOLDER|CHECKPOINT")
+    command.add_argument("--as", dest="name", metavar="NAME", help="of a checkpoint's model")
+    command.add_argument("--license", metavar="TEXT", help="of a checkpoint's weights")
+    command.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="what a checkpoint does not tell (several times; the README lists them)",
+    )
     command.add_argument("--overwrite", action="store_true", help="replace a model of its name")
 
 
@@ -64,9 +73,30 @@ def export(options: argparse.Namespace) -> int:
 
 
 def import_(options: argparse.Namespace) -> int:
-    """``meddiffusion import``: copy a model to the user's own once it was read as a whole."""
+    """``meddiffusion import``: make a checkpoint a model of the user's own, or copy a model there
+    once it was read as a whole."""
+    from ..bundles.installing import import_bundle, is_checkpoint
+
+    if is_checkpoint(options.source):
+        from ..bundles.importers import import_checkpoint, parse_options
+
+        given = parse_options(options.option)
+        name = import_checkpoint(
+            options.source,
+            options.name,
+            given,
+            license=options.license,
+            overwrite=options.overwrite,
+        )
+        tell(name)
+        return 0
+    if options.name or options.license or options.option:
+        raise UserError(
+            "is a model already, which keeps its name and license",
+            "leave --as, --license and --option out",
+            path=options.source,
+        )
     from ..bundles.bundle import read_bundle
-    from ..bundles.installing import import_bundle
 
     tell(import_bundle(options.source, options.overwrite, check=read_bundle))
     return 0

@@ -91,12 +91,14 @@ def write(name: str, text: str) -> None:
 
 
 class ProgressLine:
-    """One line on stderr, rewritten in place, when stderr is a terminal; else silence."""
+    """One line on stderr, rewritten in place; silence where stderr is no terminal, but for a
+    program that sets ``MEDDIFFUSION_PROGRESS`` and shows the line itself."""
 
     def __init__(self, prefix: str = "") -> None:
         self.prefix = prefix
         stream = _stream("stderr")
-        self.shown = stream is not None and stream.isatty()
+        is_wanted = bool(os.environ.get("MEDDIFFUSION_PROGRESS"))
+        self.shown = stream is not None and (is_wanted or stream.isatty())
 
     def step(self, step: Step) -> None:
         """Show a step of a synthesis."""
@@ -108,7 +110,7 @@ class ProgressLine:
             self.close()
             say(report.note)
             return
-        text = f"{report.stage}, {report.progress:.1%}"
+        text = f"{report.words}, {report.progress:.1%}"
         if report.iteration:
             text += f", iteration {report.iteration}, loss {report.loss:.4f}"
         if report.seconds_left is not None:

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from .parameterizations import Parameterization
-from .schedules import Schedule
+from .schedules import NoiseSchedule
 
 
 class Denoiser(nn.Module):
     """Estimates x_0 from x_t, a time and a label map; also gives the training error.
 
     Shapes: latents ``[B, C, x, y, z]``; times ``[B]`` in [0, 1]; label indices
-    ``[B, x f, y f, z f]`` (int64, 0 is background, f the representation's factor); ``annotated``
-    ``[B, L]``, 1 where a label was annotated and 0 where it is unknown.
+    ``[B, x fx, y fy, z fz]`` (int64, 0 is background, fx the representation's factor along x);
+    ``annotated`` ``[B, L]``, 1 where a label was annotated and 0 where it is unknown.
     """
 
     def __init__(
-        self, network: nn.Module, schedule: Schedule, parameterization: Parameterization
+        self, network: nn.Module, schedule: NoiseSchedule, parameterization: Parameterization
     ) -> None:
         super().__init__()
         self.network = network
@@ -32,7 +32,7 @@ class Denoiser(nn.Module):
     def forward(self, xt: Tensor, t: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
         """The estimate of x_0, float32, of the shape of ``xt``."""
         alpha, sigma = self.levels(t, xt)
-        prediction = self.network(xt, t, labels, annotated).float()
+        prediction = self._prediction(xt, t, labels, annotated)
         return self.parameterization.estimate(xt, prediction, alpha, sigma)
 
     def loss_sum(
@@ -52,10 +52,14 @@ class Denoiser(nn.Module):
         """
         alpha, sigma = self.levels(t, x0)
         xt = alpha * x0 + sigma * noise
-        prediction = self.network(xt, t, labels, annotated).float()
+        prediction = self._prediction(xt, t, labels, annotated)
         target = self.parameterization.target(x0, noise, alpha, sigma)
         squared = (prediction - target).square() * self.parameterization.loss_weight(alpha, sigma)
         return (squared * weight).sum()
+
+    def _prediction(self, xt: Tensor, t: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
+        predicted: Tensor = self.network(xt, self.schedule.network_time(t), labels, annotated)
+        return predicted.float()
 
     def levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """(alpha, sigma) at times ``[B]``, shaped to broadcast over ``like``."""

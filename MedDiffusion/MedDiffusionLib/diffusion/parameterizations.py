@@ -49,6 +49,11 @@ PARAMETERIZATIONS = {
         lambda x0, noise, alpha, sigma: noise,
         lambda xt, prediction, alpha, sigma: (xt - sigma * prediction) / alpha,
     ),
+    # x_0 is clipped to the range of the images at every step (Ho et al. 2020, in their code).
+    "epsilon-clipped": Parameterization(
+        lambda x0, noise, alpha, sigma: noise,
+        lambda xt, prediction, alpha, sigma: ((xt - sigma * prediction) / alpha).clamp(-1, 1),
+    ),
     "v": Parameterization(
         lambda x0, noise, alpha, sigma: alpha * noise - sigma * x0,
         lambda xt, prediction, alpha, sigma: alpha * xt - sigma * prediction,

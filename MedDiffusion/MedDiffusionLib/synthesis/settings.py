@@ -37,11 +37,19 @@ class Settings:
         guidance = default.guidance if self.guidance is None else self.guidance
         _check_range("samples", self.samples, 1, MAX_SAMPLES)
         check_seed(self.seed)
-        _check_range("steps", steps, 1, MAX_STEPS)
+        # A schedule of whole steps has no more than these.
+        _check_range(
+            "steps", steps, 1, manifest.architecture.schedule.options.get("steps", MAX_STEPS)
+        )
         _check_range("guidance", guidance, 0, MAX_GUIDANCE)
         if sampler not in SAMPLERS:
             named = shortened(sampler) or "without a name"
             raise UserError(f"There is no sampler {named}", f"use one of {', '.join(SAMPLERS)}")
+        if guidance != 1 and not manifest.labels:
+            raise UserError(
+                f"{manifest.name} takes no labels, so guidance has no meaning for it",
+                "leave guidance at 1",
+            )
         if guidance != 1 and not manifest.label_dropout:
             raise UserError(
                 f"{manifest.name} was trained without label dropout, so guidance has no meaning "

@@ -5,6 +5,7 @@ Input that cannot be used raises UserError with one sentence.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 
 from ..compute.errors import UserError
 from .formats import image_suffix, read_file
+from .formats.dicom import is_dicom
 from .label_statistics import LabelStatistics, find_label_statistics, slices_in_memory
 from .segments import MAX_LABEL, merge_layers
 from .volume import Kind, Volume
 
 MAX_LABEL_VALUES = 256
+_LOOKED_AT = 100
+"""Files of a folder that are asked whether they are DICOM."""
 
 
 def read_image(path: Path) -> Volume:
@@ -82,6 +86,17 @@ def image_files(folder: Path) -> list[Path]:
         raise UserError(
             "cannot be opened", "check its permissions", path=folder, detail=error.strerror or ""
         ) from error
+
+
+def is_series(path: Path) -> bool:
+    """Whether it is a folder with DICOM files and no other images: one volume, not several.
+
+    Raises UserError where the folder cannot be read, OSError where a file in it cannot.
+    """
+    if not path.is_dir() or image_files(path):
+        return False
+    files = (file for file in sorted(path.iterdir()) if file.is_file())
+    return any(map(is_dicom, itertools.islice(files, _LOOKED_AT)))
 
 
 def has_image_suffix(path: Path) -> bool:

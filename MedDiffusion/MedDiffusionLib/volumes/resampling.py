@@ -129,7 +129,7 @@ def signed_distance(mask: NDArray[np.bool_], grid: Grid) -> NDArray[np.float32]:
 def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray:
     rounded = np.rint(np.linalg.inv(volume.affine) @ grid.affine)
     step, start = rounded[:3, :3].astype(int), rounded[:3, 3].astype(int)
-    result = np.full(grid.size, background, volume.array.dtype)
+    result = _filled(grid, background, volume.array.dtype)
     source_axes = [int(np.flatnonzero(step[:, axis])[0]) for axis in range(3)]
     source = volume.array.transpose(source_axes)
     target_slices, source_slices = [], []
@@ -147,6 +147,12 @@ def _copy_on_lattice(volume: Volume, grid: Grid, background: float) -> NDArray:
     return result
 
 
+def _filled(grid: Grid, value: float, dtype: np.dtype) -> NDArray:
+    """An array of one value. Of zeros only what is written to takes memory, which counts where a
+    small part of a large grid is."""
+    return np.full(grid.size, value, dtype) if value else np.zeros(grid.size, dtype)
+
+
 def _interpolated_intensities(volume: Volume, grid: Grid, background: float) -> NDArray:
     limits = float(volume.array.min()), float(volume.array.max())
     coefficients = spline_coefficients(volume)
@@ -156,7 +162,7 @@ def _interpolated_intensities(volume: Volume, grid: Grid, background: float) -> 
     size = tuple(part.stop - part.start for part in covered)
     affine = grid.affine.copy()
     affine[:3, 3] = grid.positions(np.array([[part.start for part in covered]]))[0]
-    result = np.full(grid.size, background, coefficients.array.dtype)
+    result = _filled(grid, background, coefficients.array.dtype)
     if min(size) > 0:
         part = Grid((size[0], size[1], size[2]), affine)
         result[covered] = resample_spline(coefficients, part, limits, background).array

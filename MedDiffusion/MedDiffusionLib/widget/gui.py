@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import qt
+import slicer
 
 from .presenters.control import Control
 from .wording import plain, tip
@@ -57,6 +58,11 @@ def say(label: Any, sentence: str) -> None:
     """Show a sentence in a label, which takes no room when there is nothing to say."""
     label.text = plain(sentence)
     label.setVisible(bool(sentence))
+
+
+def agrees(question: str) -> bool:
+    """Whether the user agrees, once asked."""
+    return bool(slicer.util.confirmOkCancelDisplay(tip(question)))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The Python packages that a synthesis needs and Slicer lacks: found, offered, never imported."""
+"""The Python packages that are needed and Slicer may lack: found, offered, never imported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.metadata
 import importlib.util
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import slicer
@@ -16,7 +16,9 @@ from .gui import waiting
 from .wording import _, plain, tip
 
 LEAST = {"torch": "2.5", "safetensors": "0.4", "nibabel": "5.2"}
-"""The oldest versions that will do, as in pyproject.toml."""
+"""What a synthesis needs: the oldest versions that will do, as in pyproject.toml."""
+STUDIES = {"scipy": "1.11", "nibabel": "5.2"}
+"""What reader studies need, each for a part."""
 _under_way = threading.Lock()
 """Held while something is installed: the events of Slicer go on meanwhile, presses too."""
 
@@ -40,12 +42,16 @@ def _numbers(version: str) -> list[int]:
 
 def _too_old(package: str) -> bool:
     version = _version(package)
-    return bool(version) and _numbers(version) < _numbers(LEAST[package])
+    return bool(version) and _numbers(version) < _numbers(_least(package))
 
 
-def missing() -> list[str]:
+def _least(package: str) -> str:
+    return {**STUDIES, **LEAST}[package]
+
+
+def missing(packages: Iterable[str] = LEAST) -> list[str]:
     """The packages that are not there, or too old."""
-    return [package for package in LEAST if _lacks(package) or _too_old(package)]
+    return [package for package in packages if _lacks(package) or _too_old(package)]
 
 
 def installed() -> str:
@@ -77,6 +83,18 @@ def ensure_installed(say: Callable[[str], None]) -> bool:
     return _alone(say, cost(), _install_missing)
 
 
+def ensure_small(packages: Iterable[str], use: str, say: Callable[[str], None]) -> bool:
+    """Whether these packages of ``STUDIES`` are there, after asking for and installing those that
+    were not. ``use``: what needs them, as the beginning of a sentence."""
+    lacking = missing(packages)
+    if not lacking:
+        return True
+    names = ", ".join(_requirements(lacking))
+    question = _("{use} needs {names}, once: a download of at most 0.1 GB.")
+    question = question.format(use=use, names=names)
+    return _alone(say, question, lambda: _install_small(lacking, use), torch=False)
+
+
 def reinstall(say: Callable[[str], None]) -> bool:
     """Ask, then put PyTorch in anew, for where it is there and broken; whether it is there then."""
     text = _(
@@ -86,17 +104,24 @@ def reinstall(say: Callable[[str], None]) -> bool:
     return _alone(say, text, _reinstall_torch)
 
 
-def _alone(say: Callable[[str], None], question: str, install: Callable[[], str]) -> bool:
-    """Ask, and install if nothing is being installed already; whether it went well."""
+def _alone(
+    say: Callable[[str], None], question: str, install: Callable[[], str], torch: bool = True
+) -> bool:
+    """Ask, and install if nothing is being installed already; whether it went well.
+
+    ``torch``: whether PyTorch is among what a synthesis asked for.
+    """
     if not _under_way.acquire(blocking=False):
         say(_("The installation is still running: wait until it is done."))
         return False
     try:
         say(question)
         slicer.app.processEvents()
-        problem = _without_extension()
+        problem = _without_extension() if torch else ""
         if not problem and not slicer.util.confirmOkCancelDisplay(tip(question)):
-            problem = _("Nothing was installed. Press Synthesize to be asked again.")
+            problem = _("Nothing was installed.")
+            if torch:
+                problem = _("Nothing was installed. Press Synthesize to be asked again.")
         if not problem:
             say(_("Installing: Slicer may not answer for some minutes…"))
             slicer.app.processEvents()
@@ -123,7 +148,7 @@ def _install_missing() -> str:
     lacking = missing()
     if "torch" in lacking and (problem := _install_torch()):
         return problem
-    return _install_small(_requirements([package for package in lacking if package != "torch"]))
+    return _install_small([package for package in lacking if package != "torch"], _("Synthesis"))
 
 
 def _reinstall_torch() -> str:
@@ -165,9 +190,10 @@ def _install_torch() -> str:
     return ""
 
 
-def _install_small(requirements: list[str]) -> str:
-    if not requirements:
+def _install_small(packages: list[str], use: str) -> str:
+    if not packages:
         return ""
+    requirements = _requirements(packages)
     names = ", ".join(requirements)
     try:
         try:
@@ -180,13 +206,13 @@ def _install_small(requirements: list[str]) -> str:
         text = _("{names} could not be installed: {error}")
         return text.format(names=names, error=_first_line(error))
     importlib.invalidate_caches()
-    still = ", ".join(_requirements(missing()))
-    text = _("{names} are not installed: synthesis needs them.")
-    return text.format(names=still) if still else ""
+    still = ", ".join(_requirements(missing(packages)))
+    text = _("{names} are not installed: {use} needs them.")
+    return text.format(names=still, use=use) if still else ""
 
 
 def _requirements(packages: list[str]) -> list[str]:
-    return [f"{package}>={LEAST[package]}" for package in packages]
+    return [f"{package}>={_least(package)}" for package in packages]
 
 
 def _first_line(error: Exception) -> str:

@@ -10,9 +10,11 @@ import qt
 import slicer
 
 from ..bundles.catalog import DEFAULT_MODEL, load_manifests
-from ..bundles.installing import models_folder
+from ..bundles.installing import is_checkpoint, models_folder
+from ..bundles.names import MANIFEST_NAME
 from ..compute.errors import UserError
-from .gui import say, show_controls, silenced, waiting
+from .gui import agrees, say, show_controls, silenced, waiting
+from .import_form import ImportForm
 from .presenters.models import (
     ChosenModel,
     Found,
@@ -25,14 +27,16 @@ from .presenters.models import (
     export_model,
     export_name,
 )
+from .runner import Runner
 from .wording import _, sentence, tip
 
 
 class ModelPanel:
     """Shows the models and keeps the chosen one in the parameter node."""
 
-    def __init__(self, ui: Any, on_changed: Callable[[], None]) -> None:
+    def __init__(self, ui: Any, runner: Runner, on_changed: Callable[[], None]) -> None:
         self._ui = ui
+        self._importing = ImportForm(ui, runner, self._say, self._on_imported)
         self._on_changed = on_changed
         self._parameters: Any = None
         self._models: Found = {}
@@ -81,19 +85,32 @@ class ModelPanel:
             self._parameters.model = self._ui.modelSelector.itemData(index)
 
     def _on_import(self) -> None:
-        title = _("Choose a model: its zip file, or model.json in its folder")
-        kinds = _("Models (*.zip model.json)")
-        source = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, "", kinds)
-        if not source:
+        title = _("Choose a model: its zip file, model.json in its folder, or a checkpoint")
+        kinds = _("Models and checkpoints (*.zip model.json *.pt *.pth *.ckpt);;All files (*)")
+        chosen = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, "", kinds)
+        if not chosen:
             return
-        name, said = add_model(Path(source), _agrees)
+        source = Path(chosen)
+        if source.name != MANIFEST_NAME and is_checkpoint(source):
+            self._say("")
+            self._importing.ask(source)
+            return
+        name, said = add_model(source, agrees)
+        if name is not None:
+            self._on_imported(name)
         if said:
             self._say(said)
-        if name is not None:
-            if self._parameters is not None:
-                self._parameters.model = name
-            self.refresh()
-            self._on_changed()
+
+    def _on_imported(self, name: str) -> None:
+        """A model has been added: it is the chosen one now."""
+        if self._parameters is not None:
+            self._parameters.model = name
+        self.refresh()
+        self._on_changed()
+
+    def cleanup(self) -> None:
+        """What is imported still is, but nobody is told."""
+        self._importing.cleanup()
 
     def _on_export(self) -> None:
         path = qt.QFileDialog.getSaveFileName(
@@ -108,7 +125,7 @@ class ModelPanel:
             self._say(said)
 
     def _on_delete(self) -> None:
-        gone, said = delete_model(self.chosen, _agrees)
+        gone, said = delete_model(self.chosen, agrees)
         if said:
             self._say(said)
         if gone:
@@ -133,7 +150,3 @@ def _own_models() -> Path | None:
         return models_folder()
     except UserError:
         return None
-
-
-def _agrees(question: str) -> bool:
-    return bool(slicer.util.confirmOkCancelDisplay(tip(question)))

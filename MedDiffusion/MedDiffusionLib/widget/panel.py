@@ -34,7 +34,7 @@ class Panel(VTKObservationMixin):
         self._showing = False
         self._imported = False
         annotate_views()
-        self.models = ModelPanel(ui, self.show)
+        self.models = ModelPanel(ui, runner, self.show)
         self.labels = LabelPanel(ui, runner, self.models, self._on_fit)
         self.results = ResultsPanel(ui)
         self.synthesis = SynthesisPanel(
@@ -92,6 +92,7 @@ class Panel(VTKObservationMixin):
 
         Slicer's Reload makes a new panel after this one, which finds them there.
         """
+        self.models.cleanup()
         self.live.cleanup()
         self.synthesis.cleanup()
         self.training.cleanup()

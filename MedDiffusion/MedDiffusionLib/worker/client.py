@@ -261,17 +261,13 @@ class WorkerClient:
 
     def _start_process(self) -> None:
         self._stop_process()
-        package_root = Path(__file__).parents[2]
-        paths = [str(package_root), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"}
-        wait_passively(environment)
         handle, errors = tempfile.mkstemp(prefix="meddiffusion-", suffix=".log", dir=self._folder)
         self._errors = Path(errors)
         with os.fdopen(handle, "wb") as stderr:
             # A session of its own: its whole tree can be ended, as PythonSlicer starts a child.
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr,
-                env=environment, bufsize=0, start_new_session=os.name == "posix",
+                env=child_environment(), bufsize=0, start_new_session=os.name == "posix",
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )  # fmt: skip
         assert self._process.stdout is not None
@@ -281,7 +277,7 @@ class WorkerClient:
     def _stop_process(self) -> None:
         process, self._process, self._unread = self._process, None, b""
         if process is not None:
-            _end_tree(process)
+            end_tree(process)
             for stream in (process.stdin, process.stdout):
                 if stream is not None:
                     stream.close()
@@ -315,7 +311,16 @@ class WorkerClient:
         return shortened(lines[-1], _LONGEST_DETAIL) if lines else ""
 
 
-def _end_tree(process: subprocess.Popen[bytes]) -> None:
+def child_environment() -> dict[str, str]:
+    """The environment of a process of ours: it finds this library, and writes UTF-8."""
+    package_root = Path(__file__).parents[2]
+    paths = [str(package_root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUTF8": "1"}
+    wait_passively(environment)
+    return environment
+
+
+def end_tree(process: subprocess.Popen[bytes]) -> None:
     """End a process and everything that it started."""
     if os.name == "posix":
         with contextlib.suppress(ProcessLookupError):

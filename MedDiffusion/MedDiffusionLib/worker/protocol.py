@@ -9,8 +9,13 @@ Requests:
   ``settings`` are the fields of ``synthesis.settings.Settings``, ``overrides`` say which value is
   which label of the model, results go to ``folder``; ``"previews": false`` leaves out the events
   ``step``;
+- ``{"do": "generate", "job": 1, "model": NAME|PATH, "device": "auto", "settings": {...}, "folder":
+  PATH}``: the same without a label map;
 - ``{"do": "labelmap", "job": 2, "model": NAME|PATH, "seed": 0, "folder": PATH}``: draws a random
   label map;
+- ``{"do": "import", "job": 3, "source": PATH, "name": NAME, "license": TEXT or null, "options":
+  ["KEY=VALUE", ...], "overwrite": false, "folder": PATH}``: makes a checkpoint of another program a
+  model of the user's;
 - ``{"do": "cancel", "job": 1}``: taken at once, between two steps; all else waits for its turn.
 
 The end of stdin ends the worker at once, whatever it does. So does being idle for ten minutes.
@@ -22,10 +27,12 @@ Events:
 - ``{"event": "started", "job": 1, "channels": [{"name", "units", "range"}, ...]}``: the model is
   loaded, and these are the channels of the volumes to come;
 - ``{"event": "step", "job": 1, "sample": 0, "step": 3, "steps": 8, "volumes": [VOLUME, ...]}``: the
-  current estimate on the model's own grid, a volume per channel;
+  current estimate on the model's own grid, a volume per channel; none at some of the steps where
+  making them takes long;
 - ``{"event": "sample", "job": 1, "sample": 0, "volumes": [...], "provenance": [{...}, ...]}``: a
   finished sample;
 - ``{"event": "labelmap", "job": 2, "volume": VOLUME}``;
+- ``{"event": "imported", "job": 3, "model": NAME}``;
 - then one of ``finished``, ``cancelled`` and ``failed`` per job, the last with the fields of the
   error: ``problem``, ``remedy``, ``path`` (a text or null), ``code`` and ``detail``.
 
@@ -49,7 +56,7 @@ from ..volumes.volume import Kind, Segment, Volume
 PROTOCOL = 2
 ENDINGS = ("finished", "cancelled", "failed")
 """The events that end a job."""
-EVENTS = ("ready", "unusable", "started", "step", "sample", "labelmap", *ENDINGS)
+EVENTS = ("ready", "unusable", "started", "step", "sample", "labelmap", "imported", *ENDINGS)
 
 
 def encode(message: dict[str, Any]) -> bytes:

@@ -286,10 +286,11 @@ def _change_tensor(path: Path, random: Random) -> None:
     tensor = tensors[name]
     way = random.randrange(5)
     if way == 0:
-        tensor.reshape(-1)[random.randrange(tensor.numel())] = value
+        tensor.reshape(-1)[random.randrange(tensor.numel())] = torch.tensor(value).to(tensor.dtype)
     elif way == 1:
         for one in tensors.values():
-            one.fill_(value)
+            # Beyond float16 a number becomes infinite, where filling would refuse it.
+            one.copy_(torch.tensor(value).to(one.dtype))
     elif way == 2:
         del tensors[name]
     elif way == 3:

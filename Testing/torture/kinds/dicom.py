@@ -48,7 +48,11 @@ def play(stage: Stage) -> None:
 
 
 def _fault(series: Path, random: Random) -> None:
-    slices = [p for p in sorted(series.iterdir()) if p.is_file() and p.suffix == ".dcm"]
+    slices = [
+        path
+        for path in sorted(series.iterdir())
+        if path.is_file() and path.suffix == ".dcm" and path.stat().st_size
+    ]
     if not slices:
         return
     one = random.choice(slices)

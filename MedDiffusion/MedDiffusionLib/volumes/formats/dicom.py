@@ -7,11 +7,20 @@ import stat
 from pathlib import Path
 
 from ...compute.errors import UserError
+from ...compute.files import open_regular
 from .content import MAX_VOXELS, Content
 from .itk import read_itk_series
 
 _MAX_FILES = 10_000
 _MAX_BYTES = 8 * MAX_VOXELS
+_PREAMBLE = 128
+"""Bytes before the word that tells a DICOM file."""
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do (PS3.10, 7.1); raises OSError."""
+    with open_regular(path) as file:
+        return file.read(_PREAMBLE + 4)[_PREAMBLE:] == b"DICM"
 
 
 def read_dicom(folder: Path) -> Content:

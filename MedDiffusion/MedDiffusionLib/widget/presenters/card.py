@@ -21,7 +21,7 @@ def short_card(manifest: Manifest) -> str:
     licensed = _("{license} (the model, and the volumes that it makes)")
     rows = [
         (_("Makes"), rich(makes)),
-        (_("Labels"), labels),
+        (_("Labels"), labels or _("none: it makes volumes by itself")),
         (_("Field of view"), f"{_product(size)} mm, {_product(spacing)} mm " + _("voxels")),
         (_("License"), rich(licensed.format(license=manifest.license))),
     ]
@@ -40,6 +40,8 @@ def full_card(manifest: Manifest) -> str:
     rows = [(_("Version"), rich(manifest.version)), (_("Recommended"), recommended)]
     if training is not None:
         rows += [(_("Trained on"), rich(training.data)), (_("Cases"), str(training.cases))]
+    if manifest.source is not None:
+        rows.append((_("Imported from"), rich(manifest.source.file)))
     rows.append((_("Attribution"), rich(manifest.attribution)))
     rows += [(rich(figure.name), rich(figure.value)) for figure in manifest.figures]
     return table(rows)

@@ -91,7 +91,10 @@ def _judge(
             "{name} fits the model: {has}. Not drawn: {lacks}; the model puts it where it finds "
             "it plausible."
         )
+    elif all(label.optional for label in assigned.missing):
+        ok, text = True, _("{name} fits the model: {has}. Not drawn, and so not there: {lacks}.")
     else:
+        lacks = ", ".join(label.name for label in assigned.missing if not label.optional)
         text = _("The model needs all its labels; {name} lacks {lacks}: draw it.")
     unknown = ", ".join(dict.fromkeys(foreign[value] for value in assigned.unknown[:20]))
     return ok, text.format(name=name, unknown=unknown, model=manifest.name, has=has, lacks=lacks)

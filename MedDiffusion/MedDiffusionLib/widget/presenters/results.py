@@ -88,7 +88,7 @@ def row_text(name: str, changed: bool) -> str:
     """A line of the list; ``changed``: its label map is not what it was made from any more."""
     if not changed:
         return plain(name)
-    return _("{name} (the label map has changed since)").format(name=plain(name))
+    return _("(label map changed since) {name}").format(name=plain(name))
 
 
 def renamed(text: str, before: str) -> str:
