@@ -4,7 +4,7 @@
 # make lint    ruff and mypy
 # make house   draw the rooms of the library and what they import from
 # make xml     write the registries' names into the CLI modules' XML
-# make screenshot  take the README's pictures of the module
+# make screenshot  take the README's pictures of the module and of a reader study
 # make lock    renew requirements.lock from pyproject.toml's newest allowed versions
 # make clean   remove what these made
 
@@ -45,6 +45,7 @@ xml: $(READY)
 
 screenshot: $(SLICER)
 	PYTHONPATH=Testing $(BIN)/python Testing/screenshots.py
+	PYTHONPATH=Testing $(BIN)/python Testing/study_pictures.py
 
 # The virtual environment holds exactly what requirements.lock names. Debian and Ubuntu ship
 # python3 without venv: it is installed where that is allowed, and named where it is not.

@@ -133,6 +133,23 @@ class MedDiffusionLogic(ScriptedLoadableModuleLogic):
         job = self.startSynthesis(labelNode, *arguments, **options)
         return shared_runner().scene_logic.finish(job)
 
+    def generate(
+        self,
+        model: str,
+        samples: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: str | None = None,
+        device: str = "auto",
+    ) -> list[Any]:
+        """Make volumes without a label map, by a model that needs none; waits as synthesize."""
+        from MedDiffusionLib.synthesis.settings import Settings
+        from MedDiffusionLib.widget.runner import shared_runner
+
+        runner = shared_runner()
+        job = runner.start_generation(model, Settings(samples, seed, steps, sampler), device)
+        return runner.scene_logic.finish(job)
+
     def cleanup(self) -> None:
         """End the worker process and everything that it does."""
         from MedDiffusionLib.widget.runner import close_runner

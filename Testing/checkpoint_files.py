@@ -42,7 +42,7 @@ def small_state(blocks: int = 1) -> OrderedDict[str, Tensor]:
     from MedDiffusionLib.diffusion.schedules import cosine_betas
 
     torch.manual_seed(0)
-    network = MedDDPMUNet(1, 2, 1, 32, [1], blocks, [], -1, "kji")
+    network = MedDDPMUNet(1, 2, (1, 1, 1), 32, [1], blocks, [], -1, "kji")
     return OrderedDict(
         **schedule_buffers(cosine_betas(STEPS)),
         **{f"denoise_fn.{name}": tensor for name, tensor in network.state_dict().items()},

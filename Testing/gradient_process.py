@@ -14,6 +14,7 @@ from MedDiffusionLib.compute.distributed import process_group
 from MedDiffusionLib.training.data.cases import find_cases
 from MedDiffusionLib.training.data.samples import TrainingSamples
 from MedDiffusionLib.training.loop.loading import Batches
+from MedDiffusionLib.training.loop.state import initial_state
 from MedDiffusionLib.training.loop.step import accumulate
 from MedDiffusionLib.training.objectives.denoising import Denoising
 from MedDiffusionLib.training.plan.settings import check_manifest, read_settings
@@ -43,7 +44,8 @@ def main(data: Path, output: Path) -> None:
         assert len(batch) == (5 if ranks.world == 1 else 2 + ranks.rank)
         weight = torch.tensor(objective.weight(batch), dtype=torch.float64)
         total = float(ranks.all_reduce(weight))
-        loss = accumulate(denoiser, batch, total, 2, CPU, objective)
+        playing = initial_state(objective.players, settings).trained
+        (loss,) = accumulate(objective, playing, batch, total, 2, CPU)
         loss = float(ranks.all_reduce(torch.tensor(loss, dtype=torch.float64)))
         parameters = list(denoiser.parameters())
         ranks.all_reduce_gradients(parameters)

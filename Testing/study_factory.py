@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from MedDiffusionLib.studies.answers import Answer
+from MedDiffusionLib.studies.answer_lines import Answer
 from MedDiffusionLib.studies.key import Key, Truth, key_bytes, new_nonce
 from MedDiffusionLib.studies.protocols import protocol_bytes
 from MedDiffusionLib.studies.study import Study, order_of

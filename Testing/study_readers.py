@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from MedDiffusionLib.studies.answers import Answer, AnswerLog
+from MedDiffusionLib.studies.answer_lines import Answer
+from MedDiffusionLib.studies.answers import AnswerLog
 from MedDiffusionLib.studies.key import Key, read_key
 from MedDiffusionLib.studies.protocols import Question, read_protocol
 from MedDiffusionLib.studies.study import Study, order_of, read_study

@@ -143,8 +143,8 @@ def test_weights_of_version_1_are_refused_in_a_manifest_of_version_2(tiny_bundle
 class Scaled(Identity):
     """A learned representation, as far as its weights and its scale go."""
 
-    def __init__(self, image_channels: int) -> None:
-        Representation.__init__(self, 1, image_channels, scaled=True)
+    def __init__(self, image_channels: int, *, label_count: int = 0) -> None:
+        Representation.__init__(self, (1, 1, 1), image_channels, scaled=True)
         self.gain = torch.nn.Parameter(torch.full((1,), 1 / 3))
 
 

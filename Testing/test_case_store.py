@@ -273,7 +273,7 @@ def test_a_stored_case_shows_what_one_in_memory_does_bit_for_bit(
     (one,) = write_data(tmp_path, 1, contrasts=2)
     images = [read_image(path) for path in one.images]
     direct = make_case(
-        one.name, images, read_label_map(one.labels), manifest.grid, [1, 2], manifest.intensity
+        one.name, images, read_label_map(one.files[-1]), manifest.grid, [1, 2], manifest.intensity
     )
     (stored,) = prepared([one], tmp_path, manifest)
     wild = Augmentation(flip_axes=(0,), affine=0.5, far_shift=0.5)
@@ -295,7 +295,7 @@ def test_the_label_map_is_kept_as_the_file_has_it(tmp_path: Path) -> None:
     )
     store = CaseStore(tmp_path)
     store.record(one)
-    kept, read = store.label_map(one), read_label_map(one.labels)
+    kept, read = store.label_map(one), read_label_map(one.files[-1])
     assert (kept.array == read.array).all()
     assert (kept.affine == read.affine).all()
 

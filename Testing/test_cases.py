@@ -37,7 +37,7 @@ def test_files_of_the_same_name_are_a_case_whatever_their_formats(tmp_path: Path
     labels = touch(tmp_path / "l", "a 1.seg.nrrd", "b.mha")
     data = find_cases(images, labels)
     assert shown(data) == {"a 1": ["a 1.nrrd"], "b": ["b.nii.gz"]}
-    assert [case.labels.name for case in data.cases] == ["a 1.seg.nrrd", "b.mha"]
+    assert [case.labels and case.labels.name for case in data.cases] == ["a 1.seg.nrrd", "b.mha"]
     assert data.channels == ("image",)
     assert data.unmatched == ()
     assert [case.group for case in data.cases] == ["a 1", "b"]
@@ -221,8 +221,29 @@ def test_a_subset_comes_in_its_own_order_and_must_be_whole(tmp_path: Path) -> No
         find_data(None, images, labels, wanted=["a", "x"])
 
 
+def test_images_alone_are_cases_without_label_maps(tmp_path: Path) -> None:
+    def found(*names: str) -> DataSet:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name in names:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+        return find_data(None, folder, None, r"^[^_]+")
+
+    data = found("p_1.nii.gz", "p_2.mha", "notes.txt")
+    assert shown(data) == {"p_1": ["p_1.nii.gz"], "p_2": ["p_2.mha"]}
+    assert [(case.labels, case.group) for case in data.cases] == [(None, "p"), (None, "p")]
+    assert (data.channels, data.unmatched) == (("image",), ())
+    numbered = found("a_0000.nii", "a_0001.nii", "b_0000.nii", "b_0001.nii")
+    assert shown(numbered) == {n: [f"{n}_0000.nii", f"{n}_0001.nii"] for n in "ab"}
+    assert numbered.channels == ("image0", "image1")
+    assert found("a/T1.nii", "a/FLAIR.nii", "b/T1.nii", "b/FLAIR.nii").channels == ("FLAIR", "T1")
+
+
 def test_too_few_or_too_many_places_to_look_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Training needs images and label maps: give"):
+        find_data(None, None, tmp_path)
+    with pytest.raises(UserError, match="has no images"):
         find_data(None, tmp_path, None)
     with pytest.raises(UserError, match="give one of them"):
         find_data(tmp_path, tmp_path, tmp_path)

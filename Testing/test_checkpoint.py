@@ -111,9 +111,10 @@ def test_changed_data_plan_or_seed_are_named_when_resuming(
         cases[:2], plan=plan
     )
     # The same name and size, other voxels.
-    content = bytearray(cases[1].labels.read_bytes())
+    labels = cases[1].files[-1]
+    content = bytearray(labels.read_bytes())
     content[-1] ^= 1
-    cases[1].labels.write_bytes(content)
+    labels.write_bytes(content)
     assert "files of 1 training cases changed, the first is case 1;" in refused(cases[:2])
 
 

@@ -194,8 +194,8 @@ def test_only_the_labelled_part_of_a_large_label_map_is_used(
         part = labelled_part(whole)
         assert part.array.size < array.size / 2
         assert np.shares_memory(part.array, array)
-        grid = region_grid(whole, spec, 2)
-        found = region_grid(part, spec, 2, whole)
+        grid = region_grid(whole, spec, (2, 2, 2))
+        found = region_grid(part, spec, (2, 2, 2), whole)
         np.testing.assert_allclose(found.affine, grid.affine, atol=1e-9)
         agreeing = resample(part, grid).array == resample(whole, grid).array
         assert agreeing.mean() > 0.999, "but for ties"

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from MedDiffusionLib.diffusion.denoiser import Denoiser, total_weight
-from MedDiffusionLib.diffusion.networks.resunet import EMBEDDED_LABEL_CHANNELS, ResUNet
+from MedDiffusionLib.diffusion.label_features import EMBEDDED_CHANNELS
+from MedDiffusionLib.diffusion.networks.resunet import ResUNet
 from MedDiffusionLib.diffusion.parameterizations import PARAMETERIZATIONS
 from MedDiffusionLib.diffusion.schedules import Cosine
 
@@ -16,7 +17,13 @@ cosine = Cosine()
 def network(labels: int = 2, channels: int = 1, factor: int = 2) -> ResUNet:
     torch.manual_seed(0)
     made = ResUNet(
-        channels * factor**3, labels, factor, channels=(8, 16), blocks=1, groups=4, embedding=8
+        channels * factor**3,
+        labels,
+        (factor,) * 3,
+        channels=(8, 16),
+        blocks=1,
+        groups=4,
+        embedding=8,
     )
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
@@ -40,7 +47,26 @@ def test_more_than_sixteen_categories_share_an_embedding() -> None:
     assert network(15).label_embedding is None
     embedding = network(16).label_embedding
     assert embedding is not None
-    assert embedding.weight.shape == (17, EMBEDDED_LABEL_CHANNELS)
+    assert embedding.weight.shape == (17, EMBEDDED_CHANNELS)
+
+
+@pytest.mark.parametrize("labels", [2, 40])
+def test_labels_may_enter_as_a_few_features_that_every_voxel_reaches(labels: int) -> None:
+    torch.manual_seed(0)
+    made = ResUNet(
+        4, labels, (1, 4, 4), channels=(8, 16), blocks=1, groups=4, embedding=8, label_channels=3
+    )
+    assert made.conv_in.weight.shape[1] == 4 + 3
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, t, known = torch.randn(1, 4, 2, 2, 2), torch.tensor([0.5]), torch.ones(1, labels)
+    maps = torch.zeros(1, 2, 8, 8, dtype=torch.long)
+    with torch.no_grad():
+        base = made(x, t, maps, known)
+        for place in ((0, 0, 0, 0), (0, 1, 7, 3), (0, 0, 2, 5)):
+            other = maps.clone()
+            other[place] = labels
+            assert (made(x, t, other, known) - base).abs().max() > 1e-5
 
 
 def test_every_voxel_of_the_label_map_reaches_the_network_at_its_own_place() -> None:

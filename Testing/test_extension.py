@@ -59,8 +59,9 @@ def test_pictures_of_the_index_entry_are_in_the_repository(variable: str) -> Non
     assert (ROOT / inside).is_file()
 
 
-def test_the_icon_is_128_pixels_square() -> None:
-    icon = sitk.ReadImage(ROOT / "MedDiffusion" / "Resources" / "Icons" / "MedDiffusion.png")
+@pytest.mark.parametrize("module", ["MedDiffusion", "RealismRating"])
+def test_the_icon_is_128_pixels_square(module: str) -> None:
+    icon = sitk.ReadImage(ROOT / "MedDiffusion" / "Resources" / "Icons" / f"{module}.png")
     assert icon.GetSize() == (128, 128)
 
 

@@ -186,9 +186,11 @@ def test_a_new_file_is_installed_at_the_next_build(source: Path, tmp_path: Path)
     assert (after / new).read_text() == "CHAIRS = 4\n"
 
 
-def test_the_self_test_is_registered(trees: Trees) -> None:
+def test_the_self_tests_are_registered(trees: Trees) -> None:
     build = trees.built.parents[2]
-    assert "py_MedDiffusion" in run(program("ctest"), "--test-dir", build, "--show-only")
+    listed = run(program("ctest"), "--test-dir", build, "--show-only")
+    assert "py_MedDiffusion" in listed
+    assert "py_RealismRating" in listed
 
 
 @pytest.mark.parametrize("tree", Trees._fields)

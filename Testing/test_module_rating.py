@@ -464,7 +464,12 @@ def test_a_closed_study_leaves_nothing_in_the_scene(host: Any, panel: Any, study
 def test_a_reader_sees_neither_the_organizers_section_nor_the_synthesis(
     host: Any, shown: Any
 ) -> None:
-    assert not shown.ui.organizerSection.visible
+    ui = shown.ui
+    assert not ui.organizerSection.visible
+    ui.closeButton.click()
+    assert not ui.organizerSection.visible, "as long as a study is chosen"
+    ui.studyPath.currentPath = ""
+    assert ui.organizerSection.visible
     modules = {name for name in sys.modules if name.startswith("MedDiffusionLib.widget.")}
     panels = (
         "panel",

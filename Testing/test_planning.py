@@ -26,9 +26,12 @@ from MedDiffusionLib.training.plan.planning import (
     make_plan,
     merge,
     split_groups,
+    why_not_learned,
+    why_representation,
 )
 from MedDiffusionLib.training.plan.presets import load_preset, read_preset
-from MedDiffusionLib.training.plan.settings import check_manifest
+from MedDiffusionLib.training.plan.reuse import check_representation
+from MedDiffusionLib.training.plan.settings import check_manifest, read_settings
 
 GB = 10**9
 Triple = tuple[float, float, float]
@@ -70,10 +73,13 @@ def plan(
     memory: int = 7 * GB,
     channels: tuple[str, ...] = ("T1",),
     name: str = "model",
+    minutes: float | None = None,
+    disk_bytes: int | None = None,
     **about: Any,
 ) -> dict[str, Any]:
     data = data_of(*(str(n) for n in range(len(cases))), channels=channels)
-    return make_plan(data, report(list(cases), channels, **about), device, name, memory)
+    found = report(list(cases), channels, **about)
+    return make_plan(data, found, device, name, memory, minutes, disk_bytes)
 
 
 def grid(*cases: CaseFacts, **options: Any) -> dict[str, Any]:
@@ -138,10 +144,84 @@ def test_the_field_of_view_is_at_most_the_median_scan() -> None:
 
 
 def test_a_large_field_of_view_gets_coarser_alike_along_all_axes() -> None:
-    fine, coarse = grid(cube(100), memory=70 * GB), grid(cube(400), memory=70 * GB)
+    fine, coarse = grid(cube(90), memory=70 * GB), grid(cube(400), memory=70 * GB)
     assert (np.array(coarse["size"]) * coarse["spacing"] >= 400).all()
     assert len(set(coarse["spacing"])) == 1
     assert coarse["spacing"][0] > fine["spacing"][0] == 1
+
+
+def head(count: int, extent: Triple = (192, 224, 192), spacing: Triple = (2, 2, 2)) -> Any:
+    """Cases with more voxels than wavelets are good for on a CPU."""
+    return [facts(extent, spacing)] * count
+
+
+def test_a_large_grid_gets_a_learned_latent_and_the_plan_says_why() -> None:
+    made = plan(*head(20))
+    assert made["manifest"]["grid"]["size"] == [96, 112, 96]
+    representation = made["manifest"]["architecture"]["representation"]
+    assert (representation["name"], representation["factors"]) == ("autoencoder", [4, 4, 4])
+    assert representation["labels"] is True
+    own = made["training"]["representation"]
+    assert own == {
+        "share": 0.3, "batch": 4, "patch": [48, 48, 48], "learning_rate": 1e-3, "views": 32,
+    }  # fmt: skip
+    read_settings(made["training"])
+    check_representation(
+        check_manifest(made["manifest"]), read_settings(made["training"]).representation
+    )
+    reason = why_representation(made["manifest"], "cpu", "")
+    text = describe_plan(made, estimate(made, "cpu"), 10**9, reason)
+    assert "learned, 4 x 4 x 4 voxels to one, channels 4: 1,032,192 voxels, more than the" in text
+    assert "Stages          the representation (30% of the run, patches of 48 x 48 x 48" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "device", "minutes", "words"),
+    [(9, "cpu", None, "9 cases are too few"), (20, "cpu", 19.0, "19 minutes are too few")],
+)
+def test_where_no_latent_can_be_learned_the_grid_gets_coarser_instead(
+    count: int, device: str, minutes: float | None, words: str
+) -> None:
+    made = plan(*head(count), device=device, minutes=minutes)
+    assert made["manifest"]["architecture"]["representation"] == {"name": "haar", "levels": 1}
+    assert made["manifest"]["grid"]["spacing"][0] > 2
+    assert "representation" not in made["training"]
+    refusal = why_not_learned(count, device, minutes)
+    assert words in why_representation(made["manifest"], device, refusal)
+
+
+def test_a_gpu_takes_wavelets_further_and_learns_a_latent_sooner() -> None:
+    assert architecture(*head(20), device="cuda")["representation"]["name"] == "haar"
+    large = head(20, (300, 300, 300))
+    made = plan(*large, device="cuda", minutes=5.0, memory=70 * GB)
+    assert made["manifest"]["architecture"]["representation"]["name"] == "autoencoder"
+
+
+def test_thick_slices_are_halved_once_less_and_no_plan_has_two_haar_levels() -> None:
+    thick = architecture(*head(20, (200, 200, 200), (0.9, 0.9, 3)))["representation"]
+    assert thick["factors"] == [4, 4, 2]
+    for extent in (30, 60, 90, 120, 250):
+        found = architecture(*[cube(extent)] * 20)["representation"]
+        assert found.get("levels", 1) == 1
+
+
+def test_views_are_as_many_as_cases_and_disk_allow() -> None:
+    def views(count: int, **options: Any) -> int:
+        made: int = plan(*head(count), **options)["training"]["representation"]["views"]
+        return made
+
+    assert [views(count) for count in (10, 100, 1000)] == [32, 20, 4]
+    # A tenth of 2 GB: 4 of each case, of some 420 kB.
+    assert views(100, disk_bytes=2_000_000_000) == 4
+    assert views(10, disk_bytes=0) == 1
+
+
+def test_a_plan_without_labels_has_none() -> None:
+    made = plan(*[facts((192, 224, 192), (2, 2, 2), values=())] * 20)
+    manifest = check_manifest(made["manifest"])
+    assert (manifest.labels, manifest.label_dropout, manifest.sampling.guidance) == ((), 0, 1)
+    assert manifest.architecture.representation.options["labels"] is False
+    assert "Labels          none" in describe_plan(made, estimate(made, "cpu"), 10**9)
 
 
 def test_the_finest_axes_get_coarser_first() -> None:

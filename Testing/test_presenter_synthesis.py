@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,6 +35,18 @@ def test_the_button_says_first_what_the_model_lacks_and_then_the_label_map() -> 
     assert synthesis.button(MODEL, misfit).tooltip == "It is empty."
     ready = synthesis.button(MODEL, FITS)
     assert (ready.enabled, ready.text) == (True, "Synthesize")
+
+
+def test_a_model_without_labels_generates_whatever_is_drawn(manifest: Manifest) -> None:
+    model = ChosenModel("free", manifest=replace(manifest, labels=()))
+    button = Synthesis().button(model, Fit(False, "Nothing is drawn."))
+    assert (button.text, button.refusal) == ("Generate", "")
+    assert Synthesis().title(model) == "Generate"
+    chosen = SimpleNamespace(
+        samples=1, seed=0, quality=Quality.BEST, sampler=Sampler.AUTO, guidance=2.0
+    )
+    assert settings(chosen, replace(manifest, labels=())).guidance is None
+    assert Synthesis().button(replace(model, refusal="It is damaged."), Fit(True, "")).refusal
 
 
 def test_a_run_goes_from_a_press_to_its_end() -> None:

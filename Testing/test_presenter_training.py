@@ -207,6 +207,19 @@ def test_the_curves_are_what_the_log_has_of_them(folder: TrainingFolder) -> None
     assert folder.curves() == {"training": [(5, 0.5), (20, 0.25)], "validation": [(20, 0.3)]}
 
 
+def test_what_is_trained_first_is_shown_until_there_is_more(folder: TrainingFolder) -> None:
+    first = folder.path / "representation"
+    first.mkdir()
+    (first / "log.jsonl").write_text('{"iteration": 3, "loss": 0.5, "seconds_left": 60}\n')
+    assert folder.describe() == "The representation first: iteration 3, loss 0.5000, 1 min left"
+    assert folder.curves()["training"] == [(3, 0.5)]
+    assert folder.stage == first
+    (folder.path / "log.jsonl").write_text('{"iteration": 1, "loss": 0.9, "seconds_left": 60}\n')
+    assert folder.describe() == "Iteration 1, loss 0.9000, 1 min left"
+    assert folder.curves()["training"] == [(1, 0.9)]
+    assert folder.stage == folder.path
+
+
 def test_a_request_to_stop_is_a_file(folder: TrainingFolder) -> None:
     folder.ask_to_stop()
     assert (folder.path / "stop").is_file()

@@ -334,7 +334,7 @@ def test_a_volume_that_is_not_finite_is_never_written(
     else:
         monkeypatch.setattr(
             "MedDiffusionLib.synthesis.synthesizer.from_model_range",
-            lambda array, output_range: normalization.from_model_range(array, (0, 1e300)),
+            lambda array, output_range, **_: normalization.from_model_range(array, (0, 1e300)),
         )
     source = nifti(tmp_path / "labels.nii.gz")
     sentence = refused(capfd, synthesize(source, out / "v.nii.gz", bundle))

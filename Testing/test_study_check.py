@@ -7,6 +7,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from MedDiffusionLib.studies.area import area
+from MedDiffusionLib.evaluation.area import area
 from MedDiffusionLib.studies.check import Check, check_study
 from MedDiffusionLib.studies.cues import CUES
 from MedDiffusionLib.studies.key import ARMS, Key, Truth, read_key
@@ -262,3 +264,15 @@ def test_the_areas_interval_covers_as_often_as_it_says() -> None:
         # P(X > Y) of two normal variables one deviation apart is Phi(1 / sqrt 2).
         covered += found.low <= 0.7602499 <= found.high
     assert 930 <= covered <= 975
+
+
+@pytest.mark.process
+def test_studies_are_made_checked_and_answered_without_scipy() -> None:
+    code = (
+        "import sys; sys.modules['scipy'] = None;"
+        "from MedDiffusionLib.studies import answers, check, key, making;"
+        "from MedDiffusionLib.evaluation.area import area; print(area([1, 2], [0, 1]).estimate)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    # Of the pairs (1, 0), (1, 1), (2, 0) and (2, 1) three and a half.
+    assert done.stdout.strip() == "0.875"

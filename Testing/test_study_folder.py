@@ -234,6 +234,15 @@ def test_repeats_and_groups_are_ten_apart(tmp_path: Path) -> None:
         assert distance([group_of[made.case(p).id] for p in order]) >= 10
 
 
+def test_nothing_comes_again_soon_after_a_phase_has_ended(tmp_path: Path) -> None:
+    groups = [[f"case-{n:03}", f"case-{n + 20:03}"] for n in range(1, 21)]
+    made = read_study(write_study(tmp_path / "study", 40, "published-then-real", groups=groups))
+    group_of = {case: number for number, group in enumerate(groups) for case in group}
+    for session in range(1, 6):
+        both = [shown for phase in (0, 1) for shown in order_of(made, "R1", session, phase)]
+        assert distance([group_of[made.case(shown).id] for shown in both]) >= 10
+
+
 def test_a_reader_sees_the_pool_and_an_own_share(tmp_path: Path) -> None:
     ids = [f"case-{n:03}" for n in range(1, 13)]
     made = read_study(write_study(tmp_path / "study", pool=ids[:6], rotating=[ids[6:9], ids[9:]],

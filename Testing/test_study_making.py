@@ -135,6 +135,9 @@ def test_the_key_makes_the_same_study_again(request_: StudyRequest, tmp_path: Pa
         ({"repeats_percent": 60}, "repeats in percent is 60"),
         ({"trim": 9}, "too small|do not overlap enough"),
         ({"protocol": "nonesuch"}, "There is no protocol nonesuch"),
+        ({"limits": (5.0, 5.0)}, "intensities to show are 5 to 5: give the lower one first"),
+        ({"limits": (-9e6, -8e6)}, r"shows nothing between -9e\+06 and -8e\+06"),
+        ({"labels": Path("nowhere")}, "nowhere is no folder: give a folder of label maps"),
     ],
 )
 def test_a_request_that_cannot_be_is_refused_and_leaves_nothing(
@@ -169,6 +172,17 @@ def test_a_key_in_the_study_is_refused(request_: StudyRequest) -> None:
     inside = dataclasses.replace(request_, key=request_.output / "cases" / "key.json")
     with pytest.raises(UserError, match="would lie in the study"):
         make_study(inside)
+
+
+def test_neither_a_study_nor_a_key_may_lie_in_another_study(request_: StudyRequest) -> None:
+    make_study(request_)
+    inner = dataclasses.replace(request_, output=request_.output / "answers" / "inner", key=None)
+    with pytest.raises(UserError, match=r"inner would lie in the study .*/study: choose another"):
+        make_study(inner)
+    output = request_.output.with_name("other")
+    with pytest.raises(UserError, match=r"key\.json would lie in the study"):
+        make_study(dataclasses.replace(request_, output=output, key=request_.output / "key.json"))
+    assert not output.exists()
 
 
 def test_a_volume_that_cannot_be_read_is_found_when_the_study_is_made(
@@ -298,6 +312,17 @@ def test_volumes_of_one_label_map_are_in_one_group_with_others() -> None:
         by_map.setdefault(source.label_map, set()).add(group_of[n])
     assert all(len(groups) == 1 for groups in by_map.values())
     assert {len(group) for group in drawn.groups} == {4}
+    assert not drawn.tells_pairs
+
+
+def test_a_group_of_two_tells_a_pair_only_where_it_is_of_one_label_map() -> None:
+    few = draw(per_arm=20)
+    assert {len(group) for group in few.groups} == {2}
+    assert few.tells_pairs
+    # Of a choice both volumes of a label map are in one case: its groups are of two label maps.
+    choices = draw(alternatives=2)
+    assert {len(group) for group in choices.groups} == {2}
+    assert not choices.tells_pairs
 
 
 def test_a_small_study_has_volumes_of_different_label_maps() -> None:

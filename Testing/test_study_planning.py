@@ -11,8 +11,10 @@ pytest.importorskip("scipy")
 
 from scipy import stats
 
-from MedDiffusionLib.evaluation import equivalence, planning
+from MedDiffusionLib.evaluation import equivalence, planning, planning_readers
+from MedDiffusionLib.evaluation.equivalence import figure_equivalence
 from MedDiffusionLib.evaluation.figures import Auc, MeanAnswer
+from MedDiffusionLib.evaluation.readers import pooled
 
 
 @pytest.mark.parametrize(("n", "points"), [(50, 13.4), (100, 9.6), (200, 6.9), (400, 4.9)])
@@ -54,14 +56,14 @@ def test_the_cases_for_equivalence_are_the_known_ones(margin: float, cases: int)
 def test_half_widths_of_several_readers_are_the_known_ones(
     readers: int, cases: int, points: float
 ) -> None:
-    half = planning.readers_half_width(readers, cases)
+    half = planning_readers.readers_half_width(readers, cases)
     assert 100 * half == pytest.approx(points, abs=0.05)
-    assert planning.cases_for_readers(readers, half) == cases
+    assert planning_readers.cases_for_readers(readers, half) == cases
 
 
 def test_the_analysis_pays_for_not_knowing_how_readers_differ() -> None:
-    known = [planning.readers_half_width(r, 100) for r in (2, 3, 5, 20)]
-    found = [planning.analysed_half_width(r, 100) for r in (2, 3, 5, 20)]
+    known = [planning_readers.readers_half_width(r, 100) for r in (2, 3, 5, 20)]
+    found = [planning_readers.analysed_half_width(r, 100) for r in (2, 3, 5, 20)]
     paid = [f / k for f, k in zip(found, known, strict=True)]
     assert paid == sorted(paid, reverse=True)
     assert paid[0] > 2
@@ -69,17 +71,40 @@ def test_the_analysis_pays_for_not_knowing_how_readers_differ() -> None:
 
 
 def test_where_readers_differ_too_much_no_number_of_cases_does() -> None:
-    assert planning.cases_for_readers(2, 0.05) is None
+    assert planning_readers.cases_for_readers(2, 0.05) is None
     assert planning.equivalence_cases(0.1, 0.6) is None
     assert planning.cases_for_power(0.5) is None
 
 
 def test_power_of_readers_lies_between_one_reader_and_independent_ones() -> None:
-    one = planning.readers_power(1, 100, 0.6)
-    three = planning.readers_power(3, 100, 0.6)
-    apart = planning.readers_power(1, 300, 0.6)
+    one = planning_readers.readers_power(1, 100, 0.6)
+    three = planning_readers.readers_power(3, 100, 0.6)
+    apart = planning_readers.readers_power(1, 300, 0.6)
     assert one < three < apart
-    assert planning.readers_power(3, 100, 0.6, correlation=0) == pytest.approx(apart, abs=0.01)
+    without = planning_readers.readers_power(3, 100, 0.6, correlation=0)
+    assert without == pytest.approx(apart, abs=0.01)
+
+
+def test_power_for_other_readers_is_that_of_simulated_studies() -> None:
+    generator = np.random.default_rng(3)
+    answers = [
+        (generator.random((4, 60)) < share + 0.05 * generator.standard_normal((4, 1))).astype(float)
+        for share in np.repeat([0.65, 0.5], 400)
+    ]
+    told = [pooled(MeanAnswer(each)).p <= 0.05 for each in answers[:400]]
+    alike = [
+        figure_equivalence(MeanAnswer(each), 0.12).verdict == "equivalent" for each in answers[400:]
+    ]
+    # The standard error of a share of 400 is 2.5 points at most.
+    for found, share, margin in ((told, 0.65, None), (alike, 0.5, 0.12)):
+        planned = planning_readers.others_power(4, 60, share, margin=margin, correlation=0)
+        assert np.mean(found) == pytest.approx(planned, abs=0.06)
+
+
+def test_other_readers_need_more_cases_and_a_margin_that_is_never_met_has_no_power() -> None:
+    these = planning_readers.readers_power(5, 60, 0.65)
+    assert planning_readers.others_power(5, 60, 0.65) < these
+    assert planning_readers.others_power(2, 100, 0.5, margin=0.05) == 0
 
 
 def test_areas_need_more_cases_for_a_smaller_margin() -> None:

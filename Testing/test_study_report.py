@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -17,10 +18,10 @@ from scipy import stats
 
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import UserError
-from MedDiffusionLib.evaluation import planning
+from MedDiffusionLib.evaluation import planning, planning_readers
 from MedDiffusionLib.evaluation.estimate import Estimate
 from MedDiffusionLib.studies.exports import REDCAP, redcap_csv
-from MedDiffusionLib.studies.protocols import protocol_names, read_protocol
+from MedDiffusionLib.studies.protocols import protocol_bytes, protocol_names, read_protocol
 from MedDiffusionLib.studies.report import write_report
 from MedDiffusionLib.studies.sizes import Wish, describe
 from MedDiffusionLib.studies.tables import table
@@ -189,6 +190,35 @@ def test_redcaps_dictionary_has_18_columns_and_all_answers(name: str) -> None:
         assert [int(value) for value, _ in choices] == [o.value for o in question.options]
 
 
+def test_an_own_scale_may_be_called_as_a_field_of_redcaps_form(tmp_path: Path) -> None:
+    content = json.loads(protocol_bytes("published"))
+    content["phases"][0]["questions"][0]["id"] = "reader"
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps(content), "utf-8")
+    names = [row[0] for row in csv.reader(redcap_csv(read_protocol(own)).splitlines())]
+    assert len(set(names)) == len(names)
+
+
+def test_redcaps_data_fits_its_dictionary_and_tells_no_arm(study: Path) -> None:
+    exports = report(study).parent / "exports"
+    fields = rows_of(exports / "redcap-dictionary.csv")
+    rows = rows_of(exports / "redcap-data.csv")
+    assert list(rows[0]) == [field["Variable / Field Name"] for field in fields]
+    # 12 cases and 2 repeats in two parts by two readers.
+    assert len({row["record_id"] for row in rows}) == len(rows) == 2 * 2 * 14
+    for field in fields:
+        given = {row[field["Variable / Field Name"]] for row in rows}
+        if field["Field Type"] == "radio":
+            choices = field["Choices, Calculations, OR Slider Labels"].split(" | ")
+            assert given <= {"", *(choice.split(", ")[0] for choice in choices)}
+    assert "synthetic" not in (exports / "redcap-data.csv").read_text("utf-8")
+    answers = rows_of(exports.parent / "answers.csv")
+    first = next(a for a in answers if a["criterion"] == "anatomy")
+    showing = "-".join([first["reader"], first["session"], "1", first["case"]])
+    found = {row["record_id"]: row["anatomy"] for row in rows}
+    assert found[showing + (".2" if first["repeat"] == "1" else "")] == first["answer"]
+
+
 def test_what_looks_like_a_formula_is_none_in_a_table() -> None:
     made = table("t", "T", ("a", "b"), [("=1+1", -0.5), ("@x", Estimate(0.5, 0.4, 0.6))])
     rows = list(csv.reader(made.csv().splitlines()))
@@ -261,8 +291,25 @@ def test_the_plan_of_several_readers_has_the_power_and_not_with_fewer() -> None:
     found = re.search(r"these readers alone: (\d+) cases", describe(wish)[1])
     assert found is not None
     cases = int(found[1])
-    powers = [planning.readers_power(3, n, 0.6) for n in (cases - 1, cases)]
+    powers = [planning_readers.readers_power(3, n, 0.6) for n in (cases - 1, cases)]
     assert powers[0] < 0.8 <= powers[1]
+
+
+def test_the_plan_gives_readers_for_a_number_of_cases() -> None:
+    said = describe(Wish(margin=0.1, cases=100))
+    (line,) = [each for each in said if "for readers like these" in each]
+    found = re.search(r"100 cases, for readers like these: (\d+) readers", line)
+    assert found is not None
+    powers = [planning_readers.others_power(n, 100, 0.5, margin=0.1)
+              for n in (int(found[1]) - 1, int(found[1]))]  # fmt: skip
+    assert powers[0] < 0.8 <= powers[1]
+
+
+def test_the_plan_says_where_only_more_readers_or_only_more_cases_help() -> None:
+    assert "like these: no number of cases, only more readers." in describe(
+        Wish(margin=0.1, readers=3))[-2]  # fmt: skip
+    assert "alone: no number of readers, only more cases." in describe(
+        Wish(margin=0.1, cases=40))[2]  # fmt: skip
 
 
 @pytest.mark.parametrize(

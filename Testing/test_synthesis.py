@@ -210,7 +210,7 @@ def wide_label_map() -> Volume:
 
 def test_a_region_larger_than_the_field_of_view_is_enlarged_with_a_margin() -> None:
     spec = tiny_manifest().grid
-    grid = region_grid(wide_label_map(), spec, factor=2)
+    grid = region_grid(wide_label_map(), spec, factors=(2, 2, 2))
     assert grid.size == (46, 16, 16)
     low = wide_label_map().grid.positions(np.array([[4.0, 8.0, 8.0]]))[0, 0]
     assert low - grid.origin[0] == 2

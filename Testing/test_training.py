@@ -25,6 +25,7 @@ from MedDiffusionLib.training.data.samples import TrainingSamples
 from MedDiffusionLib.training.loop import step
 from MedDiffusionLib.training.loop.loading import Batches
 from MedDiffusionLib.training.loop.log import TrainingReport
+from MedDiffusionLib.training.loop.state import initial_state
 from MedDiffusionLib.training.objectives.denoising import Denoising
 from MedDiffusionLib.training.plan.presets import load_preset, read_preset, read_split
 from MedDiffusionLib.training.plan.settings import Limits, check_manifest, read_settings
@@ -146,6 +147,7 @@ def gradient(
         ),
         settings.batch,
     )  # fmt: skip
+    playing = initial_state(objective.players, settings).trained
     parts = []
     for rank in range(world):
         with closing(Batches(samples, 5, Ranks(rank, world), CPU.device)) as batches:
@@ -154,8 +156,8 @@ def gradient(
     for parameter in denoiser.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     total = sum(objective.weight(part) for part in parts)
-    loss = sum(
-        step.accumulate(denoiser, part, total, micro_batch, CPU, objective) for part in parts
+    loss: float = sum(
+        step.accumulate(objective, playing, part, total, micro_batch, CPU)[0] for part in parts
     )
     return loss, [p.grad for p in denoiser.parameters() if p.grad is not None]
 
@@ -181,13 +183,16 @@ def exhaust(monkeypatch: pytest.MonkeyPatch, fits: int | None) -> None:
     """Let steps of more than ``fits`` samples at once run out of memory; None: any step."""
     original = step.accumulate
 
-    def accumulate(denoiser: Any, batch: Any, total: float, micro_batch: int, *more: Any) -> float:
+    def accumulate(
+        objective: Any, playing: Any, batch: Any, total: float, micro_batch: int, execution: Any
+    ) -> list[float]:
         # Part of the gradient is there when memory runs out.
-        original(denoiser, batch.part(0, 1), total, 1, *more)
+        original(objective, playing, batch.part(0, 1), total, 1, execution)
         if fits is None or min(micro_batch, len(batch)) > fits:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
-        denoiser.zero_grad()
-        return original(denoiser, batch, total, micro_batch, *more)
+        for trained in playing:
+            trained.module.zero_grad()
+        return original(objective, playing, batch, total, micro_batch, execution)
 
     monkeypatch.setattr(step, "accumulate", accumulate)
 
@@ -223,16 +228,16 @@ def test_memory_for_not_even_one_sample_ends_with_a_sentence(
 
 def spoil(monkeypatch: pytest.MonkeyPatch, iteration: int, times: int) -> None:
     """Let the gradient of one iteration be NaN, so many times."""
-    original, seen = step.Stepper._gradient, [0]
+    original, seen = step.Stepper._gradients, [0]
 
-    def spoiled(self: step.Stepper, batch: Any, total: float) -> float:
-        loss = original(self, batch, total)
+    def spoiled(self: step.Stepper, playing: Any, *more: Any) -> list[float]:
+        losses = original(self, playing, *more)
         if self.state.iteration + 1 == iteration and seen[0] < times:
             seen[0] += 1
-            next(self.state.denoiser.parameters()).grad.fill_(torch.nan)  # type: ignore[union-attr]
-        return loss
+            next(playing[0].module.parameters()).grad.fill_(torch.nan)
+        return losses
 
-    monkeypatch.setattr(step.Stepper, "_gradient", spoiled)
+    monkeypatch.setattr(step.Stepper, "_gradients", spoiled)
 
 
 def test_nan_goes_back_to_the_last_checkpoint_with_half_the_rate(
@@ -329,7 +334,6 @@ def test_an_end_is_needed() -> None:
         ("training", {"batch": 0}, "batch is 0, out of range"),
         ("training", {"warmup": 0}, "warmup is 0, out of range"),
         ("training", {"augmentation": {"spin": 1}}, "unknown entry 'spin'"),
-        ("manifest", {"labels": []}, "labels has 0 entries"),
         ("manifest", {"grid": {"orientation": "RAS", "spacing": [1, 1, 1], "size": [16, 16, 18]}},
          "no multiple of 4"),
         ("manifest", {"intensity": {"window": [[0, 1], [0, 1]]}}, "2 windows for 1 channels"),

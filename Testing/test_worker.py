@@ -18,6 +18,7 @@ import pytest
 
 from data_factory import AFFINES, two_boxes
 from MedDiffusionLib import load
+from MedDiffusionLib.diffusion.representations import Haar
 from MedDiffusionLib.synthesis.synthesizer import Synthesizer
 from MedDiffusionLib.volumes.volume import Volume
 from MedDiffusionLib.widget.wording import sentence
@@ -138,6 +139,48 @@ def test_every_step_brings_the_estimate_on_the_models_own_grid(
     assert all(v.grid.equals(volumes[0].grid) for v in volumes)
     np.testing.assert_allclose(volumes[0].grid.spacing, 1)
     assert not (volumes[0].array == volumes[2].array).all()
+
+
+def test_a_job_without_a_label_map_generates_volumes(warm: WorkerClient, tiny_bundle: Path) -> None:
+    arrays: list[np.ndarray] = []
+    events: list[Event] = []
+
+    def take(event: Event) -> None:
+        events.append(event)
+        if event["event"] == "sample":
+            arrays.append(take_volume(event["volumes"][0]).array)
+
+    def request(folder: Path) -> Event:
+        settings = {"seed": 5}
+        model = str(tiny_bundle)
+        return {"do": "generate", "model": model, "device": "cpu", "settings": settings}
+
+    job = warm.submit(request, take)
+    assert outcome(warm, job, events)["event"] == "finished"
+    (expected,) = load(tiny_bundle, "cpu").generate(seed=5)
+    assert np.corrcoef(arrays[0].ravel(), expected.array.ravel())[0, 1] > 0.99
+    assert [e["event"] for e in events] == ["started", "step", "step", "sample", "finished"]
+    assert events[3]["provenance"][0]["label_map_sha256"] == ""
+
+
+def test_where_decoding_takes_long_some_steps_are_shown(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Event] = []
+    monkeypatch.setattr(Haar, "decodes_slowly", True)
+    Worker(events.append).handle(
+        {
+            "do": "generate",
+            "job": 1,
+            "model": str(tiny_bundle),
+            "device": "cpu",
+            "settings": {"steps": 13},
+            "folder": str(tmp_path),
+        }
+    )
+    shown = [event["step"] for event in events if event["event"] == "step" and event["volumes"]]
+    assert shown == [3, 6, 9, 12]
+    assert [event["step"] for event in events if event["event"] == "step"] == [*range(1, 14)]
 
 
 def test_jobs_wait_for_each_other_in_one_process(warm: WorkerClient, tiny_bundle: Path) -> None:

@@ -41,17 +41,23 @@ def data_folder() -> Path:
     return folder
 
 
+def hippocampus_names(part: str, count: int | None = None) -> list[str]:
+    """The names of the "train" or "validation" cases of the hippocampus data."""
+    split = data_folder() / "hippocampus" / "split.json"
+    names: list[str] = json.loads(split.read_text("utf-8"))[part]
+    return names[:count]
+
+
 def hippocampus_cases(part: str, count: int | None = None) -> list[HippocampusCase]:
     """The "train" or "validation" cases of the hippocampus data, in the order of its split."""
     folder = data_folder() / "hippocampus"
-    names = json.loads((folder / "split.json").read_text("utf-8"))[part][:count]
     return [
         HippocampusCase(
             name,
             read_image(folder / "images" / f"{name}.nii.gz"),
             read_label_map(folder / "labels" / f"{name}.nii.gz"),
         )
-        for name in names
+        for name in hippocampus_names(part, count)
     ]
 
 

@@ -7,6 +7,8 @@ and Qt, as ``make test`` installs them.
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import tempfile
 import time
@@ -21,55 +23,59 @@ sys.path.append(str(Path(__file__).parents[1] / "Testing"))
 from common import report
 from host.application import start
 from host.modules import close_widget, load_module, open_widget
-from MedDiffusionLib.studies.making import make_study
-from MedDiffusionLib.studies.request import StudyRequest
-from MedDiffusionLib.volumes.volume import Kind, Volume
-from MedDiffusionLib.volumes.writing import write_volume
+from MedDiffusionLib.compute.files import file_sha256
+from MedDiffusionLib.studies.pipeline import write_case
 from rating_module import MODULE, open_study, press, show_windows, to_case
+from study_factory import write_study
+from study_readers import choice_study
 
-LARGE = 258
-"""Voxels along each edge of what is given: the pipeline takes some off."""
+LARGE = 256
+"""Voxels along each edge."""
+CASES = 6
 READER_SECONDS = 2.0
 """For which a reader looks at a case at least, while the next is read."""
 
 
 class Turns:
-    """Turns of the event loop, and how long the longest took."""
+    """Turns of the event loop, and how long the longest took: in milliseconds, and in those that
+    this thread computed, which other programs on the machine do not make longer."""
 
     def __init__(self, host: Any) -> None:
         self._host = host
-        self.longest = 0.0
+        self.longest = self.longest_computed = 0.0
 
     def until(self, done: Callable[[], bool], act: Callable[[], None] = lambda: None) -> float:
         """The milliseconds from an action until something is so."""
-        begun = last = time.perf_counter()
-        act()
-        while True:
-            now = time.perf_counter()
-            self.longest, last = max(self.longest, 1000 * (now - last)), now
-            if done():
-                return 1000 * (now - begun)
-            self._host.process_events()
+        begun = time.perf_counter()
+        self._turn(act)
+        while not done():
+            self._turn(self._host.process_events)
             time.sleep(0.001)
+        return 1000 * (time.perf_counter() - begun)
+
+    def _turn(self, act: Callable[[], None]) -> None:
+        begun, computed = time.perf_counter(), time.thread_time()
+        act()
+        self.longest = max(self.longest, 1000 * (time.perf_counter() - begun))
+        self.longest_computed = max(self.longest_computed, 1000 * (time.thread_time() - computed))
 
 
-def make_large(folder: Path, kind: str, count: int, **asked: Any) -> Path:
-    """A study of large volumes: noise on a slope, in both arms."""
+def make_large(folder: Path, protocol: str) -> Path:
+    """A study of large volumes, noise on a slope, as the pipeline writes them."""
+    if protocol == "2afc":
+        choice_study(folder, CASES)
+    else:
+        write_study(folder, CASES, protocol)
     generator = np.random.default_rng(1)
-    slope = np.linspace(0, 1000, LARGE, dtype=np.float32)[:, None, None]
-    for arm in ("real", "synthetic"):
-        (folder / arm).mkdir(parents=True)
-        for n in range(count):
-            noise = generator.normal(0, 50, (LARGE, LARGE, LARGE)).astype(np.float32)
-            volume = Volume(slope + noise, np.diag([0.9, 0.9, 0.9, 1]), Kind.INTENSITY)
-            write_volume(folder / arm / f"{arm}{n}.nrrd", volume)
-    request = StudyRequest(
-        folder / "study", folder / "real", folder / "synthetic", protocol=kind,
-        training=0, repeats_percent=0, trim=0, **asked,
-    )  # fmt: skip
-    study = make_study(request).study.folder
-    print(f"{kind}: made", file=sys.stderr)
-    return study
+    slope = np.linspace(100, 800, LARGE, dtype=np.int16)[:, None, None]
+    content = json.loads((folder / "study.json").read_bytes())
+    for entry in content["files"]:
+        path = folder / entry["path"]
+        noise = generator.integers(-50, 50, (LARGE,) * 3, np.int16)
+        write_case(path, slope + noise, np.full(3, 0.9))
+        entry |= {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    (folder / "study.json").write_text(json.dumps(content), "utf-8")
+    return folder
 
 
 def rate(host: Any, widget: Any, study: Path, what: str) -> list[list[str]]:
@@ -104,23 +110,17 @@ def rate(host: Any, widget: Any, study: Path, what: str) -> list[list[str]]:
     again = turns.until(lambda: panel.rating is not None, open_it)
     again += turns.until(is_shown, go_on)
     ui.closeButton.click()
-    size = " x ".join(map(str, panel_size(study)))
     return [
-        [f"{what} ({size} voxels): next case, median of 4", f"{np.median(nexts):.0f} ms"],
+        [f"{what}: next case, median of 4", f"{np.median(nexts):.0f} ms"],
         [f"{what}: next case, longest", f"{max(nexts):.0f} ms"],
         [f"{what}: back to a case that has to be read", f"{unread:.0f} ms"],
         [f"{what}: from Open to the first case", f"{first:.0f} ms"],
         [f"{what}: from Open to the same case, when the session goes on", f"{again:.0f} ms"],
-        [f"{what}: longest hold of the event loop in all this", f"{turns.longest:.0f} ms"],
+        [
+            f"{what}: longest hold of the event loop in all this; of it computed",
+            f"{turns.longest:.0f} ms; {turns.longest_computed:.0f} ms",
+        ],
     ]
-
-
-def panel_size(study: Path) -> tuple[int, ...]:
-    from MedDiffusionLib.studies.study import read_study
-    from MedDiffusionLib.studies.voxels import read_case
-
-    opened = read_study(study)
-    return read_case(opened, opened.cases[0])[0].array.shape
 
 
 def draw(host: Any) -> float:
@@ -143,12 +143,15 @@ def draw(host: Any) -> float:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as place:
-        single = make_large(Path(place) / "single", "real-or-synthetic", 3)
-        pairs = make_large(Path(place) / "pairs", "2afc", 6)
+        single = make_large(Path(place) / "single" / "study", "real-or-synthetic")
+        pairs = make_large(Path(place) / "pairs" / "study", "2afc")
         host = start()
         widget = open_widget(load_module(MODULE))
         show_windows(host, widget)
-        rows = rate(host, widget, single, "one volume")
+        rows = [
+            ["load of the machine, of so many cores", f"{os.getloadavg()[0]:.1f}, {os.cpu_count()}"]
+        ]
+        rows += rate(host, widget, single, "one volume")
         open_study(host, widget, single, "R2")
         to_case(host, widget)
         rows.append(["one volume: its three slices computed and drawn", f"{draw(host):.0f} ms"])

@@ -36,7 +36,7 @@ def main() -> None:
             colors = {label.value: label.color for label in model.labels}
             RESULTS.mkdir(exist_ok=True)
             write_preview(RESULTS / "seams.png", volume, resample(labels, volume.grid), colors)
-    factor = model.representation.factor
+    factor = model.representation.factors[0]
     fov = model.manifest.grid.size[0]
     length = volume.array.shape[0]
     starts = [factor * s for s in block_starts(length // factor, fov // factor)]

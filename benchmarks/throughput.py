@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from common import data_folder, report
+from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.devices import choose_device
 from MedDiffusionLib.compute.distributed import Ranks
 from MedDiffusionLib.compute.execution import Execution, choose_execution
@@ -33,9 +34,11 @@ from MedDiffusionLib.training.data.samples import TrainingSamples
 from MedDiffusionLib.training.data.store import CaseStore
 from MedDiffusionLib.training.loop.job import TrainingJob
 from MedDiffusionLib.training.loop.log import TrainingReport
+from MedDiffusionLib.training.loop.state import initial_state
 from MedDiffusionLib.training.loop.step import Stepper
-from MedDiffusionLib.training.loop.train import initial_state, train
-from MedDiffusionLib.training.objectives.denoising import Denoising, stack
+from MedDiffusionLib.training.loop.train import train
+from MedDiffusionLib.training.objectives.batch import stack
+from MedDiffusionLib.training.objectives.denoising import Denoising
 from MedDiffusionLib.training.plan.presets import load_preset
 from MedDiffusionLib.training.plan.settings import Limits
 from MedDiffusionLib.volumes.volume import Kind, Volume
@@ -51,8 +54,9 @@ class CachedStep:
 
     def __init__(self, job: TrainingJob, folder: Path) -> None:
         manifest, settings = job.manifest, job.settings
-        state, store = initial_state(job), CaseStore(folder)
-        objective = Denoising(state.model)
+        torch.manual_seed(job.seed)
+        objective = Denoising(job.execution.prepare(build_model(manifest)))
+        state, store = initial_state(objective.players, settings), CaseStore(folder)
         cases = [store.prepare(case, manifest) for case in job.cases[: settings.batch]]
         values = [label.value for label in manifest.labels]
         samples = TrainingSamples(
@@ -73,7 +77,7 @@ class CachedStep:
         for loader in loaders:
             os.kill(loader, signal.SIGSTOP)
         start = time.perf_counter()
-        self.stepper.step(self.batch, self.total, self.learning_rate)
+        self.stepper.step(self.batch, self.total, self.learning_rate, 0.0)
         seconds = time.perf_counter() - start
         for loader in loaders:
             os.kill(loader, signal.SIGCONT)

@@ -167,7 +167,7 @@ def make(
 
     made, failed, count = 0, list(plan.refused), len(plan.requests)
     for number, request in enumerate(plan.requests):
-        name = f"{request.source.name}, " if plan.is_folder else ""
+        name = f"{request.name}, " if plan.is_folder else ""
         try:
             samples = run_request(
                 request, synthesizer, settings, overrides,

@@ -121,10 +121,16 @@ def train(options: argparse.Namespace) -> dict[str, object]:
         }
     )
     losses: deque[float] = deque(maxlen=LAST_LOSSES)
+    part = ""
     with SlicerProgress("MedDiffusion Train") as progress, out_of_memory_as_user_error():
 
         def on_report(report: TrainingReport) -> None:
+            nonlocal part
             if report.stage == "training" and not report.note:
+                if report.part != part:
+                    # What is trained next has another loss.
+                    losses.clear()
+                    part = report.part
                 losses.append(report.loss)
             show(progress, report)
 
@@ -165,7 +171,7 @@ def show(progress: SlicerProgress, report: TrainingReport) -> None:
         words.append(f"{report.seconds_left / 60:.1f} min left")
     before = report.stage in ("checking", "reading")
     overall = 0.0 if before else report.progress
-    progress.show(overall, report.progress, report.stage, ", ".join(words))
+    progress.show(overall, report.progress, report.words, ", ".join(words))
 
 
 if __name__ == "__main__":

@@ -101,6 +101,8 @@ def _read_tensors(path: Path, manifest: Manifest, wanted: dict[str, Tensor]) -> 
             raise UserError(
                 f"has NaN or infinite weights in {name}", "copy the bundle anew", path=path
             )
+        if name.endswith(".latent_deviation") and (tensor <= 0).any():
+            raise damaged(path, f"it has a {name} that is not above 0")
     return tensors
 
 

@@ -81,15 +81,16 @@ def describe(folder: Path, manifest: Manifest) -> str:
         f"{manifest.name} {manifest.version}: {manifest.title}",
         manifest.description,
         "",
-        "Labels",
+        "Labels" if manifest.labels else "Labels         none: it generates volumes by itself",
         *(f"  {x.value:>3}  {x.name}{f'  ({x.code})' if x.code else ''}" for x in manifest.labels),
         "Channels",
         *(f"  {c.name}, {c.range[0]:g} to {c.range[1]:g} ({c.units})" for c in manifest.channels),
         f"Field of view  {size} voxels of {spacing} mm, {grid.orientation}",
         f"Defaults       {sampling.sampler}, {sampling.steps} steps, "
         f"guidance {sampling.guidance:g}",
-        f"Labels may be missing  {_may_lack(manifest)}",
     ]
+    if manifest.labels:
+        lines.append(f"Labels may be missing  {_may_lack(manifest)}")
     if training := manifest.training:
         lines += [
             f"Trained on     {training.data} ({training.cases} cases, "

@@ -48,8 +48,7 @@ class Model(nn.Module):
     @property
     def latent_size(self) -> tuple[int, int, int]:
         """Latent voxels of the field of view along x, y and z."""
-        x, y, z = (n // self.representation.factor for n in self.manifest.grid.size)
-        return x, y, z
+        return self.representation.latent_size(self.manifest.grid.size)
 
     @property
     def latent_shape(self) -> tuple[int, int, int, int]:
@@ -85,6 +84,7 @@ def build_model(manifest: Manifest, folder: Path | None = None) -> Model:
         architecture.representation,
         "representation",
         image_channels=len(manifest.channels),
+        label_count=len(manifest.labels),
     )
     network = build(
         NETWORKS,
@@ -92,11 +92,15 @@ def build_model(manifest: Manifest, folder: Path | None = None) -> Model:
         "network",
         latent_channels=representation.latent_channels,
         label_count=len(manifest.labels),
-        factor=representation.factor,
+        factors=representation.factors,
     )
-    multiple = representation.factor * network.multiple
-    if any(n % multiple for n in manifest.grid.size):
-        raise ValueError(f"its grid size is no multiple of {multiple} along every axis")
+    each = network.multiple
+    coarsest = (each, each, each) if isinstance(each, int) else each
+    multiples = [f * n for f, n in zip(representation.factors, coarsest, strict=True)]
+    if any(n % m for n, m in zip(manifest.grid.size, multiples, strict=True)):
+        same = len(set(multiples)) == 1
+        words = f"{multiples[0]} along every axis" if same else " x ".join(map(str, multiples))
+        raise ValueError(f"its grid size is no multiple of {words}")
     schedule = build(SCHEDULES, architecture.schedule, "schedule")
     denoiser = Denoiser(network, schedule, PARAMETERIZATIONS[architecture.parameterization])
     return Model(manifest, denoiser, representation, folder)

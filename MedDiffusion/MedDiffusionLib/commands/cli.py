@@ -15,9 +15,9 @@ from ..compute.files import refuse_existing, refuse_overlap
 from ..compute.threads import wait_passively
 from ..compute.version import __version__
 from ..synthesis.settings import check_seed
+from . import generate, synthesize
 from . import models as cli_models
 from . import study as cli_study
-from . import synthesize
 from . import train as cli_train
 from .interrupts import CANCELLED, undo_first
 from .parsers import Parser
@@ -85,6 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("synthesize", help="make volumes from a label map or a folder")
     command.set_defaults(run=synthesize.run, engine="..synthesis.batch")
     synthesize.add_options(command)
+    _add_seed(command)
+    _add_model(command)
+    _add_device(command)
+    _add_overwrite(command)
+
+    command = commands.add_parser("generate", help="make volumes without a label map")
+    command.set_defaults(run=generate.run, engine="..synthesis.batch")
+    generate.add_options(command)
     _add_seed(command)
     _add_model(command)
     _add_device(command)

@@ -99,7 +99,7 @@ def add_commands(commands: Any) -> None:
 def make(chosen: argparse.Namespace) -> int:
     """``meddiffusion study make``."""
     from ..studies.request import Generation, StudyRequest
-    from ..volumes.reading import image_files
+    from ..studies.sources import labels_by_name
 
     if (chosen.synthetic is None) == (chosen.model is None):
         raise UserError(
@@ -110,9 +110,8 @@ def make(chosen: argparse.Namespace) -> int:
     if chosen.model is not None:
         if chosen.labels is None:
             raise UserError("A model makes volumes from label maps", "give --labels")
-        synthetic = Generation(
-            chosen.model, tuple(image_files(chosen.labels)), device=chosen.device
-        )
+        label_maps = tuple(labels_by_name(chosen.labels).values())
+        synthetic = Generation(chosen.model, label_maps, device=chosen.device)
     readers = tuple(code.strip() for code in chosen.readers.split(","))
     return _make(
         StudyRequest(

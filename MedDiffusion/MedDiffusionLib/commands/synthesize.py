@@ -68,12 +68,12 @@ def run(options: argparse.Namespace) -> int:
     synthesizer = load(bundle, options.device)
     with plan.folders_held(shared=ranks.world > 1):
         for number, request in enumerate(requests, start=1):
-            prefix = f"{request.source.name} ({number}/{len(requests)})" if plan.is_folder else ""
+            prefix = f"{request.name} ({number}/{len(requests)})" if plan.is_folder else ""
             progress = ProgressLine(prefix)
             try:
                 made = run_request(
                     request, synthesizer, settings, overrides, overwrite=options.overwrite,
-                    on_step=progress.step, on_costs=_say_costs,
+                    on_step=progress.step, on_costs=say_costs,
                 )  # fmt: skip
             except Exception as error:
                 if not plan.is_folder:
@@ -91,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _say_costs(costs: Costs) -> None:
+def say_costs(costs: Costs) -> None:
+    """Say beforehand what is to be computed, where it takes long."""
     from ..synthesis.costs import duration
 
     if costs.seconds is not None and costs.seconds > _SAID:

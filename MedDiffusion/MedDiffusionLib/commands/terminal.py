@@ -110,7 +110,7 @@ class ProgressLine:
             self.close()
             say(report.note)
             return
-        text = f"{report.stage}, {report.progress:.1%}"
+        text = f"{report.words}, {report.progress:.1%}"
         if report.iteration:
             text += f", iteration {report.iteration}, loss {report.loss:.4f}"
         if report.seconds_left is not None:

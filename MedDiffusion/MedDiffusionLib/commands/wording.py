@@ -9,6 +9,8 @@ COMMAND = {
     "holds-run": "use --resume to go on, or another output",
     "label-override": "correct --label",
     "label-unknown": "say which is which with --label VALUE=NAME (NAME may be background)",
+    "model-needs-labels": "use meddiffusion synthesize with a label map, or another model",
+    "model-without-labels": "use meddiffusion generate, or another model",
     "no-checkpoint": "start the run without --resume",
     "out-of-memory": "crop the label map to the region of interest or give it a coarser spacing, "
     "use --native, close other programs, or use --device cpu if this was a GPU",

@@ -1,4 +1,4 @@
-"""How torch's threads wait for each other on a CPU."""
+"""How torch's threads wait for each other on a CPU, and how many cores there are."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
     """
     if not any(name in environment for name in SETTINGS):
         environment.update(CHOICE)
+
+
+def cores() -> int:
+    """How many cores this process has, where several of a run share a machine's."""
+    known = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (known or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

@@ -17,8 +17,8 @@ class Denoiser(nn.Module):
     """Estimates x_0 from x_t, a time and a label map; also gives the training error.
 
     Shapes: latents ``[B, C, x, y, z]``; times ``[B]`` in [0, 1]; label indices
-    ``[B, x f, y f, z f]`` (int64, 0 is background, f the representation's factor); ``annotated``
-    ``[B, L]``, 1 where a label was annotated and 0 where it is unknown.
+    ``[B, x fx, y fy, z fz]`` (int64, 0 is background, fx the representation's factor along x);
+    ``annotated`` ``[B, L]``, 1 where a label was annotated and 0 where it is unknown.
     """
 
     def __init__(

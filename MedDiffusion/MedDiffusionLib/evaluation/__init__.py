@@ -1,7 +1,7 @@
 """Statistics of reader studies as pure functions on arrays: no files, no study, no torch.
 
-The files of this room need scipy (extra ``study``); this one does not. Call ``require_scipy``
-before the first import of any of them.
+The files of this room but ``area`` need scipy (extra ``study``); this one does not. Call
+``require_scipy`` before the first import of any of them.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from .area import wins
 from .estimate import Floats
 
 
@@ -84,8 +85,7 @@ class Auc:
     def __init__(self, ratings: Floats, arms: NDArray[np.bool_]) -> None:
         ratings, self.arms = np.asarray(ratings, np.float64), np.asarray(arms, bool)
         self.given = ~np.isnan(ratings)
-        synthetic, real = ratings[:, self.arms, None], ratings[:, None, ~self.arms]
-        self.kernel = (synthetic > real) + 0.5 * (synthetic == real)
+        self.kernel = wins(ratings[:, self.arms], ratings[:, ~self.arms])
         """``[reader, synthetic, real]``; 0 where one of the two was not judged."""
 
     def values(self, weights: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""How many cases and readers a study needs, and what a study of a given size can tell.
+"""How many cases of one reader a study needs, and what a study of a given size can tell.
 
 The exact power of binomial tests saws: a size is the smallest at which the power is reached and is
 not lost at the next two sizes either.
@@ -11,11 +11,9 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from scipy.special import nctdtr
 from scipy.stats import binom
 
-from .estimate import LEVEL, bounded, critical_value, wilson
-from .readers import Components, error_with_readers
+from .estimate import LEVEL, critical_value, wilson
 
 MOST = 20_000
 """The largest size that is looked for."""
@@ -105,79 +103,6 @@ def equivalence_cases(
         _guess(distance, chance),
     )
     return None if found is None else found + found % 2
-
-
-def readers_variance(
-    readers: int, cases: int, *, share: float = 0.5, between: float = 0.05, correlation: float = 0.2
-) -> float:
-    """The variance of a proportion pooled over readers and cases (Obuchowski and Rockette 1995).
-
-    ``between`` is the readers' true standard deviation, ``correlation`` that of two readers'
-    answers about one case: between^2/R + share (1 - share) (1 + (R - 1) correlation)/(R C).
-    """
-    spread = share * (1 - share) * (1 + (readers - 1) * correlation)
-    return between**2 / readers + spread / (readers * cases)
-
-
-def readers_half_width(
-    readers: int, cases: int, *, share: float = 0.5, between: float = 0.05,
-    correlation: float = 0.2, level: float = LEVEL,
-) -> float:  # fmt: skip
-    """Half of a 95 % interval of a proportion pooled, were the variances known (normal).
-
-    The analysis must estimate the spread between readers: of two or three readers its interval for
-    other readers is far longer (``analysed_half_width``), the one for these readers alone
-    (``between=0``) is shorter.
-    """
-    variance = readers_variance(
-        readers, cases, share=share, between=between, correlation=correlation
-    )
-    return critical_value(level) * math.sqrt(variance)
-
-
-def readers_power(
-    readers: int, cases: int, share: float, *, between: float = 0.0,
-    correlation: float = 0.2, chance: float = 0.5, alpha: float = 0.05,
-) -> float:  # fmt: skip
-    """The chance that the pooled test rejects ``chance`` where ``share`` is true (noncentral t).
-
-    ``between=0``: for these readers alone. Else the variances count as known; see
-    ``readers_half_width``.
-    """
-    variance = readers_variance(
-        readers, cases, share=share, between=between, correlation=correlation
-    )
-    critical = critical_value(1 - alpha, cases - 1)
-    return float(1 - nctdtr(cases - 1, abs(share - chance) / math.sqrt(variance), critical))
-
-
-def analysed_half_width(
-    readers: int, cases: int, *, share: float = 0.5, between: float = 0.05,
-    correlation: float = 0.2, level: float = LEVEL,
-) -> float:  # fmt: skip
-    """Half of the interval that ``readers.pooled`` gives for readers like these, at the expected
-    components.
-
-    Somewhat longer than the mean of many studies: by 4 % for five readers, 9 % for three, a fourth
-    for two, whose intervals differ most.
-    """
-    of_case = share * (1 - share) / cases
-    parts = Components(
-        between**2 + (1 - correlation) * of_case, of_case, correlation * of_case, readers
-    )
-    error, freedom = error_with_readers(parts, level)
-    found = bounded(share, error**2, freedom, level=level)
-    return (found.high - found.low) / 2
-
-
-def cases_for_readers(
-    readers: int, wished: float, *, share: float = 0.5, between: float = 0.05,
-    correlation: float = 0.2, level: float = LEVEL,
-) -> int | None:  # fmt: skip
-    """The fewest cases for ``readers_half_width``; None where only more readers could help."""
-    left = (wished / critical_value(level)) ** 2 - between**2 / readers
-    spread = share * (1 - share) * (1 + (readers - 1) * correlation) / readers
-    return math.ceil(spread / left - 1e-9) if left > 0 else None
 
 
 def auc_cases(margin: float, *, wished: float = POWER, alpha: float = 0.05) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ from ..worker.protocol import take_error, take_volume
 from .canvas import add_label_map
 from .label_maps import LabelInput, label_map_state
 from .requests import prepare
-from .synthetic import ATTRIBUTE, LABEL_MAP_STATE, LABEL_OVERRIDES, mark_synthetic, overrides_text
+from .synthetic import (
+    ATTRIBUTE,
+    LABEL_MAP_STATE,
+    LABEL_OVERRIDES,
+    NO_LABEL_MAP,
+    mark_synthetic,
+    overrides_text,
+)
 from .translation import _
 from .volumes import add_result, put_voxels, show_in_grays
 
@@ -42,14 +50,16 @@ class SynthesisJob:
     def __init__(
         self,
         logic: SceneLogic,
-        source: LabelInput,
+        source: LabelInput | None,
         name: str,
         overrides: Mapping[int | str, str],
     ) -> None:
+        """``source``: None where the model makes volumes without a label map."""
         self.onProgress: Callable[[int, int, int], None] = _ignore
         """Called with the sample (from 0), the steps done and all steps."""
         self.onPreview: Callable[[Any], None] = _ignore
-        """Called with the preview's volume nodes, one per channel, after each step."""
+        """Called with the preview's volume nodes, one per channel, after each step, or after some
+        where showing them takes long."""
         self.onSample: Callable[[list[Any]], None] = _ignore
         """Called with a finished sample's volume nodes."""
         self.onFinished: Callable[[list[Any]], None] = _ignore
@@ -57,7 +67,7 @@ class SynthesisJob:
         self.onFailed: Callable[[UserError], None] = _ignore
         """Called with what went wrong, for the front end to put into words."""
         self.onCancelled: Callable[[], None] = _ignore
-        self.warnings = source.warnings
+        self.warnings = source.warnings if source is not None else ()
         self.volumes: list[Any] = []
         """The volume nodes of the finished samples; they stay, whatever becomes of the rest."""
         self.ended = False
@@ -67,7 +77,9 @@ class SynthesisJob:
         self._logic = logic
         self._source = source
         self._name = name
-        state = label_map_state(slicer.mrmlScene.GetNodeByID(source.node_id))
+        state = NO_LABEL_MAP
+        if source is not None:
+            state = label_map_state(slicer.mrmlScene.GetNodeByID(source.node_id))
         self._known = {LABEL_MAP_STATE: state, LABEL_OVERRIDES: overrides_text(overrides)}
         self._job: Job | None = None
         self._channels: list[dict[str, Any]] = []
@@ -85,7 +97,8 @@ class SynthesisJob:
             self.onProgress(event["sample"], event["step"], event["steps"])
             volumes = [take_volume(described) for described in event["volumes"]]
             ranges = [tuple(channel["range"]) for channel in self._channels]
-            self.onPreview(self._logic.show_preview(volumes, ranges))
+            if volumes:
+                self.onPreview(self._logic.show_preview(volumes, ranges))
         elif kind == "sample":
             self._add_sample(event)
         else:
@@ -160,6 +173,22 @@ class SceneLogic:
         prepared = prepare(labelNode, model, segments, overrides)
         job = SynthesisJob(self, prepared.source, prepared.name, overrides or {})
         job._job = self.submit(lambda files: prepared.request(files, settings, device), job._take)
+        return job
+
+    def startGeneration(
+        self,
+        model: str,
+        settings: Settings = MODELS_OWN,
+        device: str = "auto",
+    ) -> SynthesisJob:
+        """Queue volumes without a label map; otherwise as :meth:`startSynthesis`."""
+        folder = find_model(model)
+        job = SynthesisJob(self, None, read_manifest(folder).name, {})
+        request = {
+            "do": "generate", "model": str(folder), "device": device,
+            "settings": asdict(settings),
+        }  # fmt: skip
+        job._job = self.submit(lambda files: request, job._take)
         return job
 
     def synthesize(self, *arguments: Any, **options: Any) -> list[Any]:

@@ -14,6 +14,8 @@ LABELS_ROLE = ATTRIBUTE + "labels"
 """The reference from a result to the node of its label map."""
 LABEL_MAP_STATE = ATTRIBUTE + "labelMapState"
 """The attribute of a result that keeps ``label_map_state`` as it was when its job started."""
+NO_LABEL_MAP = "none"
+"""What that attribute is of a volume that was made without a label map."""
 LABEL_OVERRIDES = ATTRIBUTE + "labelOverrides"
 """The attribute of a result that keeps what its labels were said to be."""
 

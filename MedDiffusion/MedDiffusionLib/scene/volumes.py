@@ -24,13 +24,14 @@ def results() -> list[Any]:
 def add_result(
     scene: slicer.vtkMRMLScene,
     volume: Volume,
-    source: LabelInput,
+    source: LabelInput | None,
     name: str,
     display_range: tuple[float, float],
     attributes: Mapping[str, str],
 ) -> slicer.vtkMRMLScalarVolumeNode:
     """Add a synthetic volume in its label map's geometry, beside it and under its transform.
 
+    One that was made from no label map (None) lies where the model put it.
     A volume on the label map's grid gets the node's own affine and parent transform, so that both
     geometries are equal; one on the model's grid stays in the world's frame. Who is told of the new
     node finds all of its facts on it already.
@@ -40,12 +41,13 @@ def add_result(
     node.SetName(scene.GenerateUniqueName(name))
     for key, value in attributes.items():
         node.SetAttribute(key, value)
-    label_node = scene.GetNodeByID(source.node_id)
+    label_node = scene.GetNodeByID(source.node_id) if source is not None else None
     if label_node is not None:
-        node.SetNodeReferenceID(LABELS_ROLE, source.node_id)
+        node.SetNodeReferenceID(LABELS_ROLE, label_node.GetID())
     scene.AddNode(node)
-    on_labels_grid = volume.grid.equals(source.labels.grid)
-    put_voxels(node, volume.array, source.affine if on_labels_grid else volume.affine)
+    on_labels_grid = source is not None and volume.grid.equals(source.labels.grid)
+    affine = source.affine if source is not None and on_labels_grid else volume.affine
+    put_voxels(node, volume.array, affine)
     show_in_grays(node, display_range)
     if label_node is not None:
         if on_labels_grid:

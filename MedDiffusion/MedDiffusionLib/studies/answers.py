@@ -1,8 +1,7 @@
 """Answers: a log per reader that only grows, a line per answer, each on the disk before the next.
 
-``answers/READER.jsonl`` begins with a line that names the study; every line holds the SHA-256 of
-the line before, and ``READER.last`` that of the last and how many there are, so that lines that
-were edited, taken out or cut off are found. What a killed process left of a line is dropped.
+They stand in ``answers/READER.jsonl``, with ``READER.last`` beside it, which vouches for the last
+line. What a killed process left of a line is dropped.
 """
 
 from __future__ import annotations
@@ -10,79 +9,34 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import hashlib
 import io
-import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from ..compute.errors import UserError
 from ..compute.files import atomic, read_regular
-from ..compute.parsing import parse_json
-from ..compute.schema import Schema, validate
 from ..volumes.writing import writing
+from .answer_lines import (
+    COLUMNS,
+    Answer,
+    answer_line,
+    answers_in,
+    checked_lines,
+    form_problem,
+    header_line,
+    last_path,
+    sha256_of,
+    whole_lines,
+)
 from .protocols import Question
 from .study import ANSWERS_NAME, Study, check_reader, order_of
 
-LOG_VERSION = 1
 MOST_BYTES = 2**30
-MOST_COMMENT = 5000
-_LINE: Schema = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["previous", "study", "reader", "session", "position", "presentation", "case",
-                 "phase", "question", "comment", "seconds", "slices_seen", "window_changes",
-                 "changed", "time_utc"],
-    "properties": {
-        "previous": {"type": "string"},
-        "study": {"type": "string"},
-        "reader": {"type": "string"},
-        "session": {"type": "integer", "minimum": 1},
-        "position": {"type": "integer", "minimum": 0},
-        "presentation": {"type": "string"},
-        "case": {"type": "string"},
-        "phase": {"type": "integer", "minimum": 0},
-        "question": {"type": "string"},
-        "answer": {"type": "integer"},
-        "comment": {"type": "string", "maxLength": MOST_COMMENT},
-        "seconds": {"type": "number", "minimum": 0},
-        "slices_seen": {"type": "integer", "minimum": 0},
-        "window_changes": {"type": "integer", "minimum": 0},
-        "changed": {"type": "boolean"},
-        "time_utc": {"type": "string", "maxLength": 40},
-    },
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One answer to one question. ``answer``: an option's value; None where the reader cannot judge
-    or left out what need not be answered. ``position``: that of the presentation in its phase, from
-    0. ``slices_seen``: different ones, of all views. ``changed``: it replaces an earlier one."""
-
-    study: str
-    reader: str
-    session: int
-    position: int
-    presentation: str
-    case: str
-    phase: int
-    question: str
-    answer: int | None
-    comment: str
-    seconds: float
-    slices_seen: int
-    window_changes: int
-    changed: bool
-    time_utc: str
-
-
-COLUMNS = tuple(field.name for field in fields(Answer))
 
 
 class AnswerLog:
@@ -129,20 +83,20 @@ class AnswerLog:
         answer that does not belong to this study, reader and session.
         """
         self._check(answer)
-        self._append(_line(self._previous, answer))
+        self._append(answer_line(self._previous, answer))
 
     def read(self) -> list[Answer]:
         """All answers of the reader in the order in which they were given, of all sessions."""
         with writing(self.path):
             text = _content(self.path)
-        return list(_answers(self.path, text, self.study, self.reader))
+        return list(answers_in(self.path, text, self.study, self.reader))
 
     def _begin(self) -> None:
         with writing(self.path):
             text = _content(self.path)
-        whole = text[: text.rfind(b"\n") + 1]
+        whole = whole_lines(text)
         # Before anything is changed: a log that is not ours stays as it is.
-        lines = list(_lines(self.path, whole, self.study, self.reader))
+        lines = checked_lines(self.path, whole, self.study, self.reader)
         if len(whole) < len(text):
             self.notes.append(
                 f"The last answer of {self.reader} was not written whole and is asked again."
@@ -151,10 +105,10 @@ class AnswerLog:
         self._length = len(whole)
         self._previous, self._count = self.study.sha256, 0
         if lines:
-            self._previous, self._count = _sha256(lines[-1]), len(lines)
+            self._previous, self._count = sha256_of(lines[-1]), len(lines)
             self._vouch()
         else:
-            self._append(_header(self.study, self.reader))
+            self._append(header_line(self.study, self.reader))
             with writing(self.path):
                 self._vouch()
                 _sync_folder(self.path.parent)
@@ -174,7 +128,7 @@ class AnswerLog:
                 detail=error.detail or error.problem,
             ) from error
         self._length += len(line)
-        self._previous, self._count = _sha256(line), self._count + 1
+        self._previous, self._count = sha256_of(line), self._count + 1
         # The answer is safe already: this only vouches for it, and is made good at the next one.
         with contextlib.suppress(OSError):
             self._vouch()
@@ -193,7 +147,7 @@ class AnswerLog:
             os.fsync(self._file.fileno())
 
     def _vouch(self) -> None:
-        with atomic(_last_path(self.path)) as temporary:
+        with atomic(last_path(self.path)) as temporary:
             temporary.write_text(f"{self._count} {self._previous}\n", "ascii")
 
     def _check(self, answer: Answer) -> None:
@@ -215,7 +169,7 @@ class AnswerLog:
             raise ValueError(f"{answer.presentation} is not of {answer.case}")
         questions = {question.id: question for question in phases[answer.phase].questions}
         _check_value(answer, questions[answer.question])
-        if problem := validate(json.loads(_line("", answer)), _LINE, "the answer"):
+        if problem := form_problem(answer):
             raise ValueError(problem)
 
 
@@ -233,7 +187,7 @@ def read_answers(study: Study, reader: str | None = None) -> list[Answer]:
             check_reader(code)
             with writing(path):
                 text = _content(path)
-            answers += _answers(path, text, study, code)
+            answers += answers_in(path, text, study, code)
     return answers
 
 
@@ -301,104 +255,8 @@ def _check_value(answer: Answer, question: Question) -> None:
         raise ValueError(f"{question.id} takes no comment")
 
 
-def _header(study: Study, reader: str) -> bytes:
-    return _json_line(
-        {
-            "log_version": LOG_VERSION,
-            "study": study.id,
-            "study_sha256": study.sha256,
-            "protocol": study.protocol.id,
-            "reader": reader,
-        }
-    )
-
-
-def _line(previous: str, answer: Answer) -> bytes:
-    content = {name: value for name, value in asdict(answer).items() if value is not None}
-    return _json_line({"previous": previous, **content})
-
-
-def _json_line(content: dict[str, Any]) -> bytes:
-    # In ASCII: a comment's line ends are escaped, and so are letters that are no UTF-8.
-    return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii") + b"\n"
-
-
-def _answers(path: Path, text: bytes, study: Study, reader: str) -> Iterator[Answer]:
-    whole = text[: text.rfind(b"\n") + 1]
-    for line in list(_lines(path, whole, study, reader))[1:]:
-        content = parse_json(line)
-        content.pop("previous")
-        yield Answer(**{"answer": None, **content})
-
-
-def _lines(path: Path, text: bytes, study: Study, reader: str) -> Iterator[bytes]:
-    """The lines of a log, with every check of the chain; raises UserError."""
-    lines = text.splitlines(keepends=True)
-    if not lines and not _last_path(path).exists():
-        return iter(())
-    if not lines or lines[0] != _header(study, reader):
-        if lines and b'"study"' in lines[0] and study.id.encode() not in lines[0]:
-            raise UserError(
-                "holds the answers to another study",
-                "keep each study's answers in its own folder",
-                path=path,
-                code="answers-of-another",
-            )
-        raise _edited(path)
-    previous = _sha256(lines[0])
-    for line in lines[1:]:
-        try:
-            content = parse_json(line)
-        except ValueError as error:
-            raise _edited(path) from error
-        if validate(content, _LINE) or content["previous"] != previous:
-            raise _edited(path)
-        if (content["study"], content["reader"]) != (study.id, reader):
-            raise _edited(path)
-        previous = _sha256(line)
-    _check_last(path, lines)
-    return iter(lines)
-
-
-def _check_last(path: Path, lines: list[bytes]) -> None:
-    """Raise UserError where lines are gone from the end, or what vouches for them is.
-
-    A process killed between the two files leaves one line more than is vouched for, or a first
-    line, which holds no answer, without.
-    """
-    try:
-        count, sha256 = read_regular(_last_path(path), 2**10).split()
-        place = int(count)
-    except FileNotFoundError:
-        if len(lines) > 1:
-            raise _edited(path) from None
-        return
-    except (OSError, ValueError) as error:
-        raise _edited(path) from error
-    if not 0 < place <= len(lines) or _sha256(lines[place - 1]).encode() != sha256:
-        raise _edited(path)
-
-
-def _edited(path: Path) -> UserError:
-    return UserError(
-        "was edited or cut since the answers were given",
-        "put back the file as the program wrote it, and READER.last beside it; answers that were "
-        "edited cannot be used",
-        path=path,
-        code="answers-edited",
-    )
-
-
-def _last_path(path: Path) -> Path:
-    return path.with_suffix(".last")
-
-
 def _content(path: Path) -> bytes:
     return read_regular(path, MOST_BYTES)
-
-
-def _sha256(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()
 
 
 def _opened(path: Path) -> BinaryIO:

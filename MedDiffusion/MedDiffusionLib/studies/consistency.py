@@ -17,6 +17,8 @@ from ..evaluation.readers import pooled
 from .judged import Floats, Judged
 from .results import THESE, Result, mean, result_of
 
+BETWEEN = "between readers"
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -53,7 +55,7 @@ def agreements_of(asked: Judged, is_choice: bool) -> tuple[Agreement, ...]:
     """Between readers where there are several, and of each with oneself where cases came twice."""
     found = []
     if len(asked.readers) > 1:
-        found.append(_agreement("between readers", asked.answers, is_choice))
+        found.append(_agreement(BETWEEN, asked.answers, is_choice))
     for reader, first, again in zip(asked.readers, asked.answers, asked.again, strict=True):
         both = np.stack([first, again])
         if not np.isnan(both).any(0).all():

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..compute.errors import UserError
-from .area import Area, area
+from ..evaluation.area import Area, area
 from .order import Draws
 from .sources import Source
 
@@ -24,13 +24,14 @@ _TOGETHER = 2
 class Design:
     """Cases, each of one volume or of a choice's alternatives in the order shown, in the order of
     their numbers; training cases; and who sees which, by index. ``groups``: cases that are kept
-    apart."""
+    apart; ``tells_pairs``: each group is of one label map, which who reads them then knows."""
 
     cases: tuple[tuple[Source, ...], ...]
     training: tuple[tuple[Source, ...], ...]
     pool: tuple[int, ...]
     rotating: tuple[tuple[int, ...], ...]
     groups: tuple[tuple[int, ...], ...]
+    tells_pairs: bool
 
 
 def design(
@@ -83,10 +84,10 @@ def design(
         practice = _alone([source for pair in rest for source in pair][:training])
     cases = _balanced(cases, draws)
     pool, rotating = _shares(cases, pool_percent, readers, draws)
-    groups = _groups(cases, repeats_percent, draws)
-    return Design(
-        tuple(cases), tuple(_balanced(practice, draws) if practice else ()), pool, rotating, groups
-    )
+    practice = _balanced(practice, draws) if practice else []
+    groups, are_joined = _groups(cases, repeats_percent, draws)
+    tells_pairs = bool(groups) and not are_joined
+    return Design(tuple(cases), tuple(practice), pool, rotating, groups, tells_pairs)
 
 
 def _paired(
@@ -165,8 +166,8 @@ def _shares(
 
 def _groups(
     cases: Sequence[tuple[Source, ...]], repeats_percent: int, draws: Draws
-) -> tuple[tuple[int, ...], ...]:
-    """Cases that show one label map, those of several label maps in a group.
+) -> tuple[tuple[tuple[int, ...], ...], bool]:
+    """Cases that show one label map, those of several label maps in a group, and whether they are.
 
     Where there are too few cases to keep larger groups apart, a group is one label map's.
     """
@@ -184,8 +185,9 @@ def _groups(
         sorted(case for group in by_name[n : n + _TOGETHER] for case in group)
         for n in range(0, len(by_name), _TOGETHER)
     ]
-    groups = joined if _can_be_apart(joined, len(cases), repeats_percent) else by_name
-    return tuple(tuple(group) for group in groups if len(group) > 1)
+    are_joined = _can_be_apart(joined, len(cases), repeats_percent)
+    groups = joined if are_joined else by_name
+    return tuple(tuple(group) for group in groups if len(group) > 1), are_joined
 
 
 def _label_maps(case: tuple[Source, ...]) -> set[str]:

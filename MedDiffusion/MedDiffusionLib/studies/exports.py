@@ -23,6 +23,9 @@ REDCAP = (
     "Custom Alignment", "Question Number (surveys only)", "Matrix Group Name", "Matrix Ranking?",
     "Field Annotation",
 )  # fmt: skip
+_RECORD, _SECONDS = "record_id", "seconds"
+_SHOWING = (("reader", "Reader"), ("session", "Session"), ("part", "Part of the protocol"),
+            ("presentation", "Showing of a case"))  # fmt: skip
 
 
 def tidy_csv(gathered: Gathered) -> str:
@@ -76,18 +79,33 @@ def redcap_csv(protocol: Protocol) -> str:
     """REDCap's data dictionary (18 columns) of the protocol's questions: one record is one
     showing of a case to a reader."""
     form = _name(protocol.id)
-    rows = [_redcap_row("record_id", form, "text", "Record")]
-    rows += [
-        _redcap_row(name, form, "text", label, required=True)
-        for name, label in (("reader", "Reader"), ("session", "Session"),
-                            ("presentation", "Showing of a case"))
-    ]  # fmt: skip
+    rows = [_redcap_row(_RECORD, form, "text", "Record")]
+    rows += [_redcap_row(name, form, "text", label, required=True) for name, label in _SHOWING]
     for question in protocol.questions:
         rows.append(_redcap_question(question, form))
         if question.comment:
-            rows.append(_redcap_row(f"{_name(question.id)}_comment", form, "notes", "Comment"))
-    rows.append(_redcap_row("seconds", form, "text", "Seconds", validation="number"))
+            rows.append(_redcap_row(_comment(question), form, "notes", "Comment"))
+    rows.append(_redcap_row(_SECONDS, form, "text", "Seconds", validation="number"))
     return _csv(REDCAP, rows)
+
+
+def redcap_data_csv(gathered: Gathered) -> str:
+    """The answers as REDCap imports them into a project with that dictionary; no truth in it."""
+    records: dict[tuple[str, int, int, str], dict[str, object]] = {}
+    questions = {question.id: question for question in gathered.study.protocol.questions}
+    for answer in gathered.answers:
+        showing = answer.reader, answer.session, answer.phase + 1, answer.presentation
+        named = dict(zip((name for name, _ in _SHOWING), showing, strict=True))
+        record = records.setdefault(showing, {_RECORD: "-".join(map(str, showing)), **named})
+        question = questions[answer.question]
+        record[_name(question.id)] = "" if answer.answer is None else answer.answer
+        if question.comment:
+            record[_comment(question)] = answer.comment
+        # Each question of a case has its own time since the case appeared: the last counts.
+        record[_SECONDS] = max(float(str(record.get(_SECONDS, 0))), answer.seconds)
+    columns = [row[0] for row in csv.reader(io.StringIO(redcap_csv(gathered.study.protocol)))][1:]
+    rows = [[record.get(name, "") for name in columns] for record in records.values()]
+    return _csv(columns, rows)
 
 
 def _redcap_question(question: Question, form: str) -> list[str]:
@@ -119,10 +137,15 @@ def _redcap_row(
     return list(row.values())
 
 
+def _comment(question: Question) -> str:
+    return f"{_name(question.id)}_comment"
+
+
 def _name(text: str) -> str:
-    """A name of REDCap's: small letters, digits and _, a letter first."""
+    """A name of REDCap's: small letters, digits and _, a letter first, none of this form's own."""
     name = text.replace("-", "_")
-    return name if name[:1].isalpha() else f"q_{name}"
+    own = (_RECORD, _SECONDS, *(field for field, _ in _SHOWING))
+    return name if name[:1].isalpha() and name not in own else f"q_{name}"
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compute.errors import UserError
-from .answers import Answer, latest, next_presentation, read_answers
+from .answer_lines import Answer
+from .answers import latest, next_presentation, read_answers
 from .key import Key, Truth, read_key
 from .protocols import REAL, Question
 from .study import Study, order_of, read_study

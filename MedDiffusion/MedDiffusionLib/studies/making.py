@@ -76,7 +76,7 @@ def make_study(
         to, notes = _write_cases(folder, drawn, request, work)
         key = _write_study(folder, drawn, request, protocol, protocol_text, work.nonce)
         made = read_study(folder, thorough=True)
-        notes += _order_notes(made)
+        notes += _order_notes(made, drawn.tells_pairs)
         notes.append(f"All volumes have {' x '.join(map(str, to.size))} voxels of "
                      f"{' x '.join(f'{mm:.3g}' for mm in to.spacing)} mm.")  # fmt: skip
         _put(folder, request.output, key, request.key_path)
@@ -112,7 +112,7 @@ def _write_cases(
     named = dict(_files(drawn))
     sources = list(named.values())
     _refuse_same(sources)
-    labels = labels_by_name(request.labels)
+    labels = {} if request.labels is None else labels_by_name(request.labels)
     labels |= {stem(path): path for path, _ in work.planned.values()}
     regions = list(label_maps_of_all(sources, labels))
     pairs = list(zip(sources, regions, strict=True))
@@ -213,8 +213,8 @@ def _feedback(case: tuple[Source, ...], protocol: Protocol, request: StudyReques
     return f"The real one is: {options[[s.arm for s in case].index('real')].text}."
 
 
-def _order_notes(study: Study) -> list[str]:
-    """What cannot be kept apart as far as it should be."""
+def _order_notes(study: Study, tells_pairs: bool) -> list[str]:
+    """What cannot be kept apart, or from who reads the study's file, as it should be."""
     group_of = {case: n for n, group in enumerate(study.groups) for case in group}
     least = min(
         distance([group_of.get(case := study.case(p).id, case) for p in order])
@@ -222,7 +222,7 @@ def _order_notes(study: Study) -> list[str]:
         for order in [order_of(study, reader, 1)]
     )
     notes = []
-    if study.groups and max(map(len, study.groups)) == 2:
+    if tells_pairs:
         notes.append("There are so few cases that study.json tells which two show one label map.")
     if least >= study.apart:
         return notes

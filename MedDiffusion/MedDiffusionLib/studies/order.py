@@ -6,6 +6,7 @@ Drawn with whole numbers out of SHA-256 alone, whatever the versions of Python a
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -41,17 +42,28 @@ class Draws:
         return order
 
 
-def spread(items: Sequence[_Item], groups: Sequence[int], apart: int, draws: Draws) -> list[_Item]:
+def spread(
+    items: Sequence[_Item],
+    groups: Sequence[int],
+    apart: int,
+    draws: Draws,
+    before: Sequence[int] = (),
+) -> list[_Item]:
     """The items in a random order, those of one group at least ``apart`` places from each other.
 
-    ``groups`` ``[N]``: the group of each item. Where so few items allow it not, they are as far
-    apart as a search finds.
+    ``groups`` ``[N]``: the group of each item; ``before``: those of what was shown just before, of
+    which as many count as leave the order to chance, a quarter of the items. Where so few items
+    allow it not, they are as far apart as a search finds.
     """
     numbered = list(range(len(items)))
-    for distance in range(max(1, apart), 0, -1):
-        order = draws.shuffled(numbered)
-        if _separate(order, groups, distance, draws):
-            return [items[number] for number in order]
+    shown = list(before)[-(len(items) // 4) :] if len(items) >= 4 else []
+    largest = max(Counter(groups).values(), default=1)
+    most = (len(items) - 1) // (largest - 1) if largest > 1 else apart
+    for distance in range(max(1, min(apart, most)), 0, -1):
+        for earlier in (shown, []):
+            order = draws.shuffled(numbered)
+            if _separate(order, groups, distance, draws, earlier):
+                return [items[number] for number in order]
     raise AssertionError("any order has its items 1 apart")
 
 
@@ -65,13 +77,17 @@ def distance(groups: Sequence[object]) -> int:
     return least
 
 
-def _separate(order: list[int], groups: Sequence[int], apart: int, draws: Draws) -> bool:
+def _separate(
+    order: list[int], groups: Sequence[int], apart: int, draws: Draws, before: list[int]
+) -> bool:
     """Swap until no two of a group are too near; whether that was reached."""
 
     def too_near(place: int) -> int:
         group = groups[order[place]]
         near = range(max(0, place - apart + 1), min(len(order), place + apart))
-        return sum(groups[order[other]] == group for other in near) - 1
+        # Of what was shown before, its end.
+        earlier = before[max(0, len(before) + place - apart + 1) :]
+        return sum(groups[order[other]] == group for other in near) - 1 + earlier.count(group)
 
     for _ in range(_PASSES):
         if not any(too_near(place) for place in range(len(order))):
@@ -81,8 +97,8 @@ def _separate(order: list[int], groups: Sequence[int], apart: int, draws: Draws)
                 if not too_near(place):
                     break
                 other = draws.below(len(order))
-                before = too_near(place) + too_near(other)
+                crowded = too_near(place) + too_near(other)
                 order[place], order[other] = order[other], order[place]
-                if too_near(place) + too_near(other) > before:
+                if too_near(place) + too_near(other) > crowded:
                     order[place], order[other] = order[other], order[place]
     return False

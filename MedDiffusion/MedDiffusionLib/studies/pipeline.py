@@ -185,9 +185,10 @@ def standardized(volume: Volume, known: Extent, to: Standard) -> NDArray[np.int1
         spline_coefficients(source), Grid(to.size, affine), limits, background=limits[0]
     ).array
     low, high = to.limits or np.percentile(shown, [to.clipped[0], 100 - to.clipped[1]])
-    if not low < high:
+    if not (low < high and (shown > low).any() and (shown < high).any()):
+        within = f"between {low:g} and {high:g}" if to.limits else "but one value"
         raise UserError(
-            f"{known.name} shows nothing but one value", "leave it out", code="study-empty-volume"
+            f"{known.name} shows nothing {within}", "leave it out", code="study-empty-volume"
         )
     part = np.rint(WINDOW[0] + (shown - low) / (high - low) * (WINDOW[1] - WINDOW[0]))
     # What is not clipped is not rounded to the ends: so all volumes have as many voxels there.

@@ -10,7 +10,7 @@ from ..compute.errors import UserError
 from ..compute.version import __version__
 from ..volumes.writing import writing
 from .analysis import Analysis, analyse
-from .exports import mrmcaov_csv, redcap_csv, tidy_csv
+from .exports import mrmcaov_csv, redcap_csv, redcap_data_csv, tidy_csv
 from .judged import gather
 from .report_sections import sections, verdict_sentences
 from .tables import Section, shown_text
@@ -28,7 +28,7 @@ _HEAD = (
     '<meta name="viewport" content="width=device-width, initial-scale=1">'
 )
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d242b; max-width: 1000px; margin: 2em auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d242b; max-width: 1200px; margin: 2em auto;
   padding: 0 1em; }
 h1 { font-size: 1.6em; }
 h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #ccd3da; }
@@ -73,6 +73,7 @@ def write_report(studies: Sequence[Path], key: Path, output: Path) -> Report:
                 _write(folder / TABLES_NAME / f"{each.name}.csv", each.csv())
         _write(folder / "answers.csv", tidy_csv(gathered))
         _write(folder / EXPORTS_NAME / "redcap-dictionary.csv", redcap_csv(gathered.study.protocol))
+        _write(folder / EXPORTS_NAME / "redcap-data.csv", redcap_data_csv(gathered))
         if (rows := mrmcaov_csv(gathered)) is not None:
             _write(folder / EXPORTS_NAME / "mrmcaov.csv", rows)
         if output.is_dir():

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..compute.parsing import shortened
 from .analysis import Analysis
+from .consistency import BETWEEN
 from .results import pooled_rows
 from .tables import Cell, Section, table
 
@@ -16,18 +17,27 @@ _LONGEST_COMMENT = 300
 def agreement(analysis: Analysis) -> Section:
     """Agreement between readers and with oneself."""
     texts = {q.question.id: q.question.text for q in analysis.questions}
-    rows = [
-        (texts[question], each.who, each.cases, name, found)
-        for question, several in analysis.agreements.items()
-        for each in several
-        for name, found in each.statistics.items()
-    ]
+    between: list[tuple[Cell, ...]] = []
+    within: list[tuple[Cell, ...]] = []
+    for question, several in analysis.agreements.items():
+        for each in several:
+            rows = between if each.who == BETWEEN else within
+            rows += [(texts[question], each.who, each.cases, name, found)
+                     for name, found in each.statistics.items()]  # fmt: skip
     said = (
         "Where nothing can be told apart kappa near 0 is expected, so percent agreement and AC1 "
         "stand beside it. Agreement with oneself is of cases that came twice.",
     )
     columns = ("question", "who", "cases", "statistic", "estimate")
-    return Section("Agreement", said, (), (table("agreement", "Agreement", columns, rows),))
+    tables = [
+        table(name, title, columns, rows)
+        for name, title, rows in (
+            ("agreement-between", "Agreement between readers", between),
+            ("agreement-within", "Agreement of readers with themselves", within),
+        )
+        if rows
+    ]
+    return Section("Agreement", said, (), tuple(tables))
 
 
 def effects(analysis: Analysis) -> Section:

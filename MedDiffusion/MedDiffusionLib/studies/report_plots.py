@@ -76,7 +76,7 @@ def stacked(rows: Sequence[tuple[str, Sequence[float]]], names: Sequence[str], t
     parts += axis.ticks(bottom)
     for n, (name, color) in enumerate(zip(names, colors, strict=True)):
         y = bottom + 32 + 18 * n
-        parts += [_rect(_LEFT, y, 12, 12, color), _text(_LEFT + 18, y + 10, shortened(name, 90))]
+        parts += [_rect(10, y, 12, 12, color), _text(28, y + 10, shortened(name, 100))]
     return _figure(bottom + 36 + 18 * len(names), title, parts)
 
 
@@ -102,8 +102,10 @@ def curves(found: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: 
         parts.append(_text(left + size * value, top + size + 18, f"{value:g}", "middle"))
         parts.append(_text(left - 8, top + size * (1 - value) + 4, f"{value:g}", "end"))
     parts.append(_text(left + size / 2, top + size + 36, "real, called synthetic", "middle"))
-    parts.append(_text(left, top + size + 54, "upwards: synthetic, called synthetic"))
-    height = top + max(size + 62, 14 + 18 * min(len(found), _MOST_ROWS))
+    middle = top + size / 2
+    parts.append(f'<text transform="rotate(-90 20 {middle:g})" x="20" y="{middle:g}" '
+                 'text-anchor="middle">synthetic, called synthetic</text>')  # fmt: skip
+    height = top + max(size + 44, 14 + 18 * min(len(found), _MOST_ROWS))
     return _figure(height, title, parts)
 
 

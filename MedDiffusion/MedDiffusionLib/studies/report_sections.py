@@ -251,7 +251,7 @@ def _verdict_plot(asked: Judged, result: Result) -> str:
 def _meaning(analysis: Analysis) -> Section:
     said = (
         "Numbers in brackets are 95 % intervals unless said otherwise. What the answers do not "
-        "determine is a dash.",
+        "determine is a dash. In plots the dashed line is chance, the band the study's margin.",
         "Sensitivity: of the synthetic volumes, those called synthetic; specificity: of the real "
         "ones, those called real. d' is 0 where they are told apart as by a coin; c is above 0 for "
         "who is inclined to say real.",

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..compute.errors import UserError
 from ..volumes.writing import check_writable
 from .pipeline import TRIM
-from .study import check_reader
+from .study import STUDY_NAME, check_reader
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ def check_request(request: StudyRequest) -> None:
             path=key,
             code="key-in-study",
         )
+    for path in (output, key):
+        if other := next((each for each in path.resolve().parents if _is_study(each)), None):
+            raise UserError(
+                f"would lie in the study {other}", "choose another place", path=path,
+                code="study-in-study",
+            )  # fmt: skip
     if not output.parent.is_dir():
         raise UserError(f"The folder {output.parent} does not exist", "make it first")
     check_writable(key)
@@ -90,10 +96,19 @@ def check_request(request: StudyRequest) -> None:
     _check_range("The margin", request.margin, 0.001, 0.5)
     _check_range("The seed", request.seed, 0, 2**31 - 1)
     _check_range("What is trimmed", request.trim, 0, 1000)
+    if request.limits is not None and not request.limits[0] < request.limits[1]:
+        low, high = request.limits
+        raise UserError(
+            f"The intensities to show are {low:g} to {high:g}", "give the lower one first"
+        )
     if request.per_arm is not None:
         _check_range("The number of cases of each arm", request.per_arm, 1, 10_000)
     if request.training is not None:
         _check_range("The number of training cases", request.training, 0, 100)
+
+
+def _is_study(folder: Path) -> bool:
+    return (folder / STUDY_NAME).exists()
 
 
 def _check_range(what: str, value: float, low: float, high: float) -> None:

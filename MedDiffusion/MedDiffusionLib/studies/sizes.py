@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..compute.errors import UserError
-from ..evaluation import planning
+from ..evaluation import planning, planning_readers
 
-_OTHERS = "for others like them, were their spread known"
+_THESE, _OTHERS = "these readers alone", "readers like these"
+_IsEnough = Callable[[int, int], bool]
+MOST_READERS = 100
+"""The largest number of readers that is looked for."""
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,32 @@ class Wish:
         return 1 / self.choices
 
 
+@dataclass(frozen=True)
+class _Aim:
+    """One of the wishes: in words, the cases that one reader needs, and whether so many readers and
+    cases are enough for these readers alone and for readers like these."""
+
+    sentence: str
+    alone: int | None
+    these: _IsEnough
+    others: _IsEnough
+    besides: tuple[str, ...] = ()
+
+
 def describe(wish: Wish) -> list[str]:
     """What the wishes need, a line each; raises UserError for wishes that cannot be."""
     _check(wish)
-    lines = []
+    aims = []
     if wish.half_width is not None:
-        lines += _half_width(wish, wish.half_width)
+        aims.append(_half_width(wish, wish.half_width))
     if wish.share is not None:
-        lines += _share(wish, wish.share)
+        aims.append(_share(wish, wish.share))
     if wish.margin is not None:
-        lines += _margin(wish, wish.margin)
+        aims.append(_margin(wish, wish.margin))
+    lines = [line for aim in aims for line in _needed(wish, aim)]
     if wish.cases is not None:
-        lines += _cases(wish, wish.cases)
-    if wish.readers > 1:
+        lines += _precision(wish, wish.cases)
+    if wish.readers > 1 or (wish.cases is not None and aims):
         lines.append(
             f"Assumed of several readers: their true shares differ by {wish.between:g} (standard "
             f"deviation), two readers' answers about one case correlate by {wish.correlation:g}."
@@ -57,108 +73,121 @@ def describe(wish: Wish) -> list[str]:
     return lines
 
 
-def _half_width(wish: Wish, wished: float) -> list[str]:
-    alone = planning.cases_for_half_width(wished, wish.chance)
-    lines = [f"A 95 % interval of ± {wished:g} at {wish.chance:.3g}: {alone} cases, one reader."]
+def _needed(wish: Wish, aim: _Aim) -> list[str]:
+    alone = "more than can be asked for" if aim.alone is None else f"{aim.alone} cases"
+    lines = [f"{aim.sentence}: {alone}, one reader.", *aim.besides]
+    return [*lines, *_several(wish, _THESE, aim.these), *_several(wish, _OTHERS, aim.others)]
+
+
+def _several(wish: Wish, whom: str, is_enough: _IsEnough) -> Iterator[str]:
+    """The cases for the readers that there are, and the readers for the cases that there are."""
     if wish.readers > 1:
-        needed = planning.cases_for_readers(
-            wish.readers, wished, share=wish.chance, between=wish.between,
-            correlation=wish.correlation,
-        )  # fmt: skip
-        analysed = _fewest(
-            lambda cases: planning.analysed_half_width(
-                wish.readers, cases, share=wish.chance, between=wish.between,
-                correlation=wish.correlation,
-            ) <= wished
-        )  # fmt: skip
-        lines.append(
-            f"  {wish.readers} readers, {_OTHERS}: {_said(needed)}; as the analysis, which must "
-            f"estimate it, gives it: {_said(analysed)}."
+        found = _fewest(lambda cases: is_enough(wish.readers, cases), planning.MOST)
+        said = "no number of cases, only more readers" if found is None else f"{found} cases"
+        yield f"  {wish.readers} readers, for {whom}: {said}."
+    if (cases := wish.cases) is not None:
+        found = _fewest(lambda readers: is_enough(readers, cases), MOST_READERS)
+        said = "no number of readers, only more cases" if found is None else f"{found} readers"
+        yield f"  {cases} cases, for {whom}: {said}."
+
+
+def _half_width(wish: Wish, wished: float) -> _Aim:
+    def half(readers: int, cases: int) -> float:
+        return planning_readers.readers_half_width(
+            readers, cases, share=wish.chance, between=0, correlation=wish.correlation
         )
-    return lines
 
-
-def _share(wish: Wish, share: float) -> list[str]:
-    alone = planning.cases_for_power(share, wish.chance, wished=wish.power)
-    lines = [
-        f"To notice {share:.3g} right where guessing gives {wish.chance:.3g}, power "
-        f"{wish.power:g}: {_said(alone, 'more than can be asked for')}, one reader."
-    ]
-    if wish.readers > 1:
-        lines.append(
-            f"  {wish.readers} readers, for these readers alone: {_said(_pooled(wish, share, 0))}."
+    def analysed(readers: int, cases: int) -> float:
+        return planning_readers.analysed_half_width(
+            readers, cases, share=wish.chance, between=wish.between, correlation=wish.correlation
         )
-        lines.append(
-            f"  {wish.readers} readers, {_OTHERS}: {_said(_pooled(wish, share, wish.between))}."
+
+    return _Aim(
+        f"A 95 % interval of ± {wished:g} at {wish.chance:.3g}",
+        planning.cases_for_half_width(wished, wish.chance),
+        lambda readers, cases: half(readers, cases) <= wished,
+        lambda readers, cases: analysed(readers, cases) <= wished,
+    )
+
+
+def _share(wish: Wish, share: float) -> _Aim:
+    def power(readers: int, cases: int) -> float:
+        return planning_readers.readers_power(
+            readers, cases, share, correlation=wish.correlation, chance=wish.chance
         )
-    return lines
+
+    return _Aim(
+        f"To notice {share:.3g} right where guessing gives {wish.chance:.3g}, power {wish.power:g}",
+        planning.cases_for_power(share, wish.chance, wished=wish.power),
+        lambda readers, cases: power(readers, cases) >= wish.power,
+        lambda readers, cases: _others_power(wish, readers, cases, share) >= wish.power,
+    )
 
 
-def _pooled(wish: Wish, share: float, between: float) -> int | None:
-    """The fewest cases at which several readers have the power."""
-    return _fewest(
-        lambda cases: planning.readers_power(
-            wish.readers, cases, share, between=between, correlation=wish.correlation,
-            chance=wish.chance,
-        ) >= wish.power
+def _margin(wish: Wish, margin: float) -> _Aim:
+    def these(readers: int, cases: int) -> bool:
+        of_one = wish.chance * (1 - wish.chance) * (1 + (readers - 1) * wish.correlation) / readers
+        needed = planning.cases_for_verdict(
+            wish.chance, of_one, 0.0, margin, wish.chance, wished=wish.power
+        )
+        return needed is not None and cases >= needed
+
+    besides: tuple[str, ...] = ()
+    if wish.choices == 2:
+        area = planning.auc_cases(margin, wished=wish.power)
+        besides = (f"  Of an area under the curve or visual grading: {area} cases of each arm.",)
+    return _Aim(
+        f"To say that {wish.chance:.3g} ± {margin:g} holds where readers guess, "
+        f"power {wish.power:g}",
+        planning.equivalence_cases(margin, wish.chance, wish.chance, wished=wish.power),
+        these,
+        lambda readers, cases: (
+            _others_power(wish, readers, cases, wish.chance, margin) >= wish.power
+        ),
+        besides,
+    )
+
+
+def _others_power(
+    wish: Wish, readers: int, cases: int, share: float, margin: float | None = None
+) -> float:
+    return planning_readers.others_power(
+        readers, cases, share, margin=margin, between=wish.between,
+        correlation=wish.correlation, chance=wish.chance,
     )  # fmt: skip
 
 
-def _margin(wish: Wish, margin: float) -> list[str]:
-    alone = planning.equivalence_cases(margin, wish.chance, wish.chance, wished=wish.power)
-    lines = [
-        f"To say that {wish.chance:.3g} ± {margin:g} holds where readers guess, power "
-        f"{wish.power:g}: {_said(alone, 'more than can be asked for')}, one reader."
-    ]
-    if wish.choices == 2:
-        area = planning.auc_cases(margin, wished=wish.power)
-        lines.append(f"  Of an area under the curve or visual grading: {area} cases of each arm.")
-    if wish.readers > 1:
-        spread = wish.chance * (1 - wish.chance)
-        of_one = spread * (1 + (wish.readers - 1) * wish.correlation) / wish.readers
-        for between, whom in ((0.0, "for these readers alone"), (wish.between, _OTHERS)):
-            needed = planning.cases_for_verdict(
-                wish.chance, of_one, between**2 / wish.readers, margin, wish.chance,
-                wished=wish.power,
-            )  # fmt: skip
-            lines.append(f"  {wish.readers} readers, {whom}: {_said(needed)}.")
-    return lines
-
-
-def _cases(wish: Wish, cases: int) -> list[str]:
+def _precision(wish: Wish, cases: int) -> list[str]:
+    """The intervals of a study of so many cases."""
     alone = planning.half_width(cases, wish.chance)
     lines = [
         f"{cases} cases give a 95 % interval of ± {alone:.3f} at {wish.chance:.3g}, one reader."
     ]
     if wish.readers > 1:
-        known = planning.readers_half_width(
+        known = planning_readers.readers_half_width(
             wish.readers, cases, share=wish.chance, between=wish.between,
             correlation=wish.correlation,
         )  # fmt: skip
-        analysed = planning.analysed_half_width(
+        analysed = planning_readers.analysed_half_width(
             wish.readers, cases, share=wish.chance, between=wish.between,
             correlation=wish.correlation,
         )  # fmt: skip
         lines.append(
-            f"  {wish.readers} readers, {_OTHERS}: ± {known:.3f}; the analysis, which must "
-            f"estimate it, gives about ± {analysed:.3f}."
+            f"  {wish.readers} readers, for {_OTHERS}: about ± {analysed:.3f} (± {known:.3f}, were "
+            "it known how readers differ, which the analysis must estimate)."
         )
     return lines
 
 
-def _fewest(is_enough: Callable[[int], bool]) -> int | None:
-    """The fewest cases that are enough, by halving; None above the most."""
-    low, high = 1, planning.MOST
+def _fewest(is_enough: Callable[[int], bool], most: int) -> int | None:
+    """The fewest that are enough, two at least, by halving; None above the most."""
+    low, high = 1, most
     if not is_enough(high):
         return None
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if is_enough(middle) else (middle, high)
     return high
-
-
-def _said(cases: int | None, other: str = "no number of cases, only more readers") -> str:
-    return other if cases is None else f"{cases} cases"
 
 
 def _check(wish: Wish) -> None:

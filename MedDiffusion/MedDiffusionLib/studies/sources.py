@@ -50,9 +50,11 @@ def sources_of(folder: Path, arm: Arm) -> list[Source]:
     return [_source(path, arm) for path in files]
 
 
-def labels_by_name(folder: Path | None) -> dict[str, Path]:
-    """The label maps of a folder by their names without suffix."""
-    return {} if folder is None else {stem(path): path for path in image_files(folder)}
+def labels_by_name(folder: Path) -> dict[str, Path]:
+    """The label maps of a folder by their names without suffix; raises UserError for none."""
+    if not folder.is_dir():
+        raise UserError("is no folder", "give a folder of label maps", path=folder)
+    return {stem(path): path for path in image_files(folder)}
 
 
 def label_maps_of_all(sources: list[Source], labels: Mapping[str, Path]) -> Iterator[Path | None]:

@@ -132,8 +132,9 @@ def order_of(study: Study, reader: str, session: int, phase: int = 0) -> tuple[s
 
     A presentation is a case's id, or that with an ending for its repeat: :meth:`Study.case` gives
     the case. The order depends on study, reader, session and phase alone, and is the same on all
-    systems. Repeats, and cases of one group, are ``study.apart`` presentations apart; where a study
-    has too few cases for that, as far as possible. Raises UserError for an unknown reader.
+    systems. Repeats, and cases of one group, are ``study.apart`` presentations apart, from the end
+    of one phase to the next as well; where a study has too few cases for that, as far as possible.
+    Raises UserError for an unknown reader.
     """
     cases = study.cases_of(reader)
     group_of = _groups(study)
@@ -141,7 +142,9 @@ def order_of(study: Study, reader: str, session: int, phase: int = 0) -> tuple[s
     presentations = [*sorted(cases), *(f"{case}{_REPEAT}" for case in repeated)]
     groups = [group_of[study.case(p).id] for p in presentations]
     draws = Draws(f"order\n{study.id}\n{study.seed}\n{reader}\n{session}\n{phase}")
-    return tuple(spread(presentations, groups, study.apart, draws))
+    before = order_of(study, reader, session, phase - 1) if phase else ()
+    earlier = [group_of[study.case(p).id] for p in before]
+    return tuple(spread(presentations, groups, study.apart, draws, earlier))
 
 
 def _groups(study: Study) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""One label map of a file or a folder through a loaded model; resumable."""
+"""One label map of a file or a folder, or none, through a loaded model; resumable."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ def run_request(
 ) -> int:
     """Make the samples of one request that are not there yet; returns how many were made.
 
+    A request without a label map is one of volumes that the model makes by itself.
+
     Every check comes before any work. With ``overwrite`` all are made. Raises UserError; samples
     written before it stay, whole.
     """
     with out_of_memory_as_user_error():
-        labels = read_label_map(request.source, left_out(overrides))
-        synthesis = synthesizer.prepare(
-            labels, settings, name=request.source.name, overrides=overrides
-        )
+        if request.source is None:
+            synthesis = synthesizer.prepare_without_labels(settings)
+        else:
+            labels = read_label_map(request.source, left_out(overrides))
+            synthesis = synthesizer.prepare(
+                labels, settings, name=request.name, overrides=overrides
+            )
         lacking = [
             index
             for index, files in enumerate(request.samples)

@@ -63,7 +63,7 @@ class Costs:
 
 def estimate_costs(
     model: Model,
-    source: Grid,
+    source: Grid | None,
     region: Grid,
     target: Grid,
     settings: ResolvedSettings,
@@ -71,34 +71,39 @@ def estimate_costs(
     network: int,
     device: torch.device,
 ) -> Costs:
-    """The costs, without seconds, of ``samples`` from a label map on the grid ``source``.
+    """The costs, without seconds, of ``samples`` from a label map on the grid ``source``, or none.
 
     ``region``: the grid to synthesize on; ``target``: that of the volumes; ``network``: of
     :func:`network_bytes`.
     """
-    factor, channels = model.representation.factor, len(model.channels)
+    factors, channels = model.representation.factors, len(model.channels)
     voxels, out = math.prod(region.size), math.prod(target.size)
-    latent = 4 * model.representation.latent_channels * voxels // factor**3
+    latent = 4 * model.representation.latent_channels * voxels // math.prod(factors)
     starts = [
-        len(block_starts(n // factor, block))
-        for n, block in zip(region.size, model.latent_size, strict=True)
+        len(block_starts(n, block))
+        for n, block in zip(
+            model.representation.latent_size(region.size), model.latent_size, strict=True
+        )
     ]
     blocks = math.prod(starts)
     passes = 1 if settings.guidance == 1 else 2
     labels = _LABEL_BYTES * voxels
-    if not share_lattice(source, region):
+    if source is not None and not share_lattice(source, region):
         labels += _SOURCE_BYTES * math.prod(source.size)
     sampling = _LATENTS * latent + network
-    # Decoding holds the latent and the image twice; then the volumes come one by one.
+    # Decoding holds the latent and the image twice, and what a learned one takes; then the volumes
+    # come one by one.
     image = 4 * channels * voxels
+    decoding = model.representation.decoding_bytes(region.size)
     output = image + 4 * channels * out
     if not share_lattice(region, target):
         spacing = region.spacing.prod() / target.spacing.prod()
         output += int(_SPLINE_SOURCE_BYTES * voxels + _SPLINE_BYTES * min(out, voxels * spacing))
     on_device = device.type != "cpu"
-    peak = [labels, output, latent + 3 * image, *([] if on_device else [voxels + sampling])]
+    decoded = latent + 3 * image + decoding
+    peak = [labels, output, decoded, *([] if on_device else [voxels + sampling])]
     return Costs(
-        region.size, target.size, max(peak), sampling + 3 * image if on_device else 0,
+        region.size, target.size, max(peak), sampling + 3 * image + decoding if on_device else 0,
         blocks, samples * settings.steps * passes * blocks,
     )  # fmt: skip
 

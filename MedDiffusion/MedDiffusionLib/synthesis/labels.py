@@ -91,6 +91,7 @@ def checked_assignment(
     nothing (see :func:`assign_labels`); also when ``overrides`` name a value or label that does not
     exist, when nothing labelled is left, and when labels are missing that the model needs.
     """
+    refuse_label_map(manifest)
     found = labels.label_statistics.values
     segments = {segment.value: segment for segment in labels.segments}
     lists = f"the label map has {_listed(found, segments)}; {manifest.name} knows " + ", ".join(
@@ -130,6 +131,27 @@ def checked_assignment(
     # What was left out while the file was read is not found any more, and yet was assigned.
     unread: dict[int, Label | None] = dict.fromkeys(left_out(overrides))
     return replace(assigned, labels={**unread, **assigned.labels})
+
+
+def refuse_label_map(manifest: Manifest) -> None:
+    """Raise UserError for a model that knows no labels."""
+    if not manifest.labels:
+        raise UserError(
+            f"{manifest.name} knows no labels: it makes volumes without a label map",
+            "generate volumes with it, or take another model",
+            code="model-without-labels",
+        )
+
+
+def refuse_no_label_map(manifest: Manifest) -> None:
+    """Raise UserError for a model that makes nothing without a label map."""
+    if manifest.labels and not manifest.label_dropout:
+        raise UserError(
+            f"{manifest.name} was always trained with its labels: it makes nothing without a label "
+            "map",
+            "give it one and synthesize, or take another model",
+            code="model-needs-labels",
+        )
 
 
 def left_out(overrides: Mapping[int, str]) -> frozenset[int]:

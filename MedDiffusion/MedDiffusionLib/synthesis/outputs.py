@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..bundles.manifest import Channel, Manifest
@@ -16,6 +16,7 @@ from ..compute.locks import folder_lock
 from ..volumes.reading import image_files, is_series, stem
 from ..volumes.volume import Kind
 from ..volumes.writing import check_format, check_name, check_writable, writing
+from .labels import refuse_label_map, refuse_no_label_map
 from .settings import Settings
 
 _ONE_CASE = sys.platform in ("win32", "darwin")
@@ -37,13 +38,18 @@ class ResultFiles:
 
 @dataclass(frozen=True)
 class Request:
-    """One label map to synthesize from, and where its results go: a row per sample, an entry for
-    each channel that is wanted."""
+    """One label map to synthesize from, or None, and where its results go: a row per sample, an
+    entry for each channel that is wanted."""
 
-    source: Path
+    source: Path | None
     output: Path
     channels: tuple[Channel, ...]
     samples: tuple[tuple[ResultFiles, ...], ...]
+
+    @property
+    def name(self) -> str:
+        """The label map's, without a path; empty where there is none."""
+        return self.source.name if self.source is not None else ""
 
     def __iter__(self) -> Iterator[Path]:
         """All paths that may be written."""
@@ -94,6 +100,7 @@ def plan_requests(
     the settings are out of range, when source, output or preview cannot be used, and when a path
     would be written that is read, that another result has, or that no file can have.
     """
+    refuse_label_map(manifest)
     channels = _wanted(manifest, channel)
     samples = settings.resolve(manifest).samples
 
@@ -113,12 +120,7 @@ def plan_requests(
             files = label_maps(source)
             read += files
     if not is_folder:
-        check_name(output)
-        if output.is_dir():
-            raise UserError("is a folder", "give the name of the volume file to write", path=output)
-        check_format(output, Kind.INTENSITY)
-        if preview is not None and preview.suffix.lower() != ".png":
-            raise UserError("is not a .png file name", "previews are PNG pictures", path=preview)
+        _check_files(output, preview)
         requests = [request(source, output, preview)]
         folders = [path.parent for path in (output, preview) if path is not None]
     else:
@@ -135,9 +137,7 @@ def plan_requests(
         try:
             refuse_overlap(planned, read)
             for path in planned:
-                check_name(path)
-                if path.is_dir():
-                    raise UserError("is a folder", "choose another name", path=path)
+                _refuse_folder(path)
         except UserError as error:
             if not is_folder:
                 raise
@@ -145,6 +145,25 @@ def plan_requests(
         else:
             usable.append(planned)
     return Plan(tuple(usable), tuple(refused), is_folder, tuple(_different(folders)))
+
+
+def plan_generation(
+    output: Path, preview: Path | None, bundle: Path, manifest: Manifest, settings: Settings
+) -> Plan:
+    """The one request of volumes without a label map; see :func:`plan_requests`."""
+    refuse_no_label_map(manifest)
+    samples = replace(settings, guidance=1.0).resolve(manifest).samples
+    _check_files(output, preview)
+    rows = result_files(output, preview, samples, manifest.channels)
+    request = Request(None, output, manifest.channels, rows)
+    folders = [path.parent for path in (output, preview) if path is not None]
+    for folder in folders:
+        _check_folder(folder, may_be_made=False)
+    _refuse_twice([request])
+    refuse_overlap(request, [p for p in bundle.iterdir() if p.is_file()])
+    for path in request:
+        _refuse_folder(path)
+    return Plan((request,), (), False, tuple(_different(folders)))
 
 
 def label_maps(folder: Path) -> list[Path]:
@@ -200,6 +219,23 @@ def _wanted(manifest: Manifest, channel: str | None) -> tuple[Channel, ...]:
         names = ", ".join(c.name for c in manifest.channels)
         raise UserError(f"{manifest.name} has no contrast {channel}", f"use {names}")
     return wanted
+
+
+def _check_files(output: Path, preview: Path | None) -> None:
+    """Raise UserError unless a volume and a preview can have these names."""
+    check_name(output)
+    if output.is_dir():
+        raise UserError("is a folder", "give the name of the volume file to write", path=output)
+    check_format(output, Kind.INTENSITY)
+    if preview is not None and preview.suffix.lower() != ".png":
+        raise UserError("is not a .png file name", "previews are PNG pictures", path=preview)
+
+
+def _refuse_folder(path: Path) -> None:
+    """Raise UserError where a result would be written over a folder, or can have no such name."""
+    check_name(path)
+    if path.is_dir():
+        raise UserError("is a folder", "choose another name", path=path)
 
 
 def _check_folder(folder: Path, *, may_be_made: bool) -> None:

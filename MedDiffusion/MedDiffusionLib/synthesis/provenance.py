@@ -26,13 +26,17 @@ class LabelSource:
     assignment: str
 
 
+NO_LABELS = LabelSource("", "", "")
+"""What a volume is made from that is made from no label map."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Enough to make a volume again, and to know whether one that is there is just that.
 
     ``label_map`` is its name, without a path; ``label_map_sha256`` that of :func:`label_map_sha256`
-    and ``label_assignment`` as in ``1=anterior,9=background``. ``sample`` is counted from 1, and
-    its noise is that of ``seed + sample - 1``.
+    and ``label_assignment`` as in ``1=anterior,9=background``; all three are empty where there was
+    none. ``sample`` is counted from 1, and its noise is that of ``seed + sample - 1``.
     """
 
     label_map: str

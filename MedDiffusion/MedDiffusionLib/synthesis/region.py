@@ -48,24 +48,29 @@ def labelled_part(labels: Volume) -> Volume:
     return Volume(labels.array[box], affine, labels.kind, labels.segments)
 
 
-def region_grid(labels: Volume, spec: GridSpec, factor: int, whole: Volume | None = None) -> Grid:
+def region_grid(
+    labels: Volume, spec: GridSpec, factors: Sequence[int], whole: Volume | None = None
+) -> Grid:
     """The grid to synthesize on: the model's FOV, enlarged where the labelled region exceeds it.
 
     An enlarged axis gets a margin of an eighth of the FOV on either side, and a length that is a
-    multiple of the representation's ``factor``. Where ``labels`` is but a part of a label map, the
-    ``whole`` says where its lattice starts.
+    multiple of the representation's factor along it. Where ``labels`` is but a part of a label
+    map, the ``whole`` says where its lattice starts.
     """
     low, high = box = labelled_box(labels, spec)
     extent = np.ceil((high - low) / np.array(spec.spacing) - 1e-6).astype(int)
     size = []
-    for needed, fov in zip(extent, spec.size, strict=True):
+    for needed, fov, factor in zip(extent, spec.size, factors, strict=True):
         enlarged = -(-(int(needed) + fov // 4) // factor) * factor
         size.append(fov if needed <= fov else enlarged)
     return fov_grid(whole or labels, spec, (size[0], size[1], size[2]), box)
 
 
-def make_region(labels: Volume, grid: Grid, known: Sequence[Label]) -> Region:
-    """The region on a grid, of a label map with the model's label values."""
+def make_region(labels: Volume | None, grid: Grid, known: Sequence[Label]) -> Region:
+    """The region on a grid, of a label map with the model's label values; None: of no labels."""
+    if labels is None:
+        nothing = torch.zeros(1, *grid.size, dtype=torch.uint8)
+        return Region(grid, nothing, torch.zeros(1, len(known), dtype=torch.bool))
     on_grid = resample(labels, grid).array
     indices = np.zeros(on_grid.shape, np.uint8 if len(known) < 256 else np.int64)
     for index, label in enumerate(known, start=1):

@@ -53,12 +53,12 @@ class Sample:
     """One finished sample: a volume per channel of the model, in the model's order.
 
     ``labels`` is the label map that it was made from (of a large one the part about what is
-    labelled), with the model's label values.
+    labelled), with the model's label values; None where it was made from none.
     """
 
     index: int
     volumes: tuple[SyntheticVolume, ...]
-    labels: Volume
+    labels: Volume | None
 
 
 def write_sample(
@@ -82,9 +82,9 @@ def write_sample(
             with writing(file.volume):
                 put_volume(place[file.volume], volume)
                 record[_VOLUME_HASH] = file_sha256(place[file.volume])
-            if file.preview is not None and labels is not None:
+            if file.preview is not None:
                 with writing(file.preview):
-                    drawn = resample(labels, volume.grid)
+                    drawn = resample(labels, volume.grid) if labels is not None else None
                     write_preview(place[file.preview], volume, drawn, colors)
                     record[_PREVIEW_HASH] = file_sha256(place[file.preview])
             if file.record is not None:
@@ -108,8 +108,9 @@ def _is_whole(files: ResultFiles, recipe: Recipe) -> bool:
     is_ours = asdict(recipe).items() <= record.items()
     there = [path for path in files if os.path.lexists(path)]
     if there and not is_ours:
+        source = " from this label map" if recipe.label_map_sha256 else ""
         raise UserError(
-            "exists and was not made with these settings from this label map",
+            f"exists and was not made with these settings{source}",
             "allow it to be replaced, or choose another output",
             path=there[-1] if len(there) == 1 else files.volume,
             code="output-exists",

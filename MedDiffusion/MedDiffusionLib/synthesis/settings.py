@@ -42,6 +42,11 @@ class Settings:
         if sampler not in SAMPLERS:
             named = shortened(sampler) or "without a name"
             raise UserError(f"There is no sampler {named}", f"use one of {', '.join(SAMPLERS)}")
+        if guidance != 1 and not manifest.labels:
+            raise UserError(
+                f"{manifest.name} takes no labels, so guidance has no meaning for it",
+                "leave guidance at 1",
+            )
         if guidance != 1 and not manifest.label_dropout:
             raise UserError(
                 f"{manifest.name} was trained without label dropout, so guidance has no meaning "

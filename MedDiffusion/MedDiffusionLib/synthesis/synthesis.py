@@ -1,4 +1,4 @@
-"""One synthesis: a label map in, volumes in the same geometry out, sample by sample."""
+"""One synthesis: a label map in, or none, volumes in its geometry out, sample by sample."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class Editing:
 class Synthesis:
     """A synthesis that is about to be computed: from what, where, and how.
 
-    ``labels``: the label map (of a large one the part that counts) with the model's label values;
-    ``grid``: the model's on it; ``target``: that of the volumes.
+    ``labels``: the label map (of a large one the part that counts) with the model's label values,
+    None where there is none; ``grid``: the model's on it; ``target``: that of the volumes.
     """
 
     synthesizer: Synthesizer
     source: LabelSource
-    labels: Volume
+    labels: Volume | None
     grid: Grid
     target: Grid
     settings: ResolvedSettings
@@ -81,8 +81,8 @@ class Synthesis:
         """What so many samples take, without seconds."""
         made = self.synthesizer
         return estimate_costs(
-            made.model, self.labels.grid, self.grid, self.target, self.settings, samples,
-            made.network_bytes, made.execution.device,
+            made.model, self.labels.grid if self.labels is not None else None, self.grid,
+            self.target, self.settings, samples, made.network_bytes, made.execution.device,
         )  # fmt: skip
 
     def samples(
@@ -117,11 +117,11 @@ class Synthesis:
             for index in numbers:
 
                 def report(step: int, x0: Tensor, index: int = index) -> None:
-                    estimate = partial(made.volumes, x0, self.grid, self.grid)
+                    estimate = partial(made.volumes, x0, region, self.grid)
                     on_step(Step(index, step, self.settings.steps, estimate))
 
                 x0 = made.sample(region, self.settings, index, report, editing or Editing())
-                volumes = made.volumes(x0, self.grid, self.target)
+                volumes = made.volumes(x0, region, self.target)
                 yield Sample(index, tuple(self._named(volumes, index)), self.labels)
 
     def _named(self, volumes: list[Volume], index: int) -> Iterator[SyntheticVolume]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -25,14 +26,16 @@ from ..compute.execution import Execution, choose_execution
 from ..compute.memory import out_of_memory_as_user_error
 from ..diffusion.blocks import Place, denoise_in_blocks
 from ..diffusion.denoiser import guide
+from ..diffusion.representations import voxels_of
 from ..diffusion.samplers import SAMPLERS
+from ..volumes.grids import in_patient_order
 from ..volumes.normalization import MODEL_RANGE, from_model_range, to_model_range
 from ..volumes.reading import read_label_map
 from ..volumes.resampling import resample
 from ..volumes.volume import Grid, Kind, Volume
 from .costs import network_bytes
-from .labels import checked_assignment, left_out, replace_labels
-from .provenance import label_source
+from .labels import checked_assignment, left_out, refuse_no_label_map, replace_labels
+from .provenance import NO_LABELS, label_source
 from .region import Region, labelled_part, region_grid
 from .results import Sample, SyntheticVolume
 from .settings import ResolvedSettings, Settings
@@ -48,7 +51,7 @@ class Synthesizer:
         self.model = model
         self.execution = execution
         self._denoiser = execution.prepare(model.denoiser)
-        self._representation = model.representation.to(execution.device)
+        self._representation = execution.prepare(model.representation)
 
     def synthesize(
         self,
@@ -102,6 +105,21 @@ class Synthesizer:
         prepared = self.prepare(labels, settings, name=name, overrides=overrides)
         return prepared.samples(on_step=on_step, editing=editing)
 
+    def generate(
+        self,
+        *,
+        samples: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler: str | None = None,
+        accept_costs: bool = False,
+        on_step: OnStep = lambda step: None,
+    ) -> list[SyntheticVolume]:
+        """Volumes without a label map, as :meth:`synthesize` makes them from one."""
+        settings = Settings(samples, seed, steps, sampler, accept_costs=accept_costs)
+        made = self.prepare_without_labels(settings).samples(on_step=on_step)
+        return [volume for sample in made for volume in sample.volumes]
+
     def prepare(
         self,
         labels: Volume,
@@ -122,13 +140,27 @@ class Synthesizer:
             assigned = checked_assignment(labels, manifest, overrides or {})
             source = label_source(name, labels, assigned)
             matched = replace_labels(labelled_part(labels), manifest, assigned)
-            grid = region_grid(matched, manifest.grid, self._representation.factor, labels)
+            grid = region_grid(matched, manifest.grid, self._representation.factors, labels)
         target = grid if resolved.native else labels.grid
         return Synthesis(self, source, matched, grid, target, resolved, settings.accept_costs)
 
+    def prepare_without_labels(self, settings: Settings) -> Synthesis:
+        """All that is known of a synthesis from no label map, of the model's field of view.
+
+        Its center is RAS (0, 0, 0), and i, j, k of the volumes run along the patient's axes.
+        Guidance makes no difference there. Raises UserError for settings out of range, and for a
+        model that always needs its labels.
+        """
+        manifest = self.model.manifest
+        refuse_no_label_map(manifest)
+        resolved = replace(settings, guidance=1.0, native=False).resolve(manifest)
+        grid = manifest.grid.centered()
+        target = in_patient_order(grid)
+        return Synthesis(self, NO_LABELS, None, grid, target, resolved, settings.accept_costs)
+
     def grid(self, labels: Volume) -> Grid:
         """The grid that a synthesis from a label map is made on, before it is resampled."""
-        return region_grid(labels, self.model.manifest.grid, self._representation.factor)
+        return region_grid(labels, self.model.manifest.grid, self._representation.factors)
 
     def latent(self, scan: Sequence[Volume], grid: Grid) -> Tensor:
         """A real scan, a volume per channel, as a latent ``[1, C, x, y, z]`` on a grid."""
@@ -139,7 +171,7 @@ class Synthesizer:
             normalized = Volume(scaled, volume.affine, Kind.INTENSITY)
             parts.append(resample(normalized, grid, background=MODEL_RANGE[0]).array)
         image = torch.from_numpy(np.stack(parts)[None]).to(self.execution.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), self.execution.autocast():
             return self._representation.encode(image)
 
     @cached_property
@@ -174,8 +206,8 @@ class Synthesizer:
         editing: Editing,
     ) -> Tensor:
         """The latent of sample ``index``, ``[1, C, x, y, z]``; ``report``: step and estimate."""
-        device, factor = self.execution.device, self._representation.factor
-        size = (n // factor for n in region.indices.shape[1:])
+        device, factors = self.execution.device, self._representation.factors
+        size = self._representation.latent_size(region.indices.shape[1:])
         shape = (1, self._representation.latent_channels, *size)
         # On the CPU whatever the device, so that a seed means the same noise everywhere.
         generator = torch.Generator().manual_seed(settings.seed + index)
@@ -185,7 +217,7 @@ class Synthesizer:
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             def denoise_block(part: Tensor, place: Place) -> Tensor:
-                where = tuple(slice(s.start * factor, s.stop * factor) for s in place)
+                where = voxels_of(place, factors)
                 labels = region.indices[(slice(None), *where)]
                 return self._estimate(part, t, labels, region.annotated, settings.guidance)
 
@@ -215,15 +247,19 @@ class Synthesizer:
             nothing = torch.zeros_like(labels), torch.zeros_like(known)
             return guide(conditional, self._denoiser(x, time, *nothing), guidance)
 
-    def volumes(self, x0: Tensor, grid: Grid, target: Grid) -> list[Volume]:
-        """A latent on a grid as volumes on another, a channel each.
+    def volumes(self, x0: Tensor, region: Region, target: Grid) -> list[Volume]:
+        """The latent of a region as volumes on a grid, a channel each.
 
         Raises UserError where they are not finite.
         """
-        image = self._representation.decode(x0.float())[0].cpu().numpy()
+        device = self.execution.device
+        labels, annotated = region.indices.to(device), region.annotated.to(device)
+        with torch.inference_mode(), self.execution.autocast():
+            decoded = self._representation.decode(x0.float(), labels, annotated)
+        image = decoded[0].float().cpu().numpy()
         volumes = []
         for array, channel in zip(image, self.model.channels, strict=True):
-            scaled = from_model_range(array, channel.range)
+            scaled = from_model_range(array, channel.range, clip=self._representation.clips)
             # Both ends of the way: what is huge here would be clipped, what is huge there written.
             if not (np.isfinite(array).all() and np.isfinite(scaled).all()):
                 raise UserError(
@@ -232,7 +268,7 @@ class Synthesizer:
                     "its weights or its range of intensities cannot be used; take another model",
                     code="not-finite",
                 )
-            volume = Volume(scaled, grid.affine, Kind.INTENSITY)
+            volume = Volume(scaled, region.grid.affine, Kind.INTENSITY)
             volumes.append(resample(volume, target, background=channel.range[0]))
         return volumes
 

@@ -28,12 +28,16 @@ from .loop.names import (
     MONTAGE_NAME,
     PLAN_NAME,
     PRIVATE_NAME,
+    REPRESENTATION_NAME,
     STOP_NAME,
 )  # fmt: skip
 
 _WRITTEN = (
     CHECKPOINT_NAME, CURVE_NAME, LOG_NAME, MONTAGE_NAME, PLAN_NAME, PRIVATE_NAME, STOP_NAME,
     MANIFEST_NAME, WEIGHTS_NAME, SHAPE_MODEL_NAME, FOLDER_NAME, f"{FOLDER_NAME}/{FINGERPRINT_NAME}",
+    *(f"{REPRESENTATION_NAME}/{name}" for name in (
+        CHECKPOINT_NAME, CURVE_NAME, LOG_NAME, MONTAGE_NAME, WEIGHTS_NAME,
+    )),
 )  # fmt: skip
 """All that a training writes, but the cases' voxels in folders named by their digests."""
 _OF_THE_SYSTEM = {".DS_Store", "Thumbs.db", "desktop.ini", ".meddiffusion-lock"}

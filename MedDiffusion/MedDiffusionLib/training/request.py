@@ -5,6 +5,7 @@ The one way in: the command and the Slicer module both fill a :class:`TrainingRe
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from ..synthesis.settings import check_seed
 from .data.cases import CaseFiles, DataSet, find_data
 from .data.findings import DataReport, Finding, Severity
 from .data.fingerprint import files_of
+from .data.latents import view_bytes
 from .data.loaded_cases import disk_needed
 from .data.preflight import check
 from .data.store import CaseStore
@@ -35,9 +37,25 @@ from .loop.stopping import StopWatch
 from .loop.train import check_folder, train
 from .output import check_output, held_output, refuse_own_inputs
 from .plan.estimates import check_memory
-from .plan.planning import describe_plan, estimate, make_plan, merge, model_name, split_groups
+from .plan.planning import (
+    describe_plan,
+    estimate,
+    make_plan,
+    merge,
+    model_name,
+    split_groups,
+    why_not_learned,
+    why_representation,
+)
 from .plan.presets import check_card, is_complete, label_names, preset_path, read_preset, read_split
-from .plan.settings import Limits, check_manifest, read_settings, with_defaults
+from .plan.reuse import check_representation, is_learned, with_representation_of
+from .plan.settings import (
+    Limits,
+    RepresentationSettings,
+    check_manifest,
+    read_settings,
+    with_defaults,
+)
 
 _MOST_NAMED = 5
 _LONGEST_COMMAND = 2000
@@ -135,8 +153,16 @@ def _checked(
     cases, validation = _parts(request, usable)
     costs = estimate(plan, device.type, len(cases), measure=True)
     parts = f"{len(cases)} cases to train on, {len(validation)} to validate with"
-    disk_bytes = disk_needed(findings.facts, check_manifest(plan["manifest"]))
-    text = f"{describe_plan(plan, costs, disk_bytes)}\n{parts}"
+    manifest = check_manifest(plan["manifest"])
+    disk_bytes = disk_needed(findings.facts, manifest)
+    if own := plan["training"].get("representation"):
+        views = own.get("views", RepresentationSettings.views)
+        disk_bytes += len(findings.facts) * views * view_bytes(manifest)
+    reason = ""
+    if not request.preset and not request.resume:
+        refusal = why_not_learned(len(findings.facts), device.type, request.minutes)
+        reason = why_representation(plan["manifest"], device.type, refusal)
+    text = f"{describe_plan(plan, costs, disk_bytes, reason)}\n{parts}"
     return Checked(findings, text, not _stopping(request, findings))
 
 
@@ -229,7 +255,7 @@ def _read_by(request: TrainingRequest, data: DataSet) -> Iterator[Path]:
     if request.preset:
         yield preset_path(request.preset)
     for case in data.cases:
-        for path in (*case.images, case.labels):
+        for path in case.files:
             yield path
             yield from files_of(path)
 
@@ -280,9 +306,17 @@ def _plan(
         plan = before
     else:
         name = before["manifest"]["title"] if before and not request.name else _name(request)
-        made = make_plan(usable, findings, device.type, name)
+        disk = shutil.disk_usage(request.output).free
+        made = make_plan(
+            usable, findings, device.type, name, minutes=request.minutes, disk_bytes=disk
+        )
+        own = given.get("training", {}).get("representation", {})
+        if own.get("from"):
+            made = with_representation_of(made, own["from"])
         made["training"] = with_defaults(made["training"])
         plan = merge(made, given, request.preset or "")
+        if not own and not is_learned(check_manifest(plan["manifest"])):
+            del plan["training"]["representation"]
     # The folder's name may have changed since a run was started; what its card says has not.
     known = before["manifest"] if before else {}
     card = {
@@ -290,8 +324,15 @@ def _plan(
         for name in ("name", "license", "attribution")
     }
     manifest = {**plan["manifest"], **{k: v for k, v in card.items() if v is not None}}
-    check_manifest(manifest)
-    read_settings(plan["training"])
+    settings = read_settings(plan["training"])
+    checked = check_manifest(manifest)
+    if checked.labels and not findings.label_values:
+        raise UserError(
+            "The plan has labels, and nothing is labelled in the data",
+            "give label maps, or take the labels out of the plan",
+        )
+    if not request.resume:
+        check_representation(checked, settings.representation)
     return {"manifest": manifest, "training": plan["training"]}
 
 

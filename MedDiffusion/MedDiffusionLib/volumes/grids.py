@@ -45,6 +45,18 @@ class GridSpec:
         return self.at(self.axes @ first, self.size)
 
 
+def in_patient_order(grid: Grid) -> Grid:
+    """The same voxels with i running along the left-right axis, j front to back, k up and down.
+
+    For grids square to the patient; which way an axis runs stays.
+    """
+    order = np.abs(grid.direction).argmax(axis=1)
+    affine = grid.affine.copy()
+    affine[:3, :3] = affine[:3, order]
+    i, j, k = (grid.size[axis] for axis in order)
+    return Grid((i, j, k), affine)
+
+
 def labelled_box(labels: Volume, spec: GridSpec) -> Box:
     """The box of the labelled voxels along the model's axes: (low, high) ``[3]`` in mm.
 

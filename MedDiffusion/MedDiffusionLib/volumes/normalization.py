@@ -38,7 +38,10 @@ def to_model_range(array: NDArray, limits: tuple[float, float]) -> NDArray[np.fl
     return (np.clip(scaled, 0, 1) * 2 - 1).astype(np.float32)
 
 
-def from_model_range(array: NDArray, output_range: Sequence[float]) -> NDArray[np.float32]:
-    """Map [-1, 1] to a channel's output range, clipping what lies outside."""
+def from_model_range(
+    array: NDArray, output_range: Sequence[float], *, clip: bool = True
+) -> NDArray[np.float32]:
+    """Map [-1, 1] to a channel's output range; what lies outside is clipped, or goes on."""
     low, high = output_range
-    return ((np.clip(array, -1, 1) + 1) / 2 * (high - low) + low).astype(np.float32)
+    inside = np.clip(array, -1, 1) if clip else array
+    return ((inside + 1) / 2 * (high - low) + low).astype(np.float32)

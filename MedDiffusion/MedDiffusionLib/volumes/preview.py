@@ -42,21 +42,28 @@ _GLYPHS = {
 
 
 def write_preview(
-    path: Path, image: Volume, labels: Volume, colors: Mapping[int, tuple[int, int, int]]
+    path: Path,
+    image: Volume,
+    labels: Volume | None,
+    colors: Mapping[int, tuple[int, int, int]],
 ) -> None:
     """Write a PNG of the axial, coronal and sagittal plane through the middle of the labels.
 
     The top row shows the image alone, the bottom row adds the outlines of the labels that
-    ``colors`` has (label value -> RGB, 0-255). Black to white spans the 1st to the 99th percentile
+    ``colors`` has (label value -> RGB, 0-255). Without labels there is one row, of all of the
+    image. Black to white spans the 1st to the 99th percentile
     of the voxels shown that are above the image's minimum. The planes are square to the patient,
     whatever the axes of the volume. ``path`` ends in ``.png`` and is written straight away, not
     only once it is whole. Raises ValueError unless image and labels share a grid, UserError when no
     voxel is labelled, OSError where it cannot be written.
     """
-    if not image.grid.equals(labels.grid):
+    shown = labels
+    if shown is None:
+        shown = Volume(np.ones(image.array.shape, np.uint8), image.affine, Kind.LABEL)
+    if not image.grid.equals(shown.grid):
         raise ValueError("A preview needs image and labels on the same grid.")
-    box = _shown_box(labels)
-    planes = {axis: _plane(box, _middle(labels, box), axis) for axis in _PLANES}
+    box = _shown_box(shown)
+    planes = {axis: _plane(box, _middle(shown, box), axis) for axis in _PLANES}
     minimum = float(image.array.min())
     slices = {axis: _slice(image, plane, axis, minimum) for axis, plane in planes.items()}
     low, high = _window(np.concatenate([s.ravel() for s in slices.values()]), minimum)
@@ -67,8 +74,8 @@ def write_preview(
         panel = np.rint(255 * gray).astype(np.uint8)[..., None].repeat(3, -1)
         _draw_letter(panel, _PLANES[axis])
         plain.append(_framed(panel))
-        outlined.append(_framed(_outlined(panel, _label_panel(labels, plane, axis, size), colors)))
-    rows = [np.concatenate(row, 1) for row in (plain, outlined)]
+        outlined.append(_framed(_outlined(panel, _label_panel(shown, plane, axis, size), colors)))
+    rows = [np.concatenate(row, 1) for row in ((plain,) if labels is None else (plain, outlined))]
     picture = sitk.GetImageFromArray(np.concatenate(rows), isVector=True)
     put_image(path, picture)
 

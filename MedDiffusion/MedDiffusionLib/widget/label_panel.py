@@ -85,6 +85,7 @@ class LabelPanel(VTKObservationMixin):
     def show(self) -> None:
         """Bring the section up to the parameter node."""
         node = self._parameters.label_node if self._parameters else None
+        self._ui.labelSection.setVisible(self._models.chosen.takes_labels)
         self._observe(node)
         if node is not self._shown:
             self._shown = node
@@ -101,6 +102,8 @@ class LabelPanel(VTKObservationMixin):
         model, overrides = self._models.chosen, self._overrides()
         if model.manifest is None:
             self.fit = Fit(False, model.refusal)
+        elif not model.takes_labels:
+            self.fit = Fit(False, "")
         else:
             self.fit = describe_fit(drawn_in(self._observed), model.manifest, overrides)
         self._table.show(make_table(self.fit, model.manifest), overrides)
@@ -128,7 +131,8 @@ class LabelPanel(VTKObservationMixin):
             for event in _events(node):
                 self.addObserver(node, event, self._on_node_changed)
         is_segmentation = isinstance(node, slicer.vtkMRMLSegmentationNode)
-        self.editor.edit(node if is_segmentation else None)
+        drawable = is_segmentation and self._models.chosen.takes_labels
+        self.editor.edit(node if drawable else None)
         show_control(self._ui.editorSection, editor_control(is_segmentation))
 
     def _overrides(self) -> dict[str, str]:

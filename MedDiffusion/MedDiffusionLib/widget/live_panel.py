@@ -69,6 +69,8 @@ class LivePanel:
         """Bring the check box up to what can be done now; what was chosen anew is made anew."""
         has_labels = self._parameters is not None and self._parameters.label_node is not None
         model = self._models.chosen
+        if not model.takes_labels:
+            self._turn(False)
         show_control(self._ui.liveCheck, self._live.control(model, has_labels, self._is_working()))
         with silenced(self._ui.liveCheck):
             self._ui.liveCheck.checked = self._live.on

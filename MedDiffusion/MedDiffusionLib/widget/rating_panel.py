@@ -112,6 +112,8 @@ class RatingPanel(VTKObservationMixin):
         show_control(ui.openButton, self._start.button(reader))
         say(ui.studyTitle, study.title if study else "")
         say(ui.startStatus, self._start.sentence)
+        # Who has chosen a study is a reader, and its words would tell what is not to be told.
+        ui.organizerSection.setVisible(not ui.studyPath.currentPath or self.organizer.busy)
 
     def _show_case(self) -> None:
         ui, rating = self._ui, self.rating

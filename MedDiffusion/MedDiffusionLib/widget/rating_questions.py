@@ -8,7 +8,7 @@ from typing import Any
 
 import qt
 
-from ..studies.answers import MOST_COMMENT
+from ..studies.answer_lines import MOST_COMMENT
 from ..studies.protocols import Question
 from .gui import plain_label, silenced
 from .presenters.rating_form import CANNOT_JUDGE_KEY, Form

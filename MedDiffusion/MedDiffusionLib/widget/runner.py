@@ -36,6 +36,12 @@ class Runner:
         self._timer.start()
         return job
 
+    def start_generation(self, *arguments: Any, **options: Any) -> SynthesisJob:
+        """See SceneLogic.startGeneration."""
+        job = self.scene_logic.startGeneration(*arguments, **options)
+        self._timer.start()
+        return job
+
     def start_random_label_map(self, *arguments: Any) -> None:
         """See SceneLogic.startRandomLabelMap."""
         self.scene_logic.startRandomLabelMap(*arguments)

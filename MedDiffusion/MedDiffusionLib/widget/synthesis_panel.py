@@ -16,6 +16,7 @@ from ..scene.synthetic import (
     LABEL_MAP_STATE,
     LABEL_OVERRIDES,
     LABELS_ROLE,
+    NO_LABEL_MAP,
     overrides_text,
 )
 from ..scene.volumes import results
@@ -34,6 +35,8 @@ from .views import PreviewLayer
 from .wording import _, sentence
 
 PROGRESS_STEPS = 1000
+NO_SOURCE = Source("", NO_LABEL_MAP, overrides_text({}))
+"""What a volume is made from that is made without a label map."""
 
 
 class SynthesisPanel:
@@ -80,6 +83,8 @@ class SynthesisPanel:
         model = self._models.chosen
         button = self._synthesis.button(model, self._labels.fit)
         show_control(self._ui.synthesizeButton, button)
+        self._ui.synthesisSection.text = self._synthesis.title(model)
+        self._ui.guidanceSpinBox.enabled = model.takes_labels
         if model.manifest is not None and self._parameters is not None:
             tip = quality_tip(self._parameters.quality, model.manifest)
             self._ui.qualitySelector.toolTip = tip
@@ -139,9 +144,11 @@ class SynthesisPanel:
 
     def _what_remains(self, manifest: Manifest) -> Again:
         chosen = self._parameters
-        node = chosen.label_node
-        overrides = overrides_text(self._labels.fit.overrides)
-        source = Source(node.GetID(), label_map_state(node), overrides)
+        source = NO_SOURCE
+        if manifest.labels:
+            node = chosen.label_node
+            overrides = overrides_text(self._labels.fit.overrides)
+            source = Source(node.GetID(), label_map_state(node), overrides)
         wanted = settings(chosen, manifest)
         return what_remains(
             wanted, manifest, source, chosen.device.value, [_recipe(one) for one in results()]
@@ -158,14 +165,17 @@ class SynthesisPanel:
 
     def _start(self, wanted: Settings, manifest: Manifest) -> None:
         chosen = self._parameters
-        label_node = chosen.label_node
-        job = self._runner.start_synthesis(
-            label_node,
-            model=chosen.model,
-            settings=wanted,
-            device=chosen.device.value,
-            overrides=self._labels.fit.overrides,
-        )
+        label_node = chosen.label_node if manifest.labels else None
+        if manifest.labels:
+            job = self._runner.start_synthesis(
+                label_node,
+                model=chosen.model,
+                settings=wanted,
+                device=chosen.device.value,
+                overrides=self._labels.fit.overrides,
+            )
+        else:
+            job = self._runner.start_generation(chosen.model, wanted, chosen.device.value)
         job.onProgress = self._on_step
         job.onPreview = lambda nodes: self._preview.show(nodes[0])
         job.onFinished = lambda nodes: self._on_end(nodes, "")

@@ -42,7 +42,7 @@ class Pictures:
             title = _("Loss of {name}").format(name=folder.path.name)
             self._curve.update(title, (_("iteration"), _("loss")), curves)
         self._ui.curveButton.setVisible(bool(self._curve.nodes))
-        picture = qt.QPixmap(str(folder.path / MONTAGE_NAME))
+        picture = qt.QPixmap(str(folder.stage / MONTAGE_NAME))
         if not picture.isNull():
             scaled = picture.scaledToWidth(PICTURE_WIDTH, qt.Qt.SmoothTransformation)
             self._ui.montageLabel.setPixmap(scaled)

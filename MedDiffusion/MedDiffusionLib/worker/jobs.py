@@ -14,13 +14,15 @@ from ..bundles.manifest import read_manifest
 from ..bundles.shape_model import load_shape_model
 from ..compute.errors import Cancelled, UserError
 from ..compute.memory import out_of_memory_as_user_error
-from ..synthesis.settings import Settings, check_seed
+from ..synthesis.settings import MAX_STEPS, Settings, check_seed
 from ..synthesis.synthesis import Step
 from ..synthesis.synthesizer import Synthesizer, load
 from ..volumes.volume import Volume
 from .protocol import put_error, put_volume, take_volume
 
 Send = Callable[[dict[str, Any]], None]
+SLOW_PREVIEWS = 6
+"""About so many estimates are shown of a sample whose decoding takes long."""
 
 
 class Worker:
@@ -54,11 +56,15 @@ class Worker:
             self._send({"event": "failed", "job": job, **put_error(unknown)})
 
     def _synthesize(self, request: dict[str, Any]) -> None:
+        """Volumes from a label map, or from none."""
         job, folder = request["job"], Path(request["folder"])
         self._stop_if_cancelled(job)
         synthesizer = self._synthesizer(request["model"], request["device"])
         channels = [asdict(channel) for channel in synthesizer.model.channels]
         self._send({"event": "started", "job": job, "channels": channels})
+
+        slow = synthesizer.model.representation.decodes_slowly
+        previews = SLOW_PREVIEWS if slow else MAX_STEPS
 
         def put(name: str, volumes: Sequence[Volume]) -> list[dict[str, Any]]:
             return [put_volume(folder / f"{name}-{n}.npy", v) for n, v in enumerate(volumes)]
@@ -67,17 +73,22 @@ class Worker:
             self._stop_if_cancelled(job)
             if not request.get("previews", True):
                 return
-            volumes = put(f"step-{step.sample}-{step.step}", step.estimate())
+            shown = step.step % (-(-step.steps // previews)) == 0
+            volumes = put(f"step-{step.sample}-{step.step}", step.estimate()) if shown else []
             self._send(
                 {"event": "step", "job": job, "sample": step.sample, "step": step.step,
                  "steps": step.steps, "volumes": volumes}
             )  # fmt: skip
 
-        for sample in synthesizer.samples(
-            take_volume(request["labels"]), Settings(**request["settings"]),
-            name=request["label_map"], on_step=on_step,
-            overrides={int(value): name for value, name in request["overrides"].items()},
-        ):  # fmt: skip
+        settings = Settings(**request["settings"])
+        if request["do"] == "generate":
+            prepared = synthesizer.prepare_without_labels(settings)
+        else:
+            prepared = synthesizer.prepare(
+                take_volume(request["labels"]), settings, name=request["label_map"],
+                overrides={int(value): name for value, name in request["overrides"].items()},
+            )  # fmt: skip
+        for sample in prepared.samples(on_step=on_step):
             self._stop_if_cancelled(job)
             self._send(
                 {"event": "sample", "job": job, "sample": sample.index,
@@ -119,6 +130,7 @@ class Worker:
 
     _REQUESTS: ClassVar[dict[str, Callable[[Worker, dict[str, Any]], None]]] = {
         "synthesize": _synthesize,
+        "generate": _synthesize,
         "labelmap": _label_map,
         "import": _import,
     }

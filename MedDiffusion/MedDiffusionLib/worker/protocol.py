@@ -9,6 +9,8 @@ Requests:
   ``settings`` are the fields of ``synthesis.settings.Settings``, ``overrides`` say which value is
   which label of the model, results go to ``folder``; ``"previews": false`` leaves out the events
   ``step``;
+- ``{"do": "generate", "job": 1, "model": NAME|PATH, "device": "auto", "settings": {...}, "folder":
+  PATH}``: the same without a label map;
 - ``{"do": "labelmap", "job": 2, "model": NAME|PATH, "seed": 0, "folder": PATH}``: draws a random
   label map;
 - ``{"do": "import", "job": 3, "source": PATH, "name": NAME, "license": TEXT or null, "options":
@@ -25,7 +27,8 @@ Events:
 - ``{"event": "started", "job": 1, "channels": [{"name", "units", "range"}, ...]}``: the model is
   loaded, and these are the channels of the volumes to come;
 - ``{"event": "step", "job": 1, "sample": 0, "step": 3, "steps": 8, "volumes": [VOLUME, ...]}``: the
-  current estimate on the model's own grid, a volume per channel;
+  current estimate on the model's own grid, a volume per channel; none at some of the steps where
+  making them takes long;
 - ``{"event": "sample", "job": 1, "sample": 0, "volumes": [...], "provenance": [{...}, ...]}``: a
   finished sample;
 - ``{"event": "labelmap", "job": 2, "volume": VOLUME}``;

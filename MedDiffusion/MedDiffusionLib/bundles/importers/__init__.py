@@ -21,10 +21,11 @@ from ..manifest import Source, manifest_schema
 from ..model import Model
 from .importer import Importer
 from .med_ddpm import MED_DDPM
+from .medical_diffusion import MEDICAL_DIFFUSION
 
 __all__ = ["IMPORTERS", "Importer", "import_checkpoint", "parse_options"]
 
-IMPORTERS: dict[str, Importer] = {"med-ddpm": MED_DDPM}
+IMPORTERS: dict[str, Importer] = {"med-ddpm": MED_DDPM, "medical-diffusion": MEDICAL_DIFFUSION}
 
 
 def import_checkpoint(

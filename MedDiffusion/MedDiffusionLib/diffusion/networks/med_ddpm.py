@@ -66,7 +66,7 @@ class MedDDPMUNet(nn.Module):
         self,
         latent_channels: int,
         label_count: int,
-        factor: int,
+        factors: tuple[int, int, int],
         channels: int,
         multipliers: Sequence[int],
         blocks: int,
@@ -78,7 +78,7 @@ class MedDDPMUNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [channels * multiplier for multiplier in multipliers]
-        if factor != 1:
+        if factors != (1, 1, 1):
             raise ValueError("the network med-ddpm works on voxels, so on the identity alone")
         if any(width % math.lcm(_GROUPS, heads) for width in widths):
             raise ValueError(f"widths of the network are no multiples of {_GROUPS} and its heads")

@@ -12,21 +12,20 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ...compute.schema import Schema
-
-ONE_HOT_LABELS = 16
-"""Up to so many labels (background counted) are one-hot; more share a learned embedding."""
-EMBEDDED_LABEL_CHANNELS = 8
+from ..label_features import EMBEDDED_CHANNELS, MOST_CATEGORIES, LabelFeatures
 
 
 class ResUNet(nn.Module):
     """Residual U-Net with FiLM conditioning and no attention, for latents of any size.
 
     ``forward(xt, t, labels, annotated)``: ``xt`` ``[B, latent_channels, x, y, z]``, ``t`` ``[B]``
-    in [0, 1], ``labels`` ``[B, x f, y f, z f]`` int64 label indices (0 is background),
+    in [0, 1], ``labels`` ``[B, x fx, y fy, z fz]`` int64 label indices (0 is background),
     ``annotated`` ``[B, label_count]``. Returns ``[B, latent_channels, x, y, z]``. The sizes x, y, z
     must be multiples of ``multiple``, which is ``2 ** (len(channels) - 1)``.
 
-    The label map keeps its full resolution: the f^3 voxels of each latent voxel become channels.
+    The label map keeps its full resolution: the fx fy fz voxels of each latent voxel become
+    channels; or, with ``label_channels``, that many features of them (:class:`.LabelFeatures`),
+    where labels and voxels would make a thousand.
     ``annotated`` says which labels were annotated at all: where one is not, the background may hold
     it, and with none the prediction is the unconditional one.
 
@@ -54,6 +53,7 @@ class ResUNet(nn.Module):
             },
             "groups": {"type": "integer", "minimum": 1, "maximum": 256},
             "embedding": {"type": "integer", "minimum": 1, "maximum": 8192},
+            "label_channels": {"type": "integer", "minimum": 1, "maximum": 1024},
         },
     }
 
@@ -61,27 +61,34 @@ class ResUNet(nn.Module):
         self,
         latent_channels: int,
         label_count: int,
-        factor: int,
+        factors: tuple[int, int, int],
         channels: Sequence[int],
         blocks: int,
         groups: int,
         embedding: int,
+        label_channels: int | None = None,
     ) -> None:
         super().__init__()
         self.multiple = 2 ** (len(channels) - 1)
-        self.factor = factor
+        self.factors = factors
         self.categories = label_count + 1
+        self.label_features: LabelFeatures | None = None
         self.label_embedding: nn.Embedding | None = None
-        label_channels = self.categories
-        if self.categories > ONE_HOT_LABELS:
-            label_channels = EMBEDDED_LABEL_CHANNELS
-            self.label_embedding = nn.Embedding(self.categories, label_channels)
+        if label_channels is not None:
+            self.label_features = LabelFeatures(label_count, factors, label_channels)
+        elif self.categories > MOST_CATEGORIES:
+            label_channels = EMBEDDED_CHANNELS * math.prod(factors)
+            self.label_embedding = nn.Embedding(self.categories, EMBEDDED_CHANNELS)
+        else:
+            label_channels = self.categories * math.prod(factors)
         self.time_embedding = _TimeEmbedding(embedding)
-        self.annotated_embedding = nn.Linear(label_count, embedding)
-        _zero(self.annotated_embedding)
+        self.annotated_embedding: nn.Linear | None = None
+        if label_count:
+            self.annotated_embedding = nn.Linear(label_count, embedding)
+            _zero(self.annotated_embedding)
 
         width = channels[0]
-        self.conv_in = nn.Conv3d(latent_channels + label_channels * factor**3, width, 3, padding=1)
+        self.conv_in = nn.Conv3d(latent_channels + label_channels, width, 3, padding=1)
         self.down = nn.ModuleList()
         skips: list[int] = []
         for level, wider in enumerate(channels):
@@ -111,9 +118,10 @@ class ResUNet(nn.Module):
         _zero(self.conv_out)
 
     def forward(self, xt: Tensor, t: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
-        condition = functional.silu(
-            self.time_embedding(t) + self.annotated_embedding(2 * annotated.float() - 1)
-        )
+        condition = self.time_embedding(t)
+        if self.annotated_embedding is not None:
+            condition = condition + self.annotated_embedding(2 * annotated.float() - 1)
+        condition = functional.silu(condition)
         h = self.conv_in(torch.cat([xt, self._label_channels(labels, xt)], dim=1))
         skips: list[Tensor] = []
         for stage in self.down:
@@ -139,16 +147,18 @@ class ResUNet(nn.Module):
         return layer(h, condition)
 
     def _label_channels(self, labels: Tensor, like: Tensor) -> Tensor:
-        """``[B, X, Y, Z]`` -> ``[B, channels * f^3, X / f, Y / f, Z / f]`` (space to depth)."""
+        """``[B, X, Y, Z]`` -> ``[B, channels, X / fx, Y / fy, Z / fz]`` (space to depth)."""
+        if self.label_features is not None:
+            return self.label_features(labels).to(like.dtype)
         if self.label_embedding is not None:
             dense = self.label_embedding(labels)
         else:
             dense = 2 * functional.one_hot(labels, self.categories).to(like.dtype) - 1
         batch, *size, channels = dense.shape
-        f = self.factor
-        x, y, z = (n // f for n in size)
-        folded = dense.view(batch, x, f, y, f, z, f, channels).permute(0, 7, 2, 4, 6, 1, 3, 5)
-        return folded.reshape(batch, channels * f**3, x, y, z)
+        fx, fy, fz = self.factors
+        x, y, z = size[0] // fx, size[1] // fy, size[2] // fz
+        folded = dense.view(batch, x, fx, y, fy, z, fz, channels).permute(0, 7, 2, 4, 6, 1, 3, 5)
+        return folded.reshape(batch, -1, x, y, z)
 
 
 class _ResidualBlock(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -16,13 +17,13 @@ class Identity(Representation):
 
     OPTIONS: ClassVar[Schema] = {}
 
-    def __init__(self, image_channels: int) -> None:
-        super().__init__(1, image_channels)
+    def __init__(self, image_channels: int, *, label_count: int = 0) -> None:
+        super().__init__((1, 1, 1), image_channels)
 
     def _encode(self, image: Tensor) -> Tensor:
         return image
 
-    def _decode(self, latent: Tensor) -> Tensor:
+    def _decode(self, latent: Tensor, labels: Tensor | None, annotated: Tensor | None) -> Tensor:
         return latent
 
 
@@ -37,23 +38,37 @@ class Haar(Representation):
         "properties": {"levels": {"type": "integer", "minimum": 1, "maximum": 2}},
     }
 
-    def __init__(self, image_channels: int, levels: int = 1) -> None:
-        super().__init__(2**levels, image_channels * 8**levels)
+    def __init__(self, image_channels: int, levels: int = 1, *, label_count: int = 0) -> None:
+        factor = 2**levels
+        super().__init__((factor, factor, factor), image_channels * 8**levels)
         self.levels = levels
 
     def _encode(self, image: Tensor) -> Tensor:
-        for _ in range(self.levels):
-            for axis in (-3, -2, -1):
-                even, odd = _take(image, axis, 0), _take(image, axis, 1)
-                image = torch.cat([even + odd, even - odd], dim=1) * 0.5**0.5
-        return image
+        return haar_transform(image, [(0, 1, 2)] * self.levels)
 
-    def _decode(self, latent: Tensor) -> Tensor:
-        for _ in range(self.levels):
-            for axis in (-1, -2, -3):
-                low, high = latent.chunk(2, dim=1)
-                latent = _interleave(low, high, axis)
-        return latent
+    def _decode(self, latent: Tensor, labels: Tensor | None, annotated: Tensor | None) -> Tensor:
+        return inverse_haar_transform(latent, [(0, 1, 2)] * self.levels)
+
+
+def haar_transform(image: Tensor, levels: Sequence[Sequence[int]]) -> Tensor:
+    """The Haar coefficients of ``[B, C, X, Y, Z]``, as channels of a coarser grid.
+
+    ``levels``: of each the axes (0 is x) that it halves, each of which doubles the channels.
+    """
+    for axes in levels:
+        for axis in axes:
+            even, odd = _take(image, axis - 3, 0), _take(image, axis - 3, 1)
+            image = torch.cat([even + odd, even - odd], dim=1) * 0.5**0.5
+    return image
+
+
+def inverse_haar_transform(coefficients: Tensor, levels: Sequence[Sequence[int]]) -> Tensor:
+    """The image that :func:`haar_transform` made ``coefficients`` of."""
+    for axes in reversed(levels):
+        for axis in reversed(axes):
+            low, high = coefficients.chunk(2, dim=1)
+            coefficients = _interleave(low, high, axis - 3)
+    return coefficients
 
 
 def _take(image: Tensor, axis: int, start: int) -> Tensor:

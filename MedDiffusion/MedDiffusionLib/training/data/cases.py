@@ -2,7 +2,7 @@
 
 Two folders (same names; or a name and a contrast, ``NAME_0000.nii.gz``, ``NAME_T1.nii.gz``; or an
 image folder per case), the raw folder of nnU-Net or of the Medical Segmentation Decathlon, and a
-table. No voxel is read here; :mod:`.preflight` does that.
+table; or a folder of images alone. No voxel is read here; :mod:`.preflight` does that.
 """
 
 from __future__ import annotations
@@ -31,14 +31,19 @@ _SEPARATORS = "_-."
 class CaseFiles:
     """The files of one case: an image per contrast, in the data set's order, and a label map.
 
-    A case that lacks a contrast has fewer images. ``group`` is the patient; the case's own name
-    where nothing is known.
+    A case that lacks a contrast has fewer images; ``labels`` is None where there are images alone.
+    ``group`` is the patient; the case's own name where nothing is known.
     """
 
     name: str
     images: tuple[Path, ...]
-    labels: Path
+    labels: Path | None
     group: str
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them, the label map last."""
+        return self.images if self.labels is None else (*self.images, self.labels)
 
 
 @dataclass(frozen=True)
@@ -64,14 +69,19 @@ def find_data(
 ) -> DataSet:
     """The data set of a folder or table ``data``, or of an image and a label map folder.
 
+    ``images`` alone: the data set has no label maps.
+
     ``group_pattern``: a regular expression whose first group (or whole match) in a case's name is
     the patient. ``wanted`` names a subset of the cases and gives their order. Raises UserError
     where nothing is found or a wanted case is missing.
     """
     if data is None:
-        if images is None or labels is None:
+        if images is None:
             raise UserError("Training needs images and label maps", LAYOUTS)
-        found = find_cases(images, labels, group_pattern)
+        if labels is None:
+            found = find_images(images, group_pattern)
+        else:
+            found = find_cases(images, labels, group_pattern)
     elif images is not None or labels is not None:
         raise UserError(
             "and folders of images and label maps are given", "give one of them", path=data
@@ -114,10 +124,41 @@ def find_cases(images: Path, labels: Path, group_pattern: str | None = None) -> 
         )
         for name in sorted(matched)
     )
-    used = {path for case in cases for path in (*case.images, case.labels)}
+    used = {path for case in cases for path in case.files}
     every = {path for files in contrast_files.values() for path in files.values()}
     every |= {*image_files.values(), *label_files.values()}
     return DataSet(cases, channels, names.labels, tuple(sorted(every - used)))
+
+
+def find_images(images: Path, group_pattern: str | None = None) -> DataSet:
+    """The cases of a folder of images without label maps.
+
+    A case is a file, or a DICOM series' folder; or several of nnU-Net's names, ``NAME_0000``; or a
+    folder with a file per contrast. Raises UserError where there is none.
+    """
+    image_files, matched = _by_name(images, folders=True), _contrast_folders(images)
+    if not matched:
+        numbered = {name: re.fullmatch(r"(.+)_(\d{4})", name) for name in image_files}
+        for name, path in image_files.items():
+            if all(numbered.values()) and (parts := numbered[name]):
+                matched.setdefault(parts[1], {})[parts[2]] = path
+            else:
+                matched[name] = {"": path}
+    if not matched:
+        raise UserError("has no images", LAYOUTS, path=images)
+    suffixes, channels = _channels(_common_suffixes(matched), (), images)
+    cases = tuple(
+        CaseFiles(
+            name,
+            tuple(matched[name][s] for s in suffixes if s in matched[name]),
+            None,
+            _group(name, group_pattern),
+        )
+        for name in sorted(matched)
+    )
+    used = {path for case in cases for path in case.images}
+    every = {path for files in matched.values() for path in files.values()}
+    return DataSet(cases, channels, {}, tuple(sorted(every - used)))
 
 
 def read_table(table: Path, group_pattern: str | None = None) -> DataSet:

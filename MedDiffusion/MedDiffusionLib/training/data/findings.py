@@ -45,7 +45,7 @@ class CaseFacts:
     """What one usable case is like; triples are along the RAS axes, whatever the file's order.
 
     ``spacing``, ``extent`` of the scan and ``box`` around all labels in mm, ``size`` in voxels;
-    ``voxels`` counts those of each label value but 0.
+    ``voxels`` counts those of each label value but 0. Without any the box is the scan's.
     """
 
     name: str

@@ -126,9 +126,7 @@ def take_stamps(case: CaseFiles, known: Sequence[FileStamp] = ()) -> tuple[FileS
     A file that has the name, size and time of one of the ``known`` is not read again.
     """
     before = {(s.name, s.size, s.modified): s for s in known if s.sha256}
-    return tuple(
-        _stamp(file, before) for path in (*case.images, case.labels) for file in files_of(path)
-    )
+    return tuple(_stamp(file, before) for path in case.files for file in files_of(path))
 
 
 def digest_of(stamps: Sequence[FileStamp]) -> str:
@@ -142,27 +140,40 @@ def digest_of(stamps: Sequence[FileStamp]) -> str:
 def read_case(case: CaseFiles, stamps: tuple[FileStamp, ...], keep: Keep) -> CaseRecord:
     """Read each file of a case once; its record says what is wrong, and raises nothing for it.
 
+    A case without a label map has one in which nothing is labelled, on the grid of its first image.
+
     ``keep`` receives what fits together: the label map as ``labels`` in the smallest unsigned
     type, each image as ``image0``, ``image1``, ... (float32), and ``samples0``, ...: intensities of
     evenly chosen voxels, then those of labelled ones, each :data:`MOST_SAMPLES` or as many as there
     are. Raises UserError where this machine lacks what reading takes.
     """
-    labels, label_map = _read(case.labels, read_label_map)
-    names: Mapping[int, str] = {}
-    facts = None
-    if label_map is not None:
-        names = {segment.value: segment.name for segment in label_map.segments}
-        names = names or read_label_table(case.labels)
-        facts = _facts(case.name, label_map)
-        keep("labels", label_map.array)
+    labels, label_map, names = _read_labels(case)
     images = []
     for number, path in enumerate(case.images):
         contents, image = _read(path, read_image)
         images.append(contents)
+        if case.labels is None and number == 0 and image is not None:
+            label_map = Volume(np.zeros(image.array.shape, np.uint8), image.affine, Kind.LABEL)
+            labels = Contents(size=contents.size, affine=contents.affine, whole_numbers=True)
         if image is not None and label_map is not None and image.grid.equals(label_map.grid):
             keep(f"image{number}", image.array)
             keep(f"samples{number}", _samples(image.array, label_map.array))
+    facts = None
+    if label_map is not None:
+        facts = _facts(case.name, label_map)
+        keep("labels", label_map.array)
     return CaseRecord(case.name, digest_of(stamps), stamps, tuple(images), labels, names, facts)
+
+
+def _read_labels(case: CaseFiles) -> tuple[Contents, Volume | None, Mapping[int, str]]:
+    """What a case's label map holds, itself and the names that it gives to labels."""
+    if case.labels is None:
+        return Contents(), None, {}
+    labels, label_map = _read(case.labels, read_label_map)
+    if label_map is None:
+        return labels, None, {}
+    names = {segment.value: segment.name for segment in label_map.segments}
+    return labels, label_map, names or read_label_table(case.labels)
 
 
 def split_samples(samples: NDArray, contents: Contents) -> tuple[NDArray, NDArray]:
@@ -227,7 +238,9 @@ def _facts(name: str, labels: Volume) -> CaseFacts:
     grid = labels.grid
     order = _ras_order(grid.direction)
     size, spacing = np.array(grid.size)[order], grid.spacing[order]
-    low, high = labelled_box(labels, _RAS)
+    low, high = np.zeros(3), size * spacing
+    if labels.array.any():
+        low, high = labelled_box(labels, _RAS)
     return CaseFacts(
         name,
         (int(size[0]), int(size[1]), int(size[2])),
@@ -253,7 +266,8 @@ def triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def _samples(image: NDArray, labels: NDArray) -> NDArray:
-    parts = image.ravel(), image[labels != 0]
+    # Where nothing is labelled all of it is what the case is of.
+    parts = image.ravel(), image[labels != 0] if labels.any() else image.ravel()
     return np.concatenate([thinned(part, MOST_SAMPLES) for part in parts])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundles.manifest import Manifest
-from ...volumes.grids import GridSpec, fov_grid
+from ...volumes.grids import Box, GridSpec, fov_grid
 from ...volumes.normalization import MODEL_RANGE, Intensity, to_model_range
 from ...volumes.resampling import resample, resample_spline, share_lattice, spline_coefficients
 from ...volumes.volume import Grid, Kind, Volume
@@ -140,11 +140,13 @@ def make_case(
 ) -> Case:
     """Normalize a case; its labels become indices 1, 2, ... in the order of the model.
 
-    A scan much finer than the model's grid is averaged to the model's spacing.
+    A scan much finer than the model's grid is averaged to the model's spacing. Where nothing is
+    labelled the field of view is in the middle of the scan.
 
     ``images``: one per channel, on one grid; ``intensity`` as in a manifest.
     """
-    fov = fov_grid(labels, spec)
+    box = None if labels.array.any() else _whole_box(images[0].grid, spec)
+    fov = fov_grid(labels, spec, box=box)
     indices = np.zeros(labels.array.shape, np.uint8 if len(label_values) < 256 else np.int16)
     for index, value in enumerate(label_values, start=1):
         indices[labels.array == value] = index
@@ -161,6 +163,13 @@ def make_case(
     return Case(name, tuple(normalized), coefficients, _labelled_part(index_map), annotated, fov)
 
 
+def _whole_box(scan: Grid, spec: GridSpec) -> Box:
+    """The box of a scan along the model's axes."""
+    ends = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in scan.size])).reshape(3, -1).T
+    along = scan.positions(ends) @ spec.axes
+    return along.min(0), along.max(0)
+
+
 def disk_needed(facts: Iterable[CaseFacts], manifest: Manifest) -> int:
     """The most bytes that cases of such facts take on disk, as read or once they are prepared."""
     wanted = np.abs(manifest.grid.axes) @ manifest.grid.spacing
@@ -170,7 +179,7 @@ def disk_needed(facts: Iterable[CaseFacts], manifest: Manifest) -> int:
         spacing = own if _is_fine_enough(own, wanted) else np.maximum(own, wanted)
         prepared = float(np.prod(np.floor(case.extent / spacing + 1e-3)))
         labelled = float(np.prod(case.box / spacing))
-        label_map = read * np.min_scalar_type(max(case.voxels)).itemsize
+        label_map = read * np.min_scalar_type(max(case.voxels, default=0)).itemsize
         # Each voxel's intensity; once prepared, beside it its spline's coefficient.
         images = max(4 * channels * read, 8 * channels * prepared + labelled)
         total += label_map + images
@@ -230,9 +239,9 @@ def _first(window: tuple[slice, ...]) -> NDArray[np.integer]:
 
 
 def _labelled_part(labels: Volume) -> Volume:
-    """The box of a label map's labels, with ``_RIM`` voxels around it; all of it without any."""
+    """The box of a label map's labels, with ``_RIM`` voxels around it; a voxel without any."""
     if not labels.array.any():
-        return labels
+        return Volume(labels.array[:1, :1, :1].copy(), labels.affine, Kind.LABEL)
     others = (tuple(n for n in range(3) if n != axis) for axis in range(3))
     ends = [np.flatnonzero(labels.array.any(axes))[[0, -1]] for axes in others]
     first, last = np.transpose(ends)

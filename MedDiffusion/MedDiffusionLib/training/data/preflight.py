@@ -66,7 +66,8 @@ class _Inspection:
         """Judge a case; its statistics count only where nothing is wrong with it."""
         before = len(self.findings)
         self._check_contrasts(case)
-        self._check_contents(case, case.labels, record.labels)
+        if case.labels is not None:
+            self._check_contents(case, case.labels, record.labels)
         for number, (path, image) in enumerate(zip(case.images, record.images, strict=True)):
             self._check_contents(case, path, image)
             if not image.problem:
@@ -74,16 +75,19 @@ class _Inspection:
             if image.grid is None or record.labels.grid is None:
                 continue
             if problem := _difference(image.grid, record.labels.grid):
+                other, what = case.labels, "label map"
+                if other is None:
+                    other, what = case.images[0], "other image"
                 self._error(
-                    case, case.labels,
-                    f"{case.labels.name} and its image {path.name} differ in {problem}",
-                    "resample the label map onto the image's grid, with 3D Slicer for example",
+                    case, other,
+                    f"{other.name} and its image {path.name} differ in {problem}",
+                    f"resample the {what} onto the image's grid, with 3D Slicer for example",
                 )  # fmt: skip
             elif not image.whole_numbers:
                 self.whole_numbers[number] = False
-        if record.labels.grid is not None:
+        if case.labels is not None and record.labels.grid is not None:
             self._check_duplicate(case, case.labels, record.labels, "label map")
-            self._check_names(case, record)
+            self._check_names(case, case.labels, record)
         if not any(found.severity is Severity.ERROR for found in self.findings[before:]):
             self.good.append(record)
 
@@ -104,7 +108,7 @@ class _Inspection:
         if len(case.images) != len(wanted):
             has = ", ".join(path.name for path in case.images) or "no image"
             self._error(
-                case, case.labels,
+                case, case.labels or Path(case.name),
                 f"{case.name} has {len(case.images)} of the {len(wanted)} contrasts "
                 f"{', '.join(wanted)} ({has})",
                 "add the missing images, or leave the case or the contrast out",
@@ -124,15 +128,15 @@ class _Inspection:
                 "leave one of the two out: a case that comes twice makes validation look too good",
             ))  # fmt: skip
 
-    def _check_names(self, case: CaseFiles, record: CaseRecord) -> None:
+    def _check_names(self, case: CaseFiles, labels: Path, record: CaseRecord) -> None:
         """Names in the label maps themselves add to the data set's and must agree."""
         named = record.label_names
         for value in sorted(named.keys() - self.data.label_names.keys()):
             known = self.names.setdefault(value, named[value])
             if known.lower() != named[value].lower():
                 self._error(
-                    case, case.labels,
-                    f"{case.labels.name} calls the label {value} {named[value]}, others call it "
+                    case, labels,
+                    f"{labels.name} calls the label {value} {named[value]}, others call it "
                     f"{known}",
                     "give each label the same value in all label maps",
                 )  # fmt: skip

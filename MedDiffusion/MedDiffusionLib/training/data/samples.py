@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch.utils.data import Dataset
 
 from ...volumes.grids import GridSpec
 from ...volumes.volume import Grid
-from .loaded_cases import CaseSource
+from .loaded_cases import Case, CaseSource
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ class Sample:
     """``[L]``, 1 where a label was annotated and 0 where it is unknown."""
     weight: Tensor
     """``[1, X, Y, Z]``: how much each voxel counts in the loss."""
+
+
+class Samples(Protocol):
+    """Samples by number, each a function of its number and of ``seed``."""
+
+    seed: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
 
 
 class TrainingSamples(Dataset[Sample]):
@@ -79,30 +90,49 @@ class TrainingSamples(Dataset[Sample]):
         return self.length
 
     def __getitem__(self, index: int) -> Sample:
-        epoch, position = divmod(index, len(self.cases))
-        order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.cases))
         random = np.random.default_rng((self.seed, 1, index))
         # Closed again with the last name for it: neither memory nor open files add up.
-        case = self.cases[order[position]].open()
-        grid = random_grid(case.fov, self.augmentation, random)
+        case = self.cases[case_number(len(self.cases), self.seed, index)].open()
+        grid = self.grid(case, random)
         images = case.images_on(grid)
         labels = case.labels_on(grid)
         weight = np.maximum(case.validity(grid), np.float32(self.outside_weight))
         dropped = random_drop(len(self.label_values), self.label_dropout, random)
         annotated = case.annotated & ~dropped
-        labels = np.where(np.append(True, annotated)[labels], labels, 0)
+        labels = known_labels(labels, annotated)
         return Sample(
             torch.from_numpy(images),
-            torch.from_numpy(labels.astype(np.int64)),
+            torch.from_numpy(labels),
             torch.from_numpy(annotated.astype(np.float32)),
             torch.from_numpy(np.ascontiguousarray(weight))[None],
         )
 
+    def grid(self, case: Case, random: np.random.Generator) -> Grid:
+        """Where a sample of a case lies."""
+        return random_grid(case.fov, self.augmentation, random)
+
+
+def case_number(count: int, seed: int, index: int) -> int:
+    """The number of the case that sample ``index`` is of: each of them comes once an epoch."""
+    epoch, position = divmod(index, count)
+    order = np.random.default_rng((seed, 0, epoch)).permutation(count)
+    return int(order[position])
+
+
+def known_labels(labels: NDArray[np.integer], annotated: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Label indices without those of labels that are not annotated."""
+    return np.where(np.append(True, annotated)[labels], labels, 0).astype(np.int64)
+
 
 def random_drop(count: int, share: float, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Which labels to hide: all of them in ``share`` of the samples, else each with ``share``."""
-    everything = random.random() < share
-    single = random.random(count) < share
+    """Which labels to hide: all of them in ``share`` of the samples, else each with ``share``.
+
+    In ``share`` of those others each with a probability that is random itself, so that any number
+    of labels may be all that is known: of many labels, nearly all would be known otherwise.
+    """
+    everything, some = random.random(2) < share
+    each = random.random() if some else share
+    single = random.random(count) < each
     return np.full(count, True) if everything else single
 
 

@@ -38,6 +38,8 @@ from .loaded_cases import Case, StoredCase, make_case
 FOLDER_NAME = "cases"
 FINGERPRINT_NAME = "fingerprint.json"
 _PREPARED_NAME = "prepared.json"
+VIEWS_NAME = "views.json"
+"""Vouches for the latents of a prepared case: see :mod:`.latents`."""
 _VERSION = 1
 _MOST_BYTES = 2**30
 _PAUSE = 5.0
@@ -83,7 +85,7 @@ class CaseStore:
             "meddiffusion": __version__,
             "cases": [record.to_json() for record in self._records.values()],
         }
-        with self._writing():
+        with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / FINGERPRINT_NAME, content)
         self._saved = time.monotonic()
@@ -177,8 +179,8 @@ class CaseStore:
         folder = self.folder / digest_of(stamps)
 
         def keep(name: str, array: NDArray) -> None:
-            with self._writing():
-                _write_array(folder, name, array)
+            with writing(self.folder):
+                write_array(folder, name, array)
 
         record = read_case(case, stamps, keep)
         if not record.is_good:
@@ -190,15 +192,16 @@ class CaseStore:
         return Volume(array, np.array(record.images[number].affine), Kind.INTENSITY)
 
     def _write_prepared(self, folder: Path, key: str, case: Case) -> None:
-        with self._writing():
+        with writing(self.folder):
             # First the description goes, which vouches for the arrays, and last it comes back.
-            (folder / _PREPARED_NAME).unlink(missing_ok=True)
+            for name in (_PREPARED_NAME, VIEWS_NAME):
+                (folder / name).unlink(missing_ok=True)
             for number, (image, spline) in enumerate(
                 zip(case.images, case.coefficients, strict=True)
             ):
-                _write_array(folder, f"scan{number}", image.array)
-                _write_array(folder, f"spline{number}", spline.array)
-            _write_array(folder, "indices", case.labels.array)
+                write_array(folder, f"scan{number}", image.array)
+                write_array(folder, f"spline{number}", spline.array)
+            write_array(folder, "indices", case.labels.array)
             content = {
                 "key": key,
                 "scan": case.scan.affine.tolist(),
@@ -207,17 +210,6 @@ class CaseStore:
                 "fov": case.fov.affine.tolist(),
             }
             write_json(folder / _PREPARED_NAME, content)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"cannot be written ({error.strerror or error})",
-                "choose an output folder in which you may write, with room for the cases",
-                path=self.folder,
-            ) from error
 
 
 def is_fingerprint(path: Path) -> bool:
@@ -290,7 +282,21 @@ def _is_prepared(folder: Path, key: str) -> bool:
     return isinstance(content, dict) and content.get("key") == key
 
 
-def _write_array(folder: Path, name: str, array: NDArray) -> None:
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise UserError where nothing can be written into a folder of cases, or there is no room."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot be written ({error.strerror or error})",
+            "choose an output folder in which you may write, with room for the cases",
+            path=folder,
+        ) from error
+
+
+def write_array(folder: Path, name: str, array: NDArray) -> None:
+    """Write ``name.npy``, whole or not at all; raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic(folder / f"{name}.npy") as temporary:
         np.save(temporary, array)

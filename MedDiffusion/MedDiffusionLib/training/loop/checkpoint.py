@@ -11,7 +11,6 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ...bundles import version_1
-from ...bundles.model import Model
 from ...compute.errors import UserError
 from ...compute.files import atomic, open_regular
 from ...compute.parsing import parse_json
 from ...compute.schema import Schema, validate
-from ...diffusion.denoiser import Denoiser
 from ..data.fingerprint import CaseRecord
 from .names import CHECKPOINT_NAME
+from .state import RunState, Trained
 
 _COUNT = {"type": "integer", "minimum": 0}
 _FACTS: dict[str, Schema] = {
@@ -58,28 +56,6 @@ _MOST_COPIES = 5
 """Of the weights in a checkpoint: the model, its average, two moments, and what counts steps."""
 
 
-@dataclass
-class RunState:
-    """A run between two iterations."""
-
-    model: Model
-    ema: Denoiser
-    """The moving average of the denoiser's weights."""
-    optimizer: torch.optim.Optimizer
-    micro_batch: int
-    recompute: bool = False
-    iteration: int = 0
-    seconds: float = 0.0
-    rate_scale: float = 1.0
-    """What the learning rate was lowered to, after the loss had become NaN."""
-    rollbacks: int = 0
-
-    @property
-    def denoiser(self) -> Denoiser:
-        """What is trained."""
-        return self.model.denoiser
-
-
 Identity = dict[str, Any]
 """What must not change when a run is resumed: plan, seed, and a digest per case."""
 
@@ -103,10 +79,8 @@ def save_checkpoint(folder: Path, state: RunState, identity: Identity) -> None:
     """Write the checkpoint; raises UserError where there is no room, or where a number in it is NaN
     or infinite, the last one then intact."""
     tensors: dict[str, Tensor] = {}
-    for prefix, module in (("model.", state.denoiser), ("average.", state.ema)):
-        tensors |= {prefix + k: v.contiguous() for k, v in module.state_dict().items()}
-    for index, values in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v.contiguous() for k, v in values.items()}
+    for number, trained in enumerate(state.trained):
+        tensors |= _tensors(trained, _prefix(number, trained))
     path = folder / CHECKPOINT_NAME
     if name := _not_finite(tensors):
         raise UserError(
@@ -143,19 +117,45 @@ def load_checkpoint(folder: Path, state: RunState) -> None:
             raise ValueError("it is damaged: its SHA-256 is another")
         if name := _not_finite(tensors):
             raise ValueError(f"it has NaN or infinite numbers in {name}")
-        state.denoiser.load_state_dict(_weights(tensors, "model."))
-        state.ema.load_state_dict(_weights(tensors, "average."))
-        slots: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in _under(tensors, "optimizer.").items():
-            index, name = key.split(".", 1)
-            slots.setdefault(int(index), {})[name] = tensor
-        _check_slots(slots, list(state.denoiser.parameters()))
-        groups = state.optimizer.state_dict()["param_groups"]
-        state.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        for number, trained in enumerate(state.trained):
+            _load(trained, tensors, _prefix(number, trained))
         for name in _FACTS:
             setattr(state, name, facts[name])
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise _unreadable(path, error) from error
+
+
+def _prefix(number: int, trained: Trained) -> str:
+    """What a player's tensors begin with: nothing for the first, the only one of most runs."""
+    return f"{trained.name}." if number else ""
+
+
+def _tensors(trained: Trained, prefix: str) -> dict[str, Tensor]:
+    """A player's weights, their average and the optimizer's numbers, by name."""
+    modules = {"model": trained.module, "average": trained.average}
+    tensors = {
+        f"{prefix}{part}.{name}": tensor.contiguous()
+        for part, module in modules.items()
+        if module is not None
+        for name, tensor in module.state_dict().items()
+    }
+    for index, values in trained.optimizer.state_dict()["state"].items():
+        tensors |= {f"{prefix}optimizer.{index}.{k}": v.contiguous() for k, v in values.items()}
+    return tensors
+
+
+def _load(trained: Trained, tensors: dict[str, Tensor], prefix: str) -> None:
+    """The inverse of :func:`_tensors`; raises ValueError, KeyError or RuntimeError."""
+    trained.module.load_state_dict(_weights(tensors, f"{prefix}model."))
+    if trained.average is not None:
+        trained.average.load_state_dict(_weights(tensors, f"{prefix}average."))
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in _under(tensors, f"{prefix}optimizer.").items():
+        index, name = key.split(".", 1)
+        slots.setdefault(int(index), {})[name] = tensor
+    _check_slots(slots, list(trained.module.parameters()))
+    groups = trained.optimizer.state_dict()["param_groups"]
+    trained.optimizer.load_state_dict({"state": slots, "param_groups": groups})
 
 
 def read_identity(folder: Path) -> Identity:
@@ -241,7 +241,8 @@ def _checked(metadata: dict[str, str], name: str, schema: Schema) -> dict[str, A
 
 def _read_tensors(path: Path, state: RunState) -> dict[str, Tensor]:
     """All tensors; raises ValueError, before memory is taken, where they are too large."""
-    weights = sum(tensor.numel() for tensor in state.denoiser.state_dict().values())
+    modules = [trained.module for trained in state.trained]
+    weights = sum(t.numel() for module in modules for t in module.state_dict().values())
     with safe_open(path, framework="pt") as file:
         names = list(file.keys())
         shapes = [file.get_slice(name).get_shape() for name in names]

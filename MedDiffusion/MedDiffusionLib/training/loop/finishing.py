@@ -26,7 +26,8 @@ ReadLabelMap = Callable[[], Volume]
 
 _PRIVATE = """\
 This folder is not to be passed on: montage.png shows slices of patients' scans, and the checkpoint
-and the folder "cases" hold the names of cases. What may be shared, as far as the license of your
+and the folder "cases" hold the names of cases, as does the folder "representation" where there is
+one. What may be shared, as far as the license of your
 data allows, is the file that this command writes, which holds the model and nothing else:
 
     meddiffusion export THIS-FOLDER -o MODEL.zip
@@ -77,8 +78,10 @@ def _write_shape_model(
     """Write the shape model; returns its SHA-256.
 
     It is fitted to evenly chosen label maps where there are many. No shape model where it would not
-    fit into memory, or where the label maps have not all labels.
+    fit into memory, where the label maps have not all labels, or where there are none.
     """
+    if not planned.labels:
+        return None
     fields = (1 + len(planned.labels)) * math.prod(planned.grid.size) // 8
     most = max(_SHAPE_MAPS, _SHAPE_VALUES // fields)
     count = min(len(label_maps), most)

@@ -7,13 +7,15 @@ import os
 import signal
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import SimpleITK as sitk
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ...compute.distributed import Ranks
-from ..objectives.denoising import Batch, DenoisingSamples, stack
+from ...compute.threads import cores
+from ..objectives.batch import BatchSamples, stack
 
 _MOST_WORKERS = 4
 _PREFETCHED = 2
@@ -31,7 +33,7 @@ class Batches:
     """
 
     def __init__(
-        self, samples: DenoisingSamples, start: int, ranks: Ranks, device: torch.device
+        self, samples: BatchSamples, start: int, ranks: Ranks, device: torch.device
     ) -> None:
         parts = _Parts(start, samples.batch, ranks)
         self._workers: list[multiprocessing.process.BaseProcess] = []
@@ -40,7 +42,7 @@ class Batches:
             self._between(samples, parts) if on_cpu else self._ahead(samples, parts, device)
         )
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         return self._made
 
     def close(self) -> None:
@@ -56,25 +58,25 @@ class Batches:
         """
         return any(worker.exitcode for worker in self._workers)
 
-    def _between(self, samples: DenoisingSamples, parts: _Parts) -> Generator[Batch, None, None]:
+    def _between(self, samples: BatchSamples, parts: _Parts) -> Generator[Any, None, None]:
         """Batches made when they are asked for, by all cores that this process has.
 
         Where the CPU trains, loading beside the step takes a core from it, and its other threads
         then wait for that one: a sample would cost its time once for every core.
         """
-        with ThreadPoolExecutor(_cores()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             for part in parts:
                 yield stack(list(pool.map(samples.__getitem__, part)))
 
     def _ahead(
-        self, samples: DenoisingSamples, parts: _Parts, device: torch.device
-    ) -> Generator[Batch, None, None]:
+        self, samples: BatchSamples, parts: _Parts, device: torch.device
+    ) -> Generator[Any, None, None]:
         """Batches that other processes make while a GPU, which leaves them the cores, trains."""
         others = multiprocessing.active_children()
         made = iter(DataLoader(
             samples,
             batch_sampler=parts,
-            num_workers=max(1, min(_MOST_WORKERS, _cores() - 1)),
+            num_workers=max(1, min(_MOST_WORKERS, cores() - 1)),
             prefetch_factor=_PREFETCHED,
             pin_memory=device.type == "cuda",
             collate_fn=stack,
@@ -82,12 +84,6 @@ class Batches:
         ))  # fmt: skip
         self._workers = [p for p in multiprocessing.active_children() if p not in others]
         yield from made
-
-
-def _cores() -> int:
-    """How many cores each process of the run has on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 class _Parts(Sampler[list[int]]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ _LINE: Schema = {
 class TrainingReport:
     """What the progress callback receives.
 
-    ``stage`` is "checking", "reading", "training", "validating" or "writing"; ``progress`` runs
-    from 0 to 1, in the first two over the cases and else over the whole run.
+    ``stage`` is "checking", "reading", "training", "validating", "encoding" or "writing";
+    ``progress`` runs from 0 to 1, in the first two over the cases and else over the whole run.
     """
 
     stage: str
@@ -45,15 +46,30 @@ class TrainingReport:
     seconds_left: float | None = None
     note: str = ""
     """A sentence about something out of the ordinary; empty in most reports."""
+    part: str = ""
+    """What is trained, of a run that trains one thing after the other; its iterations count anew.
+    Empty where a run has but one."""
+
+    @property
+    def words(self) -> str:
+        """The stage and, where there are several, what of."""
+        return f"{self.stage} {self.part}" if self.part else self.stage
 
 
 class TrainingLog:
     """Appends to ``log.jsonl`` in a run's folder and draws ``loss.png`` from it.
 
-    A line averages the losses since the line before, which is ``interval`` seconds or more ago.
+    A line averages the losses since the line before, which is ``interval`` seconds or more ago;
+    ``figures`` are what else is said of the training then.
     """
 
-    def __init__(self, folder: Path, interval: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        interval: float,
+        figures: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        self._figures = figures
         self._path = folder / LOG_NAME
         self._curve = folder / CURVE_NAME
         self._interval = interval
@@ -85,6 +101,7 @@ class TrainingLog:
         line: dict[str, Any] = {"iteration": report.iteration, "images": report.images}
         if self._losses:
             line["loss"] = sum(self._losses) / len(self._losses)
+            line |= self._figures()
         elif not more:
             return
         line |= {"learning_rate": report.learning_rate, "seconds": round(report.seconds, 2)}

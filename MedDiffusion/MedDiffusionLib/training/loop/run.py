@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,22 +14,23 @@ import torch
 
 from ...compute.distributed import LostProcess, Ranks
 from ...compute.errors import UserError
+from ...compute.execution import Execution
 from ...compute.memory import is_out_of_memory
-from ..data.loaded_cases import CaseSource
-from ..data.samples import TrainingSamples
-from ..objectives.denoising import Batch, Denoising, DenoisingSamples
-from .checkpoint import Identity, RunState, load_checkpoint, save_checkpoint
-from .job import TrainingJob
+from ..objectives.base import Objective
+from ..objectives.batch import Batch, BatchSamples
+from .checkpoint import Identity, load_checkpoint, save_checkpoint
 from .loading import Batches, LostWorker
 from .log import TrainingLog, TrainingReport
 from .names import STOP_NAME
+from .stage import Stage
+from .state import RunState
 from .step import Diverged, Stepper
 from .stopping import StopWatch
 from .validation import Validation
 
 MOST_ROLLBACKS = 3
 _REASONS = ("stop file", "SIGTERM", "SIGINT")
-_ENDLESS = 2**62
+ENDLESS = 2**62
 """More samples than any run draws."""
 _VALIDATION_SHARE = 20
 """Validation takes no more than one part in so many of a run's time."""
@@ -42,56 +43,71 @@ class Outcome:
     """How a run ended: ``reason`` is None at its end, else what stopped it (see StopWatch).
 
     A run that a signal stopped left a checkpoint and no bundle: whoever sends signals is in a
-    hurry. A stop file means "enough": the bundle is written as at the end.
+    hurry. A stop file means "enough": the bundle is written as at the end, where the stage that
+    was stopped makes one. ``part`` and ``iteration``: see :class:`..loop.log.TrainingReport`.
     """
 
     iteration: int
     reason: str | None = None
+    part: str = ""
+    makes_model: bool = True
+
+    @property
+    def is_written(self) -> bool:
+        """Whether there is a bundle."""
+        return self.reason is None or (self.reason == "stop file" and self.makes_model)
 
     @property
     def exit_code(self) -> int:
-        """0 where the bundle was written, else 128 and the signal's number, as shells have it."""
-        written = self.reason in (None, "stop file")
-        return 0 if written else 128 + signal.Signals[str(self.reason)]
+        """0 where the bundle was written, else 128 and the signal's number, as shells have it; a
+        stop file before there is anything to write counts as Ctrl-C."""
+        if self.is_written:
+            return 0
+        return 128 + signal.Signals["SIGINT" if self.reason == "stop file" else str(self.reason)]
 
     def sentence(self, output: Path, how: str = "resume the run") -> str:
         """What stopped the run in ``output`` before its end, and ``how`` to go on; else nothing."""
         if self.reason is None:
             return ""
-        if self.exit_code == 0:
-            by, left = f"the file {output / STOP_NAME}", "the model so far is written"
-        else:
-            by, left = self.reason, f"the checkpoint is in {output}"
-        return f"stopped at iteration {self.iteration} by {by}; {left}, {how} to go on."
+        by = f"the file {output / STOP_NAME}" if self.reason == "stop file" else self.reason
+        left = (
+            "the model so far is written" if self.is_written else f"the checkpoint is in {output}"
+        )
+        of = f" of {self.part}" if self.part else ""
+        return f"stopped at iteration {self.iteration}{of} by {by}; {left}, {how} to go on."
 
 
 class Run:
-    """One run, from its state to its end or to where it is asked to stop."""
+    """One stage of a run, from its state to its end or to where it is asked to stop."""
 
     def __init__(
         self,
-        job: TrainingJob,
-        objective: Denoising,
+        stage: Stage,
+        execution: Execution,
+        objective: Objective,
         state: RunState,
         identity: Identity,
         ranks: Ranks,
         stop: StopWatch,
         report: OnReport,
+        validation: Validation | None = None,
     ) -> None:
-        self.job = job
+        self.stage = stage
+        self.execution = execution
         self.objective = objective
         self.state = state
         self.identity = identity
         self.ranks = ranks
         self.stop = stop
         self.report = report
-        self.validation: Validation | None = None
+        self.validation = validation
         self._said_obstructed = False
-        self.last = TrainingReport("training", 0.0)
-        self.log = TrainingLog(job.output, job.settings.log_seconds)
-        self.stepper = Stepper(state, job.settings, job.execution, objective, ranks, self._note)
+        self._alarms: set[str] = set()
+        self.last = TrainingReport("training", 0.0, part=stage.part)
+        self.log = TrainingLog(stage.folder, stage.settings.log_seconds, objective.figures)
+        self.stepper = Stepper(state, stage.settings, execution, objective, ranks, self._note)
 
-    def to_the_end(self, cases: Sequence[CaseSource]) -> Outcome:
+    def to_the_end(self, samples: BatchSamples) -> Outcome:
         """Iterate until the end or a request to stop; leaves a checkpoint either way."""
         state = self.state
         self._start = time.monotonic() - state.seconds
@@ -103,7 +119,6 @@ class Run:
             self.log.cut(state.iteration)
             if self.validation is None:
                 self._note("There are no validation cases: no validation loss, no montage.")
-        samples = self._samples(cases)
         while True:
             try:
                 reason = self._iterate(samples)
@@ -124,34 +139,25 @@ class Run:
             self._save()
             if reason in (None, "stop file"):
                 self._validate()
-        return Outcome(state.iteration, reason)
+        return Outcome(state.iteration, reason, self.stage.part, self.stage.makes_model)
 
     def _cut_short(self, words: str) -> UserError:
         """Save; the weights are still those of the last finished iteration."""
         self._save()
         return UserError(
-            f"{words}; iteration {self.state.iteration} is saved in {self.job.output}",
+            f"{words}; iteration {self.state.iteration} is saved in {self.stage.folder}",
             "resume the run to go on",
             code="resume",
         )
 
-    def _samples(self, cases: Sequence[CaseSource]) -> DenoisingSamples:
-        job, manifest = self.job, self.job.manifest
-        samples = TrainingSamples(
-            cases, manifest.grid, [label.value for label in manifest.labels],
-            job.settings.augmentation, manifest.label_dropout, _ENDLESS, job.seed,
-            job.settings.outside_weight,
-        )  # fmt: skip
-        return self.objective.samples(samples, job.settings.batch)
-
-    def _iterate(self, samples: DenoisingSamples) -> str | None:
+    def _iterate(self, samples: BatchSamples) -> str | None:
         """Steps until the end or a request to stop, whose reason is returned."""
-        device = self.job.execution.device
+        device = self.execution.device
         with closing(Batches(samples, self.state.iteration, self.ranks, device)) as batches:
             try:
                 for batch in batches:
                     total, seconds, reason = self._agree(self.objective.weight(batch))
-                    progress = self.job.limits.progress(self.state.iteration, seconds)
+                    progress = self.stage.limits.progress(self.state.iteration, seconds)
                     if progress >= 1 or reason:
                         return None if progress >= 1 else reason
                     self._step(batch, total, progress)
@@ -163,12 +169,13 @@ class Run:
 
     def _step(self, batch: Batch, total: float, progress: float) -> None:
         learning_rate = self._learning_rate(progress)
-        loss = self.stepper.step(batch, total, learning_rate)
+        loss = self.stepper.step(batch, total, learning_rate, progress)
         self.state.seconds = self._now()
         if self.ranks.is_main:
             self.last = self._report("training", loss, learning_rate)
             self.log.add(self.last)
             self.report(self.last)
+            self._raise_alarms()
             self._come_around()
 
     def _agree(self, weight: float) -> tuple[float, float, str | None]:
@@ -176,7 +183,7 @@ class Run:
         reason = self.stop.reason
         if self.stop.is_obstructed and not self._said_obstructed:
             self._said_obstructed = True
-            self._note(f"{self.job.output / STOP_NAME} is no file: it does not stop the training.")
+            self._note(f"{self.stop.file} is no file: it does not stop the training.")
         facts = [weight, self._now() if self.ranks.is_main else 0.0]
         facts += [float(reason == known) for known in _REASONS]
         summed = self.ranks.all_reduce(torch.tensor(facts, dtype=torch.float64))
@@ -186,19 +193,20 @@ class Run:
 
     def _learning_rate(self, progress: float) -> float:
         """The learning rate: a linear start, then half a cosine."""
-        start = min(1.0, (self.state.iteration + 1) / self.job.settings.warmup)
+        start = min(1.0, (self.state.iteration + 1) / self.stage.settings.warmup)
         decay = 0.5 * (1 + math.cos(math.pi * progress))
-        return self.job.settings.learning_rate * self.state.rate_scale * start * decay
+        return self.stage.settings.learning_rate * self.state.rate_scale * start * decay
 
     def _come_around(self) -> None:
         """Validate and save where it is time to."""
         seconds = self.state.seconds
         pause = max(
-            60 * self.job.settings.validation_minutes, _VALIDATION_SHARE * self._validation_seconds
+            60 * self.stage.settings.validation_minutes,
+            _VALIDATION_SHARE * self._validation_seconds,
         )
         if self.validation and seconds - self._validated > pause:
             self._validate()
-        if self.state.seconds - self._saved > 60 * self.job.settings.checkpoint_minutes:
+        if self.state.seconds - self._saved > 60 * self.stage.settings.checkpoint_minutes:
             self._save()
 
     def _validate(self) -> None:
@@ -207,8 +215,8 @@ class Run:
         if self.validation is not None:
             self.report(replace(self.last, stage="validating"))
             try:
-                self.log.flush(validation_loss=self.validation.loss(self.state.ema))
-                self.validation.write_montage(self.job.output, self.state.ema)
+                self.log.flush(validation_loss=self.validation.loss(self.state.average))
+                self.validation.write_montage(self.stage.folder, self.state.average)
             except (MemoryError, RuntimeError, UserError) as error:
                 if not is_out_of_memory(error) and getattr(error, "code", "") != "out-of-memory":
                     raise
@@ -220,7 +228,7 @@ class Run:
     def _save(self) -> None:
         if self.ranks.is_main:
             self.log.flush()
-            save_checkpoint(self.job.output, self.state, self.identity)
+            save_checkpoint(self.stage.folder, self.state, self.identity)
             self.log.draw()
             self._saved = self.state.seconds
 
@@ -235,7 +243,7 @@ class Run:
                 f"{MOST_ROLLBACKS} returns to the last checkpoint with half the learning rate",
                 "give the plan a lower learning_rate, and look at the images' intensities",
             )
-        load_checkpoint(self.job.output, state)
+        load_checkpoint(self.stage.folder, state)
         state.rate_scale, state.rollbacks, state.seconds = scale, rollbacks, seconds
         state.micro_batch, state.recompute = micro_batch, recompute
         if self.ranks.is_main:
@@ -257,16 +265,20 @@ class Run:
             self.report(replace(self.last, note=sentence))
             self.log.note(self.state.iteration, sentence)
 
+    def _raise_alarms(self) -> None:
+        """Say what the objective finds wrong, once."""
+        for sentence in self.objective.alarms():
+            if sentence not in self._alarms:
+                self._alarms.add(sentence)
+                self._note(sentence)
+
     def _report(self, stage: str, loss: float, learning_rate: float) -> TrainingReport:
         state = self.state
-        progress = self.job.limits.progress(state.iteration, state.seconds)
-        if self.job.limits.minutes is not None:
-            left = max(0.0, 60 * self.job.limits.minutes - state.seconds)
-        else:
-            before, then = self._started_at
-            pace = (state.seconds - then) / max(1, state.iteration - before)
-            left = max(0, (self.job.limits.iterations or 0) - state.iteration) * pace
-        images = state.iteration * self.job.settings.batch
+        before, then = self._started_at
+        pace = (state.seconds - then) / max(1, state.iteration - before)
+        at = state.iteration, state.seconds
+        images = state.iteration * self.stage.settings.batch
         return TrainingReport(
-            stage, progress, state.iteration, images, loss, learning_rate, state.seconds, left
-        )
+            stage, self.stage.progress(*at), state.iteration, images, loss, learning_rate,
+            state.seconds, self.stage.seconds_left(*at, pace), part=self.stage.part,
+        )  # fmt: skip

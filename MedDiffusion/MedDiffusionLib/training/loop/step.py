@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 
 from ...compute.distributed import Ranks
 from ...compute.errors import UserError
 from ...compute.execution import Execution
 from ...compute.memory import is_out_of_memory
-from ...diffusion.denoiser import Denoiser
-from ..objectives.denoising import Batch, Denoising
+from ..objectives.base import Objective
+from ..objectives.batch import Batch
 from ..plan.settings import TrainingSettings
-from .checkpoint import RunState
+from .state import RunState, Trained
 
 
 class Diverged(Exception):
@@ -34,7 +34,7 @@ class Stepper:
         state: RunState,
         settings: TrainingSettings,
         execution: Execution,
-        objective: Denoising,
+        objective: Objective,
         ranks: Ranks,
         note: Callable[[str], None],
     ) -> None:
@@ -45,47 +45,57 @@ class Stepper:
         self.ranks = ranks
         self.note = note
 
-    def step(self, batch: Batch, total: float, learning_rate: float) -> float:
-        """Take one step on this process's part of the global batch; returns the global loss.
+    def step(self, batch: Batch, total: float, learning_rate: float, progress: float) -> float:
+        """Take one step on this process's part of the global batch; returns the first player's
+        global loss.
 
-        ``total``: the global batch's weight. Raises Diverged, and LostProcess.
+        ``total``: the global batch's weight; ``progress``: how much of the run is done, which says
+        who plays. Raises Diverged, and LostProcess; either leaves the weights as they were.
         """
-        state, parameters = self.state, list(self.state.denoiser.parameters())
-        loss = torch.tensor(self._gradient(batch, total), dtype=torch.float64)
-        self.ranks.all_reduce(loss)
-        self.ranks.all_reduce_gradients(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        if not (math.isfinite(float(loss)) and math.isfinite(float(norm))):
+        state = self.state
+        playing = [t for t in state.trained if progress >= t.player.starts_at]
+        losses = torch.tensor(self._gradients(playing, batch, total, progress), dtype=torch.float64)
+        self.ranks.all_reduce(losses)
+        norms = []
+        for trained in playing:
+            parameters = list(trained.module.parameters())
+            self.ranks.all_reduce_gradients(parameters)
+            norms.append(float(nn.utils.clip_grad_norm_(parameters, self.settings.clip)))
+        if not all(map(math.isfinite, [*losses.tolist(), *norms])):
             raise Diverged
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate
-        state.optimizer.step()
+        self.objective.finish(self.ranks)
         state.iteration += 1
         decay = min(self.settings.ema, (1 + state.iteration) / (10 + state.iteration))
-        update_ema(state.ema, state.denoiser, decay)
-        return float(loss)
+        for trained in playing:
+            for group in trained.optimizer.param_groups:
+                group["lr"] = learning_rate * trained.player.rate
+            trained.optimizer.step()
+            if trained.average is not None:
+                update_ema(trained.average, trained.module, decay)
+        return float(losses[0])
 
-    def _gradient(self, batch: Batch, total: float) -> float:
-        """Gradients of this process's part of the batch; returns its part of the loss."""
+    def _gradients(
+        self, playing: Sequence[Trained], batch: Batch, total: float, progress: float
+    ) -> list[float]:
+        """Gradients of this process's part of the batch; returns its part of each loss."""
         while True:
-            network: Any = self.state.denoiser.network
-            network.recompute = self.state.recompute
-            self.state.optimizer.zero_grad(set_to_none=True)
+            self.objective.recompute = self.state.recompute
+            self.objective.begin(progress)
+            _clear(playing)
             try:
                 return accumulate(
-                    self.state.denoiser, batch, total, self.state.micro_batch,
-                    self.execution, self.objective,
-                )  # fmt: skip
+                    self.objective, playing, batch, total, self.state.micro_batch, self.execution
+                )
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 # The traceback holds the activations; they must go before the next attempt.
                 error.__traceback__ = None
+            _clear(playing)
             self._need_less_memory(len(batch))
 
     def _need_less_memory(self, count: int) -> None:
         state = self.state
-        state.optimizer.zero_grad(set_to_none=True)
         if self.execution.device.type == "cuda":
             torch.cuda.empty_cache()
         if state.micro_batch > 1:
@@ -110,14 +120,14 @@ class Stepper:
 
 
 def accumulate(
-    denoiser: Denoiser,
+    objective: Objective,
+    playing: Sequence[Trained],
     batch: Batch,
     total: float,
     micro_batch: int,
     execution: Execution,
-    objective: Denoising,
-) -> float:
-    """Add the batch's gradient to the parameters' in parts; returns its part of the loss.
+) -> list[float]:
+    """Add the batch's gradient to the players' parameters in parts; returns its part of each loss.
 
     ``total``: the weight of the global batch: parts of any sizes, on any number of processes, add
     up to the same loss and gradient.
@@ -125,16 +135,26 @@ def accumulate(
     losses = []
     for start in range(0, len(batch), micro_batch):
         part = batch.part(start, start + micro_batch).to(execution.device)
-        with execution.autocast():
-            loss_sum = objective.loss_sum(denoiser, part)
-        loss = loss_sum / total
-        loss.backward()
-        losses.append(loss.detach())
-    return float(torch.stack(losses).double().sum())
+        for trained in playing:
+            with execution.autocast():
+                loss_sum = objective.loss_sum(trained.name, part)
+            loss = loss_sum / total
+            # One player's loss may be computed through another, whose gradient it is not.
+            loss.backward(inputs=list(trained.module.parameters()))
+            losses.append(loss.detach())
+    by_player: list[float] = torch.stack(losses).view(-1, len(playing)).double().sum(0).tolist()
+    return by_player
+
+
+def _clear(playing: Sequence[Trained]) -> None:
+    for trained in playing:
+        trained.optimizer.zero_grad(set_to_none=True)
 
 
 @torch.no_grad()
-def update_ema(ema: Denoiser, denoiser: Denoiser, decay: float) -> None:
-    """Move the average of the weights towards the current ones."""
-    for kept, current in zip(ema.parameters(), denoiser.parameters(), strict=True):
+def update_ema(ema: nn.Module, module: nn.Module, decay: float) -> None:
+    """Move the average of the weights towards the current ones; buffers are taken as they are."""
+    for kept, current in zip(ema.parameters(), module.parameters(), strict=True):
         kept.lerp_(current, 1 - decay)
+    for held, now in zip(ema.buffers(), module.buffers(), strict=True):
+        held.copy_(now)

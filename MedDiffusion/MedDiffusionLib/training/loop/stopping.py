@@ -43,6 +43,11 @@ class StopWatch:
             signal.signal(number, handler)
 
     @property
+    def file(self) -> Path | None:
+        """The stop file that is looked for."""
+        return self._file
+
+    @property
     def reason(self) -> str | None:
         """``SIGINT``, ``SIGTERM`` or ``stop file``; None while nobody asked."""
         if self._signal is not None:

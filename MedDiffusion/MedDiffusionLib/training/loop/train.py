@@ -7,12 +7,12 @@ order of float sums). :class:`.run.Run` has the loop.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -23,12 +23,14 @@ from ...compute.distributed import Ranks
 from ...compute.errors import Cancelled, UserError
 from ...compute.files import write_json
 from ...compute.locks import remove_temporaries
+from ...diffusion.denoiser import Denoiser
+from ..data.samples import Samples, TrainingSamples
 from ..data.store import CaseStore
 from ..objectives.denoising import Denoising
 from ..output import check_output, make_output
+from ..plan.reuse import check_representation
 from .checkpoint import (
     Identity,
-    RunState,
     check_same_run,
     identify,
     load_checkpoint,
@@ -38,10 +40,13 @@ from .checkpoint import (
 from .finishing import write_notice, write_trained
 from .job import TrainingJob
 from .log import TrainingReport
-from .names import CHECKPOINT_NAME, PLAN_NAME
-from .run import OnReport, Outcome, Run
+from .names import CHECKPOINT_NAME, PLAN_NAME, REPRESENTATION_NAME
+from .representation import DENOISER, Effort, RepresentationStage
+from .run import ENDLESS, OnReport, Outcome, Run
+from .stage import Stage, second_stage
+from .state import initial_state
 from .stopping import StopWatch
-from .validation import Validation
+from .validation import SynthesisValidation
 
 
 def train(
@@ -66,8 +71,9 @@ def train(
             f"The batch is {job.settings.batch} and there are {ranks.world} processes",
             "start fewer, or give the plan a larger batch",
         )
-    # Whether the manifest can be used is seen here, before anything is written.
-    assert job.manifest
+    # Whether the plan can be used is seen here, before anything is written.
+    if not job.resume:
+        check_representation(job.manifest, job.settings.representation)
     try:
         with nullcontext(stop) if stop else _watched(job.output, ranks) as watch:
             identity = _prepare(job, watch, report) if ranks.is_main else {}
@@ -95,7 +101,9 @@ def _prepare(job: TrainingJob, stop: StopWatch, report: OnReport) -> Identity:
     make_output(job.output)
     store = CaseStore(job.output)
     store.clear_half_written()
-    remove_temporaries(job.output)
+    for folder in (job.output, job.output / REPRESENTATION_NAME):
+        if folder.is_dir():
+            remove_temporaries(folder)
     cases, validation = (
         [store.record(case) for case in part] for part in (job.cases, job.validation)
     )
@@ -118,11 +126,9 @@ def _run(
     """Train on the cases that were prepared, and write the bundle where the run's end says so."""
     store = CaseStore(job.output)
     cases = [store.prepared(case, job.manifest) for case in job.cases]
-    state = initial_state(job)
-    objective = Denoising(state.model)
-    run = Run(job, objective, state, identity, ranks, stop, report)
-    if job.validation and ranks.is_main:
-        run.validation = Validation(job, store, objective, state.model.representation)
+    torch.manual_seed(job.seed)
+    model = job.execution.prepare(build_model(job.manifest))
+    state = initial_state(Denoising(model).players, job.settings)
     if ranks.is_main:
         write_notice(job.output)
     if job.resume:
@@ -130,17 +136,38 @@ def _run(
     elif ranks.is_main:
         save_checkpoint(job.output, state, identity)
         write_json(job.output / PLAN_NAME, job.plan)
-    outcome = run.to_the_end(cases)
+    samples: Samples
+    effort = Effort(0, 0.0)
+    stage = Stage(job.output, job.settings, job.limits, job.limits)
+    if job.settings.representation is not None:
+        first = RepresentationStage(job, model, store, cases, identity, ranks, stop, report)
+        ended = first.run()
+        if isinstance(ended, Outcome):
+            return ended
+        effort, samples = ended, first.samples()
+        stage = second_stage(stage, effort.iterations, effort.seconds, DENOISER)
+    else:
+        samples = TrainingSamples(
+            cases, job.manifest.grid, [label.value for label in job.manifest.labels],
+            job.settings.augmentation, job.manifest.label_dropout, ENDLESS, job.seed,
+            job.settings.outside_weight,
+        )  # fmt: skip
+    objective = Denoising(model, encoded=job.settings.representation is not None)
+    validation = None
+    if job.validation and ranks.is_main:
+        validation = SynthesisValidation(job, store, model)
+    run = Run(stage, job.execution, objective, state, identity, ranks, stop, report, validation)
+    outcome = run.to_the_end(objective.samples(samples, job.settings.batch))
     if outcome.reason is None and state.iteration == 0:
         raise UserError("The time was over before the first iteration", "give it more minutes")
-    if ranks.is_main and outcome.reason in (None, "stop file"):
+    if ranks.is_main and outcome.is_written:
         report(replace(run.last, stage="writing"))
         facts = TrainingFacts(
-            job.settings.data, len(job.cases), state.iteration, job.command,
-            round(state.seconds / 60, 1),
+            job.settings.data, len(job.cases), effort.iterations + state.iteration, job.command,
+            round((effort.seconds + state.seconds) / 60, 1),
         )  # fmt: skip
         label_maps = [partial(store.label_map, case) for case in job.cases]
-        trained = Model(job.manifest, state.ema, state.model.representation)
+        trained = Model(job.manifest, cast(Denoiser, state.average), model.representation)
         write_trained(job.output, trained, label_maps, facts)
         store.remove_voxels()
     return outcome
@@ -161,20 +188,3 @@ def check_folder(output: Path, resume: bool) -> None:
         )
     elif (output / MANIFEST_NAME).exists():
         raise UserError("holds a model", "choose another output", path=output)
-
-
-def initial_state(job: TrainingJob) -> RunState:
-    """A run before its first iteration; its weights are those of the seed."""
-    torch.manual_seed(job.seed)
-    model = job.execution.prepare(build_model(job.manifest))
-    settings = job.settings
-    optimizer = torch.optim.AdamW(
-        model.denoiser.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    return RunState(
-        model,
-        copy.deepcopy(model.denoiser).requires_grad_(False),
-        optimizer,
-        settings.micro_batch or settings.batch,
-        settings.recompute,
-    )

@@ -16,11 +16,12 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...bundles.manifest import Manifest, parse_plan_manifest
 from ...bundles.model import Model, build_model
@@ -73,6 +74,10 @@ def estimate(
         execution = choose_execution(choose_device(device))
     needed = footprint(manifest, bf16=execution is not None and execution.bf16)
     memory = needed.fixed + at_once * needed.sample
+    own = plan["training"].get("representation")
+    if own and not own.get("from"):
+        first = representation_footprint(manifest, tuple(own["patch"]))
+        memory = max(memory, first.fixed + own["batch"] * first.sample)
     images = min(max(_IMAGES_A_CASE * cases, _LEAST_IMAGES), _MOST_IMAGES)
     iterations = math.ceil(images / batch)
     if execution is None:
@@ -102,7 +107,13 @@ def footprint(manifest: Manifest, *, bf16: bool = False) -> Footprint:
     with meta:
         model = build_model(manifest)
     network = model.denoiser.network
-    weights = {parameter.untyped_storage()._cdata for parameter in network.parameters()}
+    inputs = _inputs(model, meta)
+    return _footprint(network, lambda: network(*inputs).square().sum(), bf16=bf16)
+
+
+def _footprint(module: nn.Module, forward: Callable[[], Tensor], *, bf16: bool) -> Footprint:
+    """Of training a module on the meta device; ``forward`` computes a sample's loss."""
+    weights = {parameter.untyped_storage()._cdata for parameter in module.parameters()}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -113,12 +124,28 @@ def footprint(manifest: Manifest, *, bf16: bool = False) -> Footprint:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(*_inputs(model, meta)).square().sum()
+        forward()
     activations = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-    parameters = sum(4 * parameter.numel() for parameter in network.parameters())
+    parameters = sum(4 * parameter.numel() for parameter in module.parameters())
     return Footprint(
         _LIBRARIES + int((_WEIGHTS_FACTOR_BF16 if bf16 else _WEIGHTS_FACTOR) * parameters),
         int((_ACTIVATIONS_FACTOR_BF16 if bf16 else _ACTIVATIONS_FACTOR) * activations),
+    )
+
+
+def representation_footprint(manifest: Manifest, patch: tuple[int, int, int]) -> Footprint:
+    """The memory of training a manifest's representation on patches, by the rule above."""
+    meta = torch.device("meta")
+    with meta:
+        model = build_model(manifest)
+        image = torch.zeros(1, len(manifest.channels), *patch)
+        labels = torch.zeros(1, *patch, dtype=torch.long)
+        annotated = torch.ones(1, len(manifest.labels))
+    representation: Any = model.representation
+    return _footprint(
+        representation,
+        lambda: representation.reconstruct(image, labels, annotated)[0].square().sum(),
+        bf16=False,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ...compute.errors import UserError
 from ...compute.schema import Schema, validate
 from ...diffusion.samplers import SAMPLERS
 from ..data.samples import Augmentation
+from ..objectives.losses import LOSSES, Losses
 
 _MOST_MINUTES, _MOST_ITERATIONS = 10**6, 10**9
 """Of a run, which is two years, and more than any sees."""
@@ -20,6 +21,20 @@ _POSITIVE = {"type": "number", "exclusiveMinimum": 0, "maximum": 1e6}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _COUNT = {"type": "integer", "minimum": 1, "maximum": 65536}
 _NOT_NEGATIVE = {"type": "number", "minimum": 0, "maximum": 1e6}
+_PATCH = {"type": "integer", "minimum": 1, "maximum": 4096}
+_REPRESENTATION: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "from": {"type": "string", "maxLength": 4096},
+        "share": {"type": "number", "exclusiveMinimum": 0, "maximum": 0.95},
+        "batch": _COUNT,
+        "patch": {"type": "array", "minItems": 3, "maxItems": 3, "items": _PATCH},
+        "learning_rate": _POSITIVE,
+        "views": {"type": "integer", "minimum": 1, "maximum": 1000},
+        "losses": LOSSES,
+    },
+}
 _TRAINING: dict[str, Any] = {
     "type": "object",
     "additionalProperties": False,
@@ -37,6 +52,7 @@ _TRAINING: dict[str, Any] = {
         "log_seconds": _NOT_NEGATIVE,
         "micro_batch": _COUNT,
         "recompute": {"type": "boolean"},
+        "representation": _REPRESENTATION,
         "augmentation": {
             "type": "object",
             "additionalProperties": False,
@@ -55,6 +71,23 @@ _TRAINING: dict[str, Any] = {
         },
     },
 }
+
+
+@dataclass(frozen=True)
+class RepresentationSettings:
+    """How a learned representation is trained, or where it is taken from, and what follows."""
+
+    source: str | None = None
+    """``from`` in a plan: the model, by its name or folder, whose representation is used."""
+    share: float = 0.3
+    """Of the run that trains the representation; the rest trains the denoiser."""
+    batch: int = 4
+    patch: tuple[int, int, int] = (48, 48, 48)
+    """Voxels of a sample."""
+    learning_rate: float = 1e-3
+    views: int = 8
+    """Latents of each case, encoded once: the case as it is, and strayed."""
+    losses: Losses = field(default_factory=Losses)
 
 
 @dataclass(frozen=True)
@@ -83,6 +116,13 @@ class TrainingSettings:
     """Samples computed at once on one device; none: all that fall to it."""
     recompute: bool = False
     """Activation checkpointing: see :class:`...diffusion.networks.resunet.ResUNet`."""
+    representation: RepresentationSettings | None = None
+    """Only where the representation is learned, or taken from a model."""
+
+    def of_representation(self) -> TrainingSettings:
+        """The settings by which the representation is trained: its own, else these."""
+        own = self.representation or RepresentationSettings()
+        return replace(self, batch=own.batch, learning_rate=own.learning_rate, micro_batch=None)
 
 
 @dataclass(frozen=True)
@@ -118,13 +158,38 @@ def read_settings(training: dict[str, Any]) -> TrainingSettings:
     drift = {**training["augmentation"]}
     if "flip_axes" in drift:
         drift["flip_axes"] = tuple(drift["flip_axes"])
-    return TrainingSettings(**{**training, "augmentation": Augmentation(**drift)})
+    own = training.get("representation")
+    return TrainingSettings(**{
+        **training,
+        "augmentation": Augmentation(**drift),
+        "representation": _representation(own) if own is not None else None,
+    })  # fmt: skip
+
+
+def _representation(own: dict[str, Any]) -> RepresentationSettings:
+    names = {"from": "source"}
+    settings = {names.get(name, name): value for name, value in own.items()}
+    settings["source"] = settings.get("source") or None
+    if "patch" in settings:
+        settings["patch"] = tuple(settings["patch"])
+    if "losses" in settings:
+        settings["losses"] = Losses(**settings["losses"])
+    return RepresentationSettings(**settings)
 
 
 def with_defaults(training: dict[str, Any]) -> dict[str, Any]:
     """A plan's ``training`` part with the settings that have defaults spelled out."""
     defaults = {f.name: f.default for f in fields(TrainingSettings) if f.default is not MISSING}
-    return {**defaults, "micro_batch": training["batch"], **training}
+    own = asdict(RepresentationSettings())
+    del own["source"]
+    own = {"from": "", **own, "patch": list(own["patch"])}
+    representation = {**own, **training.get("representation", {})}
+    return {
+        **defaults,
+        "micro_batch": training["batch"],
+        **training,
+        "representation": representation,
+    }
 
 
 def part_problem(preset: dict[str, Any]) -> str | None:
@@ -163,6 +228,8 @@ def check_manifest(content: dict[str, Any]) -> Manifest:
     """
     try:
         manifest = parse_plan_manifest(content)
+        if not manifest.labels:
+            raise ValueError("manifest: labels has 0 entries")
         if problem := _sampler_problem(manifest.sampling.sampler):
             raise ValueError(problem)
         # For its shapes alone: no weight is made.

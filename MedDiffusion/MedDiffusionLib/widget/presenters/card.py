@@ -21,7 +21,7 @@ def short_card(manifest: Manifest) -> str:
     licensed = _("{license} (the model, and the volumes that it makes)")
     rows = [
         (_("Makes"), rich(makes)),
-        (_("Labels"), labels),
+        (_("Labels"), labels or _("none: it makes volumes by itself")),
         (_("Field of view"), f"{_product(size)} mm, {_product(spacing)} mm " + _("voxels")),
         (_("License"), rich(licensed.format(license=manifest.license))),
     ]

@@ -33,6 +33,8 @@ class Live:
             "Make the volume anew after each stroke, at preview quality: {steps} steps, on the "
             "model's own grid. Synthesize makes the real one."
         )
+        if not model.takes_labels:
+            no_labels = _("This model makes volumes without a label map.")
         refusal = "" if self.on else model.refusal or no_labels or busy
         return Control(tip.format(steps=STEPS), refusal)
 

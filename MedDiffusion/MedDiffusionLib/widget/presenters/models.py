@@ -77,6 +77,11 @@ class ChosenModel:
         return _("Lies in {folder}").format(folder=self.folder)
 
     @property
+    def takes_labels(self) -> bool:
+        """Whether it makes volumes from label maps; else it makes them by itself."""
+        return self.manifest is None or bool(self.manifest.labels)
+
+    @property
     def has_shapes(self) -> bool:
         """Whether it can draw label maps by itself."""
         return self.folder is not None and (self.folder / SHAPE_MODEL_NAME).is_file()

@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 from enum import Enum, auto
 
 from ...compute.errors import UserError
-from ...studies.answers import Answer, AnswerLog, latest
+from ...studies.answer_lines import Answer
+from ...studies.answers import AnswerLog, latest
 from ...studies.protocols import Phase, Question
 from ...studies.study import Case
 from ..wording import _, joined, sentence

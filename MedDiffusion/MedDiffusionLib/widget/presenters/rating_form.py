@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from ...studies.answers import Answer
+from ...studies.answer_lines import Answer
 from ...studies.protocols import Question
 
 CANNOT_JUDGE_KEY = "-"

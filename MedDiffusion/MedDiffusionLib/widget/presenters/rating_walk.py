@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...studies.answers import Answer, next_presentation
+from ...studies.answer_lines import Answer
+from ...studies.answers import next_presentation
 from ...studies.protocols import Phase
 from ...studies.study import Case, Study, order_of
 

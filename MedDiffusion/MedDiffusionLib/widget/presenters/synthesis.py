@@ -50,9 +50,16 @@ class Synthesis:
         if self.running:
             waiting = _("The current step is being stopped.") if self.cancelling else ""
             return Control(_("Stop; volumes that are finished stay."), waiting, _("Cancel"))
+        if not model.takes_labels:
+            tip = _("Make a volume from nothing but the variant's number, and watch it appear.")
+            return Control(tip, model.refusal, _("Generate"))
         refusal = model.refusal or ("" if fit.ok else fit.sentence)
         tip = _("Make a volume from the label map, and watch it appear.")
         return Control(tip, refusal, _("Synthesize"))
+
+    def title(self, model: ChosenModel) -> str:
+        """What the section is called."""
+        return _("Synthesize") if model.takes_labels else _("Generate")
 
     def press(self) -> Press:
         """Note a press, and tell what it does."""
@@ -92,7 +99,7 @@ def settings(chosen: Choices, manifest: Manifest) -> Settings:
         seed=chosen.seed,
         steps=steps(chosen.quality, manifest),
         sampler=chosen.sampler.value or None,
-        guidance=chosen.guidance or None,
+        guidance=(chosen.guidance or None) if manifest.labels else None,
     )
 
 

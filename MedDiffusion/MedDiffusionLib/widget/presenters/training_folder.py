@@ -13,7 +13,7 @@ from ...bundles.names import MANIFEST_NAME
 from ...compute.errors import UserError
 from ...compute.files import read_regular
 from ...compute.parsing import parse_json, read_json
-from ...training.loop.names import CHECKPOINT_NAME, LOG_NAME, STOP_NAME
+from ...training.loop.names import CHECKPOINT_NAME, LOG_NAME, REPRESENTATION_NAME, STOP_NAME
 from ...worker.protocol import take_error
 from ..wording import _, plain, rich
 from .card import table
@@ -37,6 +37,17 @@ class TrainingFolder:
     def has_model(self) -> bool:
         return (self.path / MANIFEST_NAME).is_file()
 
+    @property
+    def first_stage(self) -> bool:
+        """Whether a representation is being learned: nothing is known of the denoiser yet."""
+        learns = (self.path / REPRESENTATION_NAME).is_dir()
+        return learns and not (self.path / LOG_NAME).is_file()
+
+    @property
+    def stage(self) -> Path:
+        """The folder with the log and the pictures of what is being trained."""
+        return self.path / REPRESENTATION_NAME if self.first_stage else self.path
+
     def ask_to_stop(self) -> None:
         """The training looks for this file after every step."""
         (self.path / STOP_NAME).touch()
@@ -51,6 +62,8 @@ class TrainingFolder:
             return plain(str(line.get("note", "")))
         left = f"{minutes / 60:.1f} h" if minutes >= 90 else f"{minutes:.0f} min"
         text = _("Iteration {iteration}, loss {loss}, {left} left")
+        if self.first_stage:
+            text = _("The representation first: iteration {iteration}, loss {loss}, {left} left")
         return text.format(iteration=iteration, loss=f"{loss:.4f}", left=left)
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
@@ -63,7 +76,7 @@ class TrainingFolder:
     def _lines(self, newest_first: bool = False) -> Iterator[dict[str, Any]]:
         """The lines of the log that are whole."""
         try:
-            texts = read_regular(self.path / LOG_NAME, MOST_LOG_BYTES).splitlines()
+            texts = read_regular(self.stage / LOG_NAME, MOST_LOG_BYTES).splitlines()
         except OSError:
             return
         for text in reversed(texts) if newest_first else texts:
