@@ -44,7 +44,7 @@ CPU = torch.device("cpu")
 def write_checkpoint(path: Path) -> None:
     """A file as Med-DDPM's program writes it for whole heads, of random weights."""
     torch.manual_seed(0)
-    network = MedDDPMUNet(1, 2, 1, 64, [1, 1, 2, 3, 4], 1, [3], -1, "kji")
+    network = MedDDPMUNet(1, 2, (1, 1, 1), 64, [1, 1, 2, 3, 4], 1, [3], -1, "kji")
     state = schedule_buffers(cosine_betas(PUBLISHED_STEPS))
     state |= {f"denoise_fn.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save({"step": 0, "model": state, "ema": dict(state)}, path)
