@@ -10,6 +10,7 @@ import pytest
 
 from MedDiffusionLib.bundles.manifest import Manifest, read_manifest
 from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.compute.registry import Component
 from MedDiffusionLib.synthesis.settings import Settings
 from MedDiffusionLib.widget.presenters.choices import Device, Quality, Sampler
 from MedDiffusionLib.widget.presenters.fit import Fit
@@ -92,6 +93,9 @@ def test_quality_is_a_multiple_of_the_steps_that_the_model_recommends(
 ) -> None:
     assert quality_tip(quality, manifest).endswith(f"this makes {steps}.")
     assert quality.steps(1) >= 1
+    schedule = Component("discrete", {"steps": 4})
+    few = replace(manifest, architecture=replace(manifest.architecture, schedule=schedule))
+    assert quality_tip(quality, few).endswith(f"this makes {min(steps, 4)}.")
 
 
 def test_a_run_asks_for_what_was_chosen_and_leaves_open_what_was_not(manifest: Manifest) -> None:

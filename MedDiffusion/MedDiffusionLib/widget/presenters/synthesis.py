@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from ...bundles.manifest import Manifest
-from ...synthesis.settings import Settings
+from ...synthesis.settings import MAX_STEPS, Settings
 from ..wording import _, joined
 from .choices import Quality
 from .control import Control
@@ -104,8 +104,9 @@ def settings(chosen: Choices, manifest: Manifest) -> Settings:
 
 
 def steps(quality: Quality, manifest: Manifest) -> int:
-    """How many steps a run takes."""
-    return quality.steps(manifest.sampling.steps)
+    """How many steps a run takes; a schedule of whole steps has no more than these."""
+    most = manifest.architecture.schedule.options.get("steps", MAX_STEPS)
+    return min(quality.steps(manifest.sampling.steps), most)
 
 
 def quality_tip(quality: Quality, manifest: Manifest) -> str:
