@@ -205,7 +205,7 @@ def test_thick_slices_are_halved_once_less_and_no_plan_has_two_haar_levels() -> 
         assert found.get("levels", 1) == 1
 
 
-def test_views_are_as_many_as_cases_and_disk_allow() -> None:
+def test_views_are_as_many_as_cases_disk_and_time_allow() -> None:
     def views(count: int, **options: Any) -> int:
         made: int = plan(*head(count), **options)["training"]["representation"]["views"]
         return made
@@ -214,6 +214,9 @@ def test_views_are_as_many_as_cases_and_disk_allow() -> None:
     # A tenth of 2 GB: 4 of each case, of some 420 kB.
     assert views(100, disk_bytes=2_000_000_000) == 4
     assert views(10, disk_bytes=0) == 1
+    # A tenth of an hour, of which each view takes 1.03 s on a CPU.
+    assert views(100, minutes=60.0) == 3
+    assert views(100, minutes=600.0) == 20
 
 
 def test_a_plan_without_labels_has_none() -> None:

@@ -22,7 +22,8 @@
 9.  Batch: the largest power of two up to 8 that fits. Learning rate: 1e-3 times sqrt(batch / 8).
     A learned representation: 0.3 of the run, patches of up to 48 voxels along each axis, as many as
     fit, up to 4; then 2,000 latents of the cases in all, 4 to 32 of each, as far as they take no
-    more than a tenth of the disk that is free.
+    more than a tenth of the disk that is free and, on a CPU, of the time (a second for a million
+    voxels).
 10. Intensities: CT (named so, or whole numbers with air below -500) by a fixed window, from the
     0.5 to the 99.5 percentile of the labelled voxels and of all, rounded outwards to tens; else
     the 0.5 and 99.5 percentiles of each scan.
@@ -77,7 +78,8 @@ _MOST_BATCH, _LEARNING_RATE = 8, 1e-3
 _LEAST_CASES, _LEAST_MINUTES, _LEAST_MINUTES_CPU = 10, 5.0, 20.0
 _LATENT_CHANNELS, _MORE_CHANNELS, _LABEL_CHANNELS = 4, 2, 64
 _PATCH, _MOST_PATCHES = 48, 4
-_LATENTS, _LEAST_VIEWS, _MOST_VIEWS, _DISK_SHARE = 2000, 4, 32, 0.1
+_LATENTS, _LEAST_VIEWS, _MOST_VIEWS = 2000, 4, 32
+_SHARE, _VOXEL_SECONDS = 0.1, 1e-6
 _MOST_LABELS = 256
 _LEARNED = "autoencoder"
 _LEAST_GROUPS = 5
@@ -146,8 +148,9 @@ def make_plan(
     }
     if manifest["architecture"]["representation"]["name"] == _LEARNED:
         training["representation"] = _representation(
-            parse_plan_manifest(manifest), len(report.facts), memory, disk_bytes
-        )
+            parse_plan_manifest(manifest), len(report.facts), memory, disk_bytes,
+            minutes if device == "cpu" else None,
+        )  # fmt: skip
     return {"manifest": manifest, "training": training}
 
 
@@ -321,9 +324,13 @@ def _architecture(
 
 
 def _representation(
-    manifest: Manifest, cases: int, memory: int, disk_bytes: int | None
+    manifest: Manifest,
+    cases: int,
+    memory: int,
+    disk_bytes: int | None,
+    minutes: float | None,
 ) -> dict[str, Any]:
-    """How a learned representation is trained (rule 9)."""
+    """How a learned representation is trained (rule 9); ``minutes`` where they are few."""
     factors = manifest.architecture.representation.options["factors"]
     sizes = zip(manifest.grid.size, factors, strict=True)
     patch = [min(_PATCH // f * f, n) for n, f in sizes]
@@ -331,14 +338,16 @@ def _representation(
     fitting = max(1, (memory - needs.fixed) // needs.sample)
     views = min(max(_LATENTS // cases, _LEAST_VIEWS), _MOST_VIEWS)
     if disk_bytes is not None:
-        there = _DISK_SHARE * disk_bytes / cases / view_bytes(manifest)
-        views = max(1, min(views, int(there)))
+        views = min(views, int(_SHARE * disk_bytes / cases / view_bytes(manifest)))
+    if minutes is not None:
+        seconds = _VOXEL_SECONDS * math.prod(manifest.grid.size)
+        views = min(views, int(_SHARE * 60 * minutes / cases / seconds))
     return {
         "share": 0.3,
         "batch": min(_MOST_PATCHES, 2 ** (int(fitting).bit_length() - 1)),
         "patch": patch,
         "learning_rate": _LEARNING_RATE,
-        "views": views,
+        "views": max(1, views),
     }
 
 
