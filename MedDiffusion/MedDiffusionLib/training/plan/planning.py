@@ -36,12 +36,8 @@ Of fewer than 5 patients all are trained on; else a tenth of them, at least one,
 
 from __future__ import annotations
 
-import colorsys
-import itertools
 import math
 import os
-import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,13 +49,14 @@ from ...compute.devices import choose_device
 from ...compute.errors import UserError
 from ...compute.parsing import shortened
 from ..data.cases import DataSet
-from ..data.findings import DataReport, Intensities
+from ..data.findings import DataReport
 from ..data.latents import view_bytes
+from .contents import channels_of, description_of, labels_of, may_flip, model_name
+from .describing import LEARNED, describe_plan, why_not_learned, why_representation
 from .estimates import Estimate, estimate, footprint, representation_footprint
 from .layouts import (
     HAAR_VOXELS,
     HAAR_VOXELS_CPU,
-    IDENTITY_VOXELS,
     Layout,
     Limits,
     choose_layout,
@@ -68,23 +65,21 @@ from .layouts import (
 )
 from .overrides import merge
 
-__all__ = ["Estimate", "describe_plan", "estimate", "make_plan", "merge", "split_groups"]
+__all__ = [
+    "Estimate", "describe_plan", "estimate", "make_plan", "merge", "model_name", "split_groups",
+    "why_not_learned", "why_representation",
+]  # fmt: skip
 
 _MOST_VOXELS, _MOST_VOXELS_CPU, _LEAST_VOXELS = 192**3, 128**3, 16**3
 _GROUPS = 8
 _WIDTHS, _WIDTHS_CPU = (64, 96, 128), (32, 48, 64)
 _MEMORY_SHARE, _MEMORY_CPU, _MEMORY_UNKNOWN = 0.7, 7_000_000_000, 8_000_000_000
 _MOST_BATCH, _LEARNING_RATE = 8, 1e-3
-_LEAST_CASES, _LEAST_MINUTES, _LEAST_MINUTES_CPU = 10, 5.0, 20.0
 _LATENT_CHANNELS, _MORE_CHANNELS, _LABEL_CHANNELS = 4, 2, 64
 _PATCH, _MOST_PATCHES = 48, 4
 _LATENTS, _LEAST_VIEWS, _MOST_VIEWS = 2000, 4, 32
 _SHARE, _VOXEL_SECONDS = 0.1, 1e-6
-_MOST_LABELS = 256
-_LEARNED = "autoencoder"
 _LEAST_GROUPS = 5
-_LONGEST_NAME = 64
-_SIDES = {"left", "right", "l", "r", "lh", "rh"}
 
 
 def make_plan(
@@ -106,14 +101,14 @@ def make_plan(
         raise UserError("No case is usable", "see the check's findings")
     if device == "auto":
         device = choose_device(device).type
-    labels = _labels(report)
-    channels, intensity = _channels(data.channels, report.intensities)
+    labels = labels_of(report)
+    channels, intensity = channels_of(data.channels, report.intensities)
     memory = memory_bytes if memory_bytes is not None else _free_memory(device)
     manifest: dict[str, Any] = {
         "name": model_name(name) or "model",
         "version": "1.0.0",
         "title": shortened(name, 200),
-        "description": _description(labels, channels),
+        "description": description_of(labels, channels),
         "architecture": {},
         "labels": labels,
         "label_dropout": 0.1 if labels else 0.0,
@@ -138,7 +133,7 @@ def make_plan(
         "checkpoint_minutes": 5,
         "outside_weight": 0.25,
         "augmentation": {
-            "flip_axes": [0] if _may_flip(report) else [],
+            "flip_axes": [0] if may_flip(report) else [],
             "rotation": 10.0,
             "scale": 0.08,
             "shift": max(1, round(min(manifest["grid"]["size"]) / 10)),
@@ -146,95 +141,12 @@ def make_plan(
             "affine": 0.5,
         },
     }
-    if manifest["architecture"]["representation"]["name"] == _LEARNED:
+    if manifest["architecture"]["representation"]["name"] == LEARNED:
         training["representation"] = _representation(
             parse_plan_manifest(manifest), len(report.facts), memory, disk_bytes,
             minutes if device == "cpu" else None,
         )  # fmt: skip
     return {"manifest": manifest, "training": training}
-
-
-def why_not_learned(cases: int, device: str, minutes: float | None) -> str:
-    """Why no latent may be learned, in words; empty where one may (rule 5)."""
-    if cases < _LEAST_CASES:
-        return f"{cases} cases are too few to learn a latent from"
-    least = _LEAST_MINUTES_CPU if device == "cpu" else _LEAST_MINUTES
-    if minutes is not None and minutes < least:
-        return f"{minutes:g} minutes are too few to learn a latent in"
-    return ""
-
-
-def why_representation(manifest: dict[str, Any], device: str, refusal: str) -> str:
-    """Why the rules choose what they choose for a plan's grid; ``refusal``: why no latent may be
-    learned."""
-    count = math.prod(manifest["grid"]["size"])
-    haar = HAAR_VOXELS_CPU if device == "cpu" else HAAR_VOXELS
-    name = manifest["architecture"]["representation"]["name"]
-    if name == "identity":
-        return f"{count:,} voxels, up to {IDENTITY_VOXELS:,} as they are"
-    if name == "haar":
-        more = f"; {refusal}, so the grid is no finer" if refusal else ""
-        return f"{count:,} voxels, up to {haar:,} in wavelets{more}"
-    return f"{count:,} voxels, more than the {haar:,} that wavelets are good for"
-
-
-def model_name(text: str) -> str:
-    """A text as a model's name may be like it; empty where nothing of it may be in one."""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower())[:_LONGEST_NAME].strip("._-")
-
-
-def describe_plan(
-    plan: dict[str, Any], estimate: Estimate, disk_bytes: int, reason: str = ""
-) -> str:
-    """The plan and what it needs as text; ``disk_bytes`` are what the cases take on disk,
-    ``reason`` why it has its representation."""
-    manifest, training = plan["manifest"], plan["training"]
-    grid, network = manifest["grid"], manifest["architecture"]["network"]
-    representation = manifest["architecture"]["representation"]
-    if representation["name"] == _LEARNED:
-        to_one = f"{_times(representation['factors'])} voxels to one"
-        shown = f"learned, {to_one}, channels {representation['latent_channels']}"
-    else:
-        levels = f", levels {representation['levels']}" if "levels" in representation else ""
-        shown = f"{representation['name']}{levels}"
-    labels = [label["name"] for label in manifest["labels"]]
-    extent = [n * s for n, s in zip(grid["size"], grid["spacing"], strict=True)]
-    flips = "left-right flips" if training["augmentation"]["flip_axes"] else "no flips"
-    lines = [
-        f"Grid            {_times(grid['size'])} voxels of {_times(grid['spacing'])} mm, "
-        f"{grid['orientation']}",
-        f"Field of view   {_times(extent)} mm",
-        f"Labels          {len(labels)}: {_listed(labels)}" if labels else "Labels          none",
-        f"Contrasts       {', '.join(c['name'] for c in manifest['channels'])}",
-        f"Representation  {shown}{f': {reason}' if reason else ''}",
-        f"Network         {network['name']}, widths {', '.join(map(str, network['channels']))}",
-        f"Training        batch {training['batch']}, learning rate {training['learning_rate']:g}, "
-        f"{flips}",
-        *_stages(training),
-        f"Memory          {estimate.memory_bytes / 1e9:.1f} GB",
-        f"Disk            {disk_bytes / 1e9:.1f} GB for the cases, until the training is done",
-    ]
-    time = f"at least {estimate.iterations_recommended:,} iterations"
-    if estimate.seconds_per_iteration is not None and estimate.minutes_recommended is not None:
-        time += (
-            f" of about {estimate.seconds_per_iteration:.2g} s: "
-            f"{estimate.minutes_recommended / 60:.1f} hours"
-        )
-    return "\n".join([*lines, f"Length          {time}"])
-
-
-def _stages(training: dict[str, Any]) -> list[str]:
-    """What is said of the first stage, where there is one."""
-    own = training.get("representation")
-    if not own:
-        return []
-    if own.get("from"):
-        return [f"Stages          the representation is that of {own['from']}; the denoiser"]
-    return [
-        f"Stages          the representation ({own['share']:.0%} of the run, patches of "
-        f"{_times(own['patch'])}, batch {own['batch']}), then the denoiser, on {own['views']} "
-        "latents of each case"
-    ]
 
 
 def split_groups(data: DataSet, seed: int, share: float = 0.1) -> tuple[DataSet, DataSet]:
@@ -302,7 +214,7 @@ def _architecture(
     if layout.learned:
         more = len(manifest["channels"]) - 1
         representation = {
-            "name": _LEARNED,
+            "name": LEARNED,
             "factors": list(layout.factors),
             "haar": 1,
             "channels": [48, 96] if device == "cpu" else [64, 128],
@@ -351,13 +263,6 @@ def _representation(
     }
 
 
-def _description(labels: list[dict[str, Any]], channels: list[dict[str, Any]]) -> str:
-    volume = f"a volume ({_listed([x['name'] for x in channels])})"
-    if not labels:
-        return f"Makes {volume}."
-    return f"Turns a label map ({_listed([x['name'] for x in labels])}) into {volume}."
-
-
 def _free_memory(device: str) -> int:
     """What the training may take, in bytes (rule 8)."""
     if device == "cuda":
@@ -370,79 +275,3 @@ def _free_memory(device: str) -> int:
         # Neither Windows nor macOS tells this way.
         free = _MEMORY_UNKNOWN
     return min(_MEMORY_CPU, int(_MEMORY_SHARE * free))
-
-
-def _channels(
-    names: Sequence[str], intensities: Sequence[Intensities]
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The manifest's channels and intensity (rule 10)."""
-    cleaned: list[str] = []
-    for name in names:
-        base = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[: _LONGEST_NAME - 4].strip("-") or "image"
-        cleaned.append(_distinct(base, cleaned, "{}-{}"))
-    are_ct = [_is_ct(channel) for channel in intensities]
-    if not any(are_ct):
-        channels = [{"name": n, "units": "arbitrary", "range": [0, 1000]} for n in cleaned]
-        return channels, {"percentiles": [0.5, 99.5]}
-    windows = [_window(channel) for channel in intensities]
-    channels = [
-        {"name": name, "units": "HU" if is_ct else "arbitrary", "range": window}
-        for name, is_ct, window in zip(cleaned, are_ct, windows, strict=True)
-    ]
-    return channels, {"window": windows}
-
-
-def _is_ct(channel: Intensities) -> bool:
-    return channel.channel.lower() == "ct" or (channel.whole_numbers and channel.whole[0] < -500)
-
-
-def _window(channel: Intensities) -> list[int]:
-    low = min(channel.whole[0], channel.labelled[0])
-    high = max(channel.whole[2], channel.labelled[2])
-    return [math.floor(low / 10) * 10, math.ceil(high / 10) * 10]
-
-
-def _labels(report: DataReport) -> list[dict[str, Any]]:
-    values = report.label_values
-    if len(values) > _MOST_LABELS:
-        raise UserError(
-            f"The label maps have {len(values)} different labels together",
-            f"use at most {_MOST_LABELS}",
-        )
-    names: list[str] = []
-    for value in values:
-        known = shortened(report.label_names.get(value, ""), _LONGEST_NAME - 8).strip()
-        names.append(_distinct(known or f"label {value}", names, "{} ({})"))
-    return [
-        {"value": value, "name": name, "color": _color(number), "code": ""}
-        for number, (value, name) in enumerate(zip(values, names, strict=True))
-    ]
-
-
-def _distinct(name: str, taken: Sequence[str], pattern: str) -> str:
-    """The name, numbered where it is taken; case does not tell two apart."""
-    lower = {other.lower() for other in taken}
-    numbered = (pattern.format(name, number) for number in itertools.count(2))
-    return next(n for n in itertools.chain([name], numbered) if n.lower() not in lower)
-
-
-def _color(number: int) -> list[int]:
-    """Of the labels' colors one that differs from the others: hues by the golden ratio."""
-    hue = (0.05 + number * 0.618034) % 1
-    saturation, value = (0.75, 0.55, 0.9)[number // 8 % 3], (0.9, 0.7)[number // 24 % 2]
-    return [round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value)]
-
-
-def _may_flip(report: DataReport) -> bool:
-    names = [report.label_names.get(value, "") for value in report.label_values]
-    words = {word.lower() for name in names for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
-    # Of what has no names nobody knows whether it has sides.
-    return bool(names) and all(names) and not words & _SIDES
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def _times(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:g}" for value in values)
