@@ -105,6 +105,19 @@ def test_large_volumes_are_computed_in_parts_of_bounded_size(
     assert max(sizes) <= (4 + 2 * made.halo[0]) ** 3
 
 
+def test_the_memory_of_decoding_grows_with_the_volume_until_it_is_decoded_in_parts() -> None:
+    made = autoencoder()
+    small, twice = made.decoding_bytes((32, 32, 32)), made.decoding_bytes((32, 32, 64))
+    assert twice == 2 * small > 0
+    assert made.decoding_bytes((512, 512, 512)) == made.decoding_bytes((1024, 512, 512))
+
+
+def test_a_latent_begins_well_above_the_noise_that_is_added_to_it() -> None:
+    torch.manual_seed(0)
+    made = Autoencoder(1, [4, 4, 4], 1, [16, 32], 1, 4, {"name": "none"})
+    assert 0.5 < made.encode(torch.rand(1, 1, 32, 32, 32) * 2 - 1).std() < 2
+
+
 def test_a_decoded_volume_follows_the_label_map_where_it_differs_and_near_it_alone() -> None:
     made = autoencoder()
     latent, (labels, annotated) = torch.randn(1, 2, 16, 2, 2), label_map(64, 8, 8)

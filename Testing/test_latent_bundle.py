@@ -99,7 +99,7 @@ def test_a_decoded_volume_knows_the_label_map_of_its_region(bundle: Path) -> Non
 
 def test_latents_that_are_not_finite_make_no_volume(bundle: Path) -> None:
     made = Synthesizer(read_bundle(bundle), ON_CPU)
-    made.model.denoiser.network.conv_out.bias[0] = torch.nan
+    made.model.denoiser.get_parameter("network.conv_out.bias")[0] = torch.nan
     with pytest.raises(UserError, match="NaN or infinite intensities") as caught:
         list(made.samples(label_map(), Settings(native=True)))
     assert caught.value.code == "not-finite"

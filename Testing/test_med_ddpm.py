@@ -23,6 +23,7 @@ from MedDiffusionLib.bundles.importers.med_ddpm import schedule_buffers
 from MedDiffusionLib.bundles.model import Model
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.archives import read_archive
+from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.diffusion.denoiser import Denoiser
 from MedDiffusionLib.diffusion.networks.med_ddpm import MedDDPMUNet, step_embedding
 from MedDiffusionLib.diffusion.samplers import SAMPLERS
@@ -220,7 +221,7 @@ def test_steps_fall_from_the_last_by_one_at_least(spacing: str, steps: int) -> N
     assert taken[-1] == 0
     assert (taken.diff() <= -1 + 1e-9).all()
     assert torch.allclose(taken, taken.round())
-    with pytest.raises(ValueError, match="250 steps, and 251"):
+    with pytest.raises(UserError, match="250 steps, and 251"):
         Discrete(250, spacing).times(251)
 
 

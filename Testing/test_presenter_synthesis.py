@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from conftest import TINY, tiny_manifest
 from MedDiffusionLib.bundles.manifest import Manifest, read_manifest
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.synthesis.settings import Settings
@@ -92,6 +93,12 @@ def test_quality_is_a_multiple_of_the_steps_that_the_model_recommends(
 ) -> None:
     assert quality_tip(quality, manifest).endswith(f"this makes {steps}.")
     assert quality.steps(1) >= 1
+
+
+def test_no_quality_takes_more_steps_than_the_models_schedule_has() -> None:
+    schedule = {"name": "discrete", "steps": 3}
+    few = tiny_manifest(architecture={**TINY["architecture"], "schedule": schedule})
+    assert quality_tip(Quality.BEST, few).endswith("this makes 3.")
 
 
 def test_a_run_asks_for_what_was_chosen_and_leaves_open_what_was_not(manifest: Manifest) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -22,8 +24,8 @@ def of_one_process(tensor: Tensor) -> Tensor:
 
 def made(name: str) -> Quantizer:
     torch.manual_seed(0)
-    options = {"none": {}, "vq": {"codes": 16}, "fsq": {"levels": [5, 4]}}[name]
-    return QUANTIZERS[name](2, **options)
+    options: dict[str, dict[str, Any]] = {"vq": {"codes": 16}, "fsq": {"levels": [5, 4]}}
+    return QUANTIZERS[name](2, **options.get(name, {}))
 
 
 def clusters(count: int) -> Tensor:

@@ -39,6 +39,12 @@ def model(quantizer: dict[str, Any] | None = None) -> Model:
     return build_model(tiny_manifest(architecture=architecture))
 
 
+def trained_by(objective: Reconstruction) -> Autoencoder:
+    trained = objective.players[0].module
+    assert isinstance(trained, Autoencoder)
+    return trained
+
+
 def batch(count: int = 2) -> ReconstructionBatch:
     random = torch.Generator().manual_seed(1)
     weight = torch.ones(count, 1, 16, 16, 16)
@@ -83,14 +89,15 @@ def gradients(objective: Reconstruction) -> list[Tensor]:
 
 def test_the_loss_is_the_error_of_voxels_and_of_their_differences_where_it_counts() -> None:
     objective, given = Reconstruction(model({"name": "none", "penalty": 0.0}), PLAIN), batch()
-    (player,) = objective.players
-    made, _ = player.module.reconstruct(given.images, given.labels, given.annotated, given.noise)
+    made, _ = trained_by(objective).reconstruct(
+        given.images, given.labels, given.annotated, given.noise
+    )
     error = made - given.images
     counted = [error[0, ..., :8], error[1]]
-    absolute = sum(part.abs().sum() for part in counted)
-    apart = sum(part.diff(dim=axis).abs().sum() for part in counted for axis in (-3, -2, -1))
+    absolute = sum(part.abs().sum().item() for part in counted)
+    apart = sum(part.diff(dim=axis).abs().sum().item() for part in counted for axis in (-3, -2, -1))
     expected = (absolute + apart / 3) / (8 * 256 + 4096)
-    assert step(objective, given)["representation"] == pytest.approx(expected.item(), rel=1e-5)
+    assert step(objective, given)["representation"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("quantizer", [{"name": "none"}, {"name": "vq", "codes": 8}])
@@ -132,7 +139,7 @@ def test_the_adversary_comes_late_and_grows_from_nothing() -> None:
 def test_the_adversarys_gradient_is_that_of_its_loss_and_weighed_by_the_last_layer() -> None:
     losses = Losses(gradient=0, adversarial=0.5, adversarial_start=0)
     objective, given = Reconstruction(model({"name": "none", "penalty": 0.0}), losses), batch()
-    representation, judges = (player.module for player in objective.players)
+    representation, judges = trained_by(objective), objective.players[1].module
     assert isinstance(judges, Discriminators)
     judges.balance.fill_(3.0)
     step(objective, given)
@@ -143,7 +150,7 @@ def test_the_adversarys_gradient_is_that_of_its_loss_and_weighed_by_the_last_lay
     shown = given.weight * made.clamp(-1, 1) + (1 - given.weight) * given.images
     own = decoder_loss(judges(given.images), judges(shown), losses.feature_matching).sum() * 4096
     others = ((made - given.images).abs() * given.weight).sum()
-    layer = representation.decoder.conv_out.weight
+    layer = representation.get_parameter("decoder.conv_out.weight")
     norms = [torch.autograd.grad(p, layer, retain_graph=True)[0].norm() for p in (others, own)]
     # It was 3, and a hundredth of this step's came in.
     expected = 3.0 + 0.01 * (norms[0] / norms[1] - 3.0).item()
@@ -153,6 +160,15 @@ def test_the_adversarys_gradient_is_that_of_its_loss_and_weighed_by_the_last_lay
     )
     for parameter, gradient in zip(representation.parameters(), found, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_all_that_is_trained_goes_into_the_memory_format_of_the_device() -> None:
+    execution = Execution(torch.device("cpu"), bf16=True, channels_last=True)
+    objective = Reconstruction(model(), Losses(adversarial_start=0.0))
+    for player in objective.players:
+        execution.prepare(player.module)
+    with execution.autocast():
+        assert all(value == value for value in step(objective, batch()).values())
 
 
 def test_discriminators_learn_to_tell_texture_from_blur() -> None:
@@ -177,7 +193,7 @@ def test_discriminators_learn_to_tell_texture_from_blur() -> None:
 def test_a_nan_shows_in_the_loss(quantizer: dict[str, Any], place: str) -> None:
     objective = Reconstruction(model(quantizer), Losses(adversarial_start=0.0))
     with torch.no_grad():
-        objective.players[0].module.get_parameter(place)[0] = torch.nan
+        trained_by(objective).get_parameter(place)[0] = torch.nan
     losses = step(objective, batch())
     assert all(value != value for value in losses.values())
 
@@ -195,8 +211,7 @@ def test_a_collapsed_latent_raises_an_alarm_and_a_lively_one_none(
 ) -> None:
     for collapsed in (True, False):
         objective = Reconstruction(model(quantizer), PLAIN)
-        trained = objective.players[0].module
-        assert isinstance(trained, Autoencoder)
+        trained = trained_by(objective)
         torch.nn.init.normal_(trained.encoder.conv_out.weight, std=0.0 if collapsed else 5.0)
         for number in range(3):
             trained.quantizer.steps.fill_(300 + number)

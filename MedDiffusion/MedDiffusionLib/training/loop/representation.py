@@ -155,6 +155,8 @@ class RepresentationStage:
             makes_model=False,
         )  # fmt: skip
         objective = Reconstruction(self.model, self.own.losses)
+        for player in objective.players:
+            job.execution.prepare(player.module)
         state = initial_state(objective.players, settings)
         # All must have seen whether there is one, before the first writes it.
         begun = self.ranks.broadcast((self.folder / CHECKPOINT_NAME).exists())

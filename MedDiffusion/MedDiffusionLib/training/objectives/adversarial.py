@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,9 @@ _SLICES = 8
 _KEPT = 0.99
 """Of the balance of a step before, in the next one."""
 _MOST_BALANCE = 1e4
+
+Triple = tuple[int, int, int]
+"""Of x, y and z."""
 
 
 @dataclass(frozen=True)
@@ -42,22 +45,13 @@ class Discriminators(nn.Module):
 
     def __init__(self, image_channels: int) -> None:
         super().__init__()
-        self.volume = _PatchDiscriminator(nn.Conv3d, image_channels)
-        self.slices = _PatchDiscriminator(nn.Conv2d, image_channels)
+        self.volume = _PatchDiscriminator(image_channels, (2, 2, 2))
+        self.slices = _PatchDiscriminator(image_channels, (2, 2, 1))
         self.register_buffer("balance", torch.zeros(()))
 
     def forward(self, image: Tensor) -> list[Verdict]:
         """The verdicts on ``[B, C, X, Y, Z]``."""
-        planes = [self.slices(_planes(image, axis)) for axis in (2, 3, 4)]
-        count = len(image)
-        of_slices = [
-            Verdict(
-                verdict.scores.reshape(count, -1),
-                [f.reshape(count, -1, *f.shape[1:]) for f in verdict.features],
-            )
-            for verdict in planes
-        ]
-        return [self.volume(image), *of_slices]
+        return [self.volume(image), *(self.slices(_slices(image, axis)) for axis in (2, 3, 4))]
 
     def rebalance(self, others: Tensor, own: Tensor) -> None:
         """Take in a step's gradients of one layer of the decoder."""
@@ -88,18 +82,25 @@ def decoder_loss(real: Sequence[Verdict], decoded: Sequence[Verdict], matching: 
 
 
 class _PatchDiscriminator(nn.Module):
-    """Strided convolutions; the last one scores a part of the image at each of its voxels."""
+    """Strided convolutions; the last one scores a part of the image at each of its voxels.
 
-    def __init__(self, conv: type[nn.Conv2d | nn.Conv3d], image_channels: int) -> None:
+    Along an axis with stride 1 every voxel is by itself.
+    """
+
+    def __init__(self, image_channels: int, stride: Triple) -> None:
         super().__init__()
         self.layers = nn.ModuleList()
         before = image_channels
         for width in _WIDTHS:
-            # Without a norm in front of what shows brightness.
-            norm = nn.GroupNorm(_GROUPS, width) if before != image_channels else nn.Identity()
-            self.layers.append(nn.Sequential(conv(before, width, 4, 2, 1), norm))
+            # No norm behind the first layer, which sees brightness.
+            norm = nn.Identity() if width == _WIDTHS[0] else nn.GroupNorm(_GROUPS, width)
+            kernel, padding = _kernel(stride, 4)
+            self.layers.append(
+                nn.Sequential(nn.Conv3d(before, width, kernel, stride, padding), norm)
+            )
             before = width
-        self.score = conv(before, 1, 3, padding=1)
+        kernel, padding = _kernel(stride, 3)
+        self.score = nn.Conv3d(before, 1, kernel, padding=padding)
 
     def forward(self, image: Tensor) -> Verdict:
         features = []
@@ -110,13 +111,16 @@ class _PatchDiscriminator(nn.Module):
         return Verdict(self.score(h).flatten(1), features)
 
 
-def _planes(image: Tensor, axis: int) -> Tensor:
-    """Evenly spaced slices across an axis of ``[B, C, X, Y, Z]``: ``[B * n, C, u, v]``."""
+def _kernel(stride: Triple, length: int) -> tuple[Triple, Triple]:
+    """The kernel, and its padding: ``length`` long along the axes that shrink."""
+    x, y, z = (length if n > 1 else 1 for n in stride)
+    return (x, y, z), ((x - 1) // 2, (y - 1) // 2, (z - 1) // 2)
+
+
+def _slices(image: Tensor, axis: int) -> Tensor:
+    """Evenly spaced slices across an axis of ``[B, C, X, Y, Z]``, which comes last."""
     length = image.shape[axis]
     count = min(_SLICES, length)
-    index = torch.tensor(list(_spread(length, count)), device=image.device)
-    return image.index_select(axis, index).movedim(axis, 1).flatten(0, 1)
-
-
-def _spread(length: int, count: int) -> Iterator[int]:
-    return ((2 * n + 1) * length // (2 * count) for n in range(count))
+    places = [(2 * n + 1) * length // (2 * count) for n in range(count)]
+    index = torch.tensor(places, device=image.device)
+    return image.index_select(axis, index).movedim(axis, -1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...bundles.model import Model
 from ...compute.distributed import Ranks
 from ...diffusion.representations import Autoencoder, Representation
-from ..data.samples import TrainingSamples
+from ..data.samples import Samples
 from .adversarial import Discriminators, decoder_loss, discriminator_loss
 from .base import Player
 from .batch import Batch, BatchSamples
@@ -70,7 +70,7 @@ class Reconstruction:
         start = self.losses.adversarial_start
         return own, Player("discriminators", self._discriminators, 0.5, start, averaged=False)
 
-    def samples(self, samples: TrainingSamples, batch: int) -> ReconstructionSamples:
+    def samples(self, samples: Samples, batch: int) -> ReconstructionSamples:
         """Samples with the noise of their latents."""
         return ReconstructionSamples(samples, self._representation, batch)
 
@@ -174,9 +174,7 @@ class Reconstruction:
 class ReconstructionSamples(BatchSamples):
     """Training samples with noise; all of sample i is a function of the seed and of i."""
 
-    def __init__(
-        self, samples: TrainingSamples, representation: Representation, batch: int
-    ) -> None:
+    def __init__(self, samples: Samples, representation: Representation, batch: int) -> None:
         self.samples = samples
         self.batch = batch
         self._channels = representation.latent_channels

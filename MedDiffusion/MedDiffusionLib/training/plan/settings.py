@@ -88,6 +88,7 @@ class RepresentationSettings:
     views: int = 8
     """Latents of each case, encoded once: the case as it is, and strayed."""
     losses: Losses = field(default_factory=Losses)
+    """By which the representation is trained."""
 
 
 @dataclass(frozen=True)
@@ -172,18 +173,18 @@ def _representation(own: dict[str, Any]) -> RepresentationSettings:
     settings["source"] = settings.get("source") or None
     if "patch" in settings:
         settings["patch"] = tuple(settings["patch"])
-    if "losses" in settings:
-        settings["losses"] = Losses(**settings["losses"])
+    settings["losses"] = Losses(**settings.get("losses", {}))
     return RepresentationSettings(**settings)
 
 
 def with_defaults(training: dict[str, Any]) -> dict[str, Any]:
     """A plan's ``training`` part with the settings that have defaults spelled out."""
     defaults = {f.name: f.default for f in fields(TrainingSettings) if f.default is not MISSING}
-    own = asdict(RepresentationSettings())
+    own: dict[str, Any] = asdict(RepresentationSettings())
     del own["source"]
     own = {"from": "", **own, "patch": list(own["patch"])}
-    representation = {**own, **training.get("representation", {})}
+    given = training.get("representation", {})
+    representation = {**own, **given, "losses": {**own["losses"], **given.get("losses", {})}}
     return {
         **defaults,
         "micro_batch": training["batch"],
