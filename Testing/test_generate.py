@@ -129,6 +129,22 @@ def test_a_model_with_label_dropout_generates_with_nothing_annotated(
     assert nibabel.load(out / "v.nii.gz").shape == (16, 16, 16)
 
 
+def test_a_latent_may_be_finer_along_one_axis_than_another(tmp_path: Path, out: Path) -> None:
+    network = {"width": 4, "channels": [4, 8], "heads": 2, "head_channels": 4, "groups": 2}
+    vqgan = {"width": 4, "downsample": [1, 4, 2], "codes": 8, "embedding": 2, "groups": 4}
+    architecture = {
+        "network": {"name": "medical-diffusion", **network},
+        "representation": {"name": "medical-vqgan", **vqgan},
+        "schedule": {"name": "discrete", "steps": 5},
+        "parameterization": "epsilon-clipped",
+    }
+    bundle = make_bundle(tmp_path / "finer", **{**FREE, "architecture": architecture})
+    made = load(bundle, "cpu")
+    assert made.model.latent_shape == (2, 8, 4, 12)
+    assert generate(out / "v.nii.gz", bundle, "--steps", "5", "--sampler", "ddpm") == 0
+    assert nibabel.load(out / "v.nii.gz").shape == (24, 16, 8)
+
+
 def test_a_model_that_needs_its_labels_says_so(
     tmp_path: Path, out: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -215,7 +215,7 @@ def test_what_is_not_whole_is_refused(kind: str, home: Path, tmp_path: Path) -> 
 def test_other_kinds_are_refused_by_name(tmp_path: Path) -> None:
     monai = published("ddpm-monai-unet")(torch.zeros(2**22 * 2))
     refused(save(tmp_path / "monai.pt", ema=monai), "calls UNet")
-    refused(save(tmp_path / "model.pt", model=small()), "no averaged weights")
+    refused(save(tmp_path / "model.pt", model=small()), "no weights ema", "option weights")
     path = shared_file(SMALL)
     refused(path, "leave the option vqgan away", vqgan=str(shared_file(VQGAN)))
     refused(path, "cannot have 5 groups", vqgan_groups=5)
@@ -230,6 +230,11 @@ def test_what_it_shows_may_be_said() -> None:
         archive = read_archive(shared_file(SMALL))
         return MEDICAL_DIFFUSION.import_model(archive, {"size": [8, 32, 32], **options})
 
+    assert "shrink all three axes 2 times" in imported().manifest.description
+    assert "shrink" not in imported(downsample=[2, 2, 2]).manifest.description
+    other = imported(weights="model").denoiser.network.state_dict()["conv_in.weight"]
+    stored = read_archive(shared_file(SMALL)).content["model"]["denoise_fn.init_conv.weight"]
+    assert torch.equal(other, stored.load())
     manifest = imported(data="brats").manifest
     assert manifest.channels[0].name == "FLAIR"
     assert manifest.grid.orientation == "LPS"

@@ -435,7 +435,7 @@ def test_the_end_of_the_front_end_ends_a_busy_worker(tiny_bundle: Path, tmp_path
     request = {
         "do": "synthesize", "job": 1, "model": str(tiny_bundle), "device": "cpu", "overrides": {},
         "labels": labels, "label_map": "x", "folder": str(tmp_path),
-        "settings": {"samples": 1000, "steps": 1000},
+        "settings": {"samples": 1000, "steps": 1000, "accept_costs": True},
     }  # fmt: skip
     with subprocess.Popen(
         [sys.executable, "-m", "MedDiffusionLib.worker"], stdin=subprocess.PIPE,

@@ -64,6 +64,14 @@ def answers(
     return (drawn < shares[:, None]).astype(float), shares
 
 
+def correlation(share: float, between: float) -> float:
+    """That of two simulated readers' answers about a case: their shares differ, so below RHO.
+
+    RHO (E min(p, q) - share^2) over the variance of an answer, with p and q normal.
+    """
+    return RHO * (1 - between / math.sqrt(math.pi) / (share * (1 - share)))
+
+
 def true_share(share: float, between: float) -> float:
     if not between:
         return share

@@ -24,6 +24,7 @@ from study_simulation import (
     Trial,
     Wished,
     answers,
+    correlation,
     cut,
     shared,
     true_area,
@@ -106,7 +107,7 @@ def plans_of_readers() -> Iterator[Scenario]:
         trial = noticed(readers, cases, 0.6, 0.0, THESE)
         yield Scenario("power against 50 %, these readers", study, wished, trial, MANY)
     for readers, cases, share in [(2, 300, 0.65), (3, 100, 0.7), (5, 60, 0.65), (8, 30, 0.65)]:
-        wished = planned(planning_readers.others_power(readers, cases, share, between=SPREAD))
+        wished = planned(others_power(readers, cases, share))
         study = f"{readers} readers (SD 5 points), {cases} cases, {100 * share:.0f} %"
         trial = noticed(readers, cases, share, SPREAD, OTHERS)
         yield Scenario("power against 50 %, readers like these", study, wished, trial, MANY)
@@ -117,7 +118,7 @@ def plans_of_readers() -> Iterator[Scenario]:
         trial = several(readers, cases, 0.5, 0.0, 0.1, THESE)
         yield Scenario('power of "equivalent", these readers', study, planned(0.8), trial, MANY)
     for readers, cases, margin in [(3, 300, 0.15), (5, 245, 0.1), (8, 88, 0.1)]:
-        power = planning_readers.others_power(readers, cases, 0.5, margin=margin, between=SPREAD)
+        power = others_power(readers, cases, 0.5, margin)
         study = f"{readers} readers (SD 5 points), {cases} cases, margin {100 * margin:.0f}"
         trial = several(readers, cases, 0.5, SPREAD, margin, OTHERS)
         name = 'power of "equivalent", readers like these'
@@ -126,6 +127,13 @@ def plans_of_readers() -> Iterator[Scenario]:
         half = planning_readers.readers_half_width(readers, cases, between=SPREAD)
         study = f"{readers} readers (SD 5 points), {cases} cases: within {100 * half:.1f} points"
         yield Scenario("planned half-width", study, planned(0.95), near(readers, cases, half))
+
+
+def others_power(readers: int, cases: int, share: float, margin: float | None = None) -> float:
+    return planning_readers.others_power(
+        readers, cases, share, margin=margin, between=SPREAD,
+        correlation=correlation(share, SPREAD),
+    )  # fmt: skip
 
 
 def alone(n: int, share: float, margin: float) -> Trial:

@@ -97,7 +97,7 @@ def _name(content: Any) -> str:
 
 def _import(archive: Archive, options: Mapping[str, Any]) -> Model:
     """The model of a checkpoint; raises ValueError with a clause, and UserError."""
-    state = _state(archive, archive.content)
+    state = _state(archive, options.get("weights", "ema"))
     network = _network(state)
     vqgan, config = _vqgan(archive, state, options)
     steps = _shape(state, "betas")[0]
@@ -143,6 +143,10 @@ def _manifest(
             "give their voxels along the network's three axes by the option size, as in "
             "size=64,64,64",
         )
+    description = f"{_DESCRIPTION} The authors sample by ddpm with {steps} steps."
+    if not (published or options.get("downsample") or config.get("downsample")):
+        shrunk = max(representation["downsample"])
+        description += f" Its VQ-GAN is taken to shrink all three axes {shrunk} times."
     shown, channel, orientation = "", "image", _NOTEBOOK
     if "data" in options:
         shown, channel, orientation = DATA[options["data"]]
@@ -152,7 +156,7 @@ def _manifest(
         name="medical-diffusion",
         version="imported",
         title=f"Medical Diffusion, {shown}" if shown else "Medical Diffusion",
-        description=f"{_DESCRIPTION} The authors sample by ddpm with {steps} steps.",
+        description=description,
         architecture=Architecture(
             Component("medical-diffusion", {"width": width, "channels": levels, **attention}),
             Component("medical-vqgan", representation),
@@ -175,8 +179,9 @@ def _manifest(
     )
 
 
-def _state(archive: Archive, content: Any) -> dict[str, StoredTensor]:
-    """The averaged weights; raises UserError for a checkpoint that is but a half, or another's."""
+def _state(archive: Archive, wanted: str) -> dict[str, StoredTensor]:
+    """The weights to take; raises UserError for a checkpoint that is but a half, or another's."""
+    content = archive.content
     if any(_CODEBOOK in part for part in _parts(content) if isinstance(part, dict)):
         raise UserError(
             "is a VQ-GAN of Medical Diffusion by itself: it makes no volumes without a diffusion "
@@ -185,12 +190,12 @@ def _state(archive: Archive, content: Any) -> dict[str, StoredTensor]:
             "name this file by the option vqgan",
             path=archive.path,
         )
-    state = content.get("ema")
+    state = content.get(wanted)
     if not isinstance(state, dict):
-        raise ValueError("it has no averaged weights (ema)")
+        raise ValueError(f"it has no weights {wanted}; the option weights may name others")
     for key, tensor in state.items():
         if not isinstance(key, str) or not isinstance(tensor, StoredTensor):
-            raise ValueError("its averaged weights (ema) have an entry that is no tensor")
+            raise ValueError(f"its weights {wanted} have an entry that is no tensor")
     if any(key.startswith(_OTHER_NETWORK) for key in state):
         raise UserError(
             "has the network that Medical Diffusion calls UNet, which cannot be used here",
@@ -355,6 +360,7 @@ MEDICAL_DIFFUSION = Importer(
             "pattern": "^[RLAPSI]{3}$",
             "description": "where the network's axes run",
         },
+        "weights": {"type": "string", "enum": ["ema", "model"], "description": "which to take"},
         "vqgan": {"type": "string", "description": "the VQ-GAN's checkpoint, where it lacks it"},
         "downsample": {
             **_TRIPLE,
