@@ -40,6 +40,9 @@ def _nodes() -> Iterator[tuple[str, str]]:
     import slicer
 
     scene = slicer.mrmlScene
+    # First: it is made when it is first asked for.
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    yield "subject hierarchy", _fields(hierarchy)
     yield "scene", f"{scene.GetURL()} {scene.GetRootDirectory()} {scene.GetNumberOfNodes()}"
     for index in range(scene.GetNumberOfNodes()):
         node = scene.GetNthNode(index)
@@ -56,8 +59,6 @@ def _nodes() -> Iterator[tuple[str, str]]:
             yield f"{place} image", _fields(node.GetImageData())
             scalars = node.GetImageData().GetPointData().GetScalars()
             yield f"{place} scalars", f"{scalars.GetName()} {scalars.GetClassName()}"
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    yield "subject hierarchy", _fields(hierarchy)
 
 
 def _fields(thing: Any) -> str:

@@ -494,7 +494,7 @@ BAD: dict[str, tuple[str, Make]] = {
     # Checkpoints of something else, or not as they should be.
     "a-list": ("no kind", _only_numbers),
     "an-autoencoder": ("no kind", _autoencoder),
-    "other-network": ("no kind", _other_network),
+    "other-network": ("calls UNet", _other_network),
     "no-ema": ("no weights ema", with_content(lambda c: {"step": 1, "model": c["model"]})),
     "ema-of-a-number": ("no weights ema", with_content(lambda c: c.update(ema=3))),
     "step-of-text": ("training steps", with_content(lambda c: c.update(step="x"))),

@@ -50,6 +50,14 @@ def panel(host: Any, rating_module: Any) -> Iterator[Any]:
     close_widget(slicer.modules.RealismRatingWidget)
 
 
+@pytest.fixture
+def shown(host: Any, panel: Any, study: Path) -> Any:
+    """The panel with R1's first case in sight."""
+    open_study(host, panel, study, "R1")
+    to_case(host, panel)
+    return panel
+
+
 def copied(study: Path, folder: Path) -> Path:
     """A copy of a study and its key, of the same dates."""
     shutil.copy2(key_of(study), key_of(folder / "study"))

@@ -102,6 +102,7 @@ def joined(pictures: list[NDArray[np.uint8]], axis: int) -> NDArray[np.uint8]:
 def main(folder: Path) -> None:
     from host.application import start
     from host.modules import close_widget, load_module, open_widget
+    from import_picture import take_import_picture
     from rating_pictures import take_rating_pictures
 
     host = start()
@@ -118,6 +119,8 @@ def main(folder: Path) -> None:
     tutorial.show_in_3d()
     tutorial.draw()
     tutorial.follow_live()
+    tutorial.draw_on_a_scan()
+    tutorial.change_the_label_map()
     with tempfile.TemporaryDirectory() as work, training_module():
         os.environ["MEDDIFFUSION_HOME"] = work
         os.chdir(work)  # So that the pictures show no path of this machine.
@@ -125,6 +128,7 @@ def main(folder: Path) -> None:
         train(host, widget, Path("data"), TRAINING_MINUTES, camera.take_panel)
         os.chdir(before)
     camera.close()
+    take_import_picture(host, widget, folder)
     close_widget(widget)
     take_rating_pictures(host, folder)
     host.close()

@@ -94,3 +94,13 @@ def choice_study(folder: Path, cases: int, protocol: str = "2afc") -> Path:
                        for place in range(alternatives)]  # fmt: skip
 
     return with_key(folder, with_one_real)
+
+
+class Clock:
+    """A clock that goes on when it is told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now

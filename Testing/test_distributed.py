@@ -21,6 +21,7 @@ from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.distributed import Ranks
 from MedDiffusionLib.compute.errors import UserError
+from test_training_stages import staged_plan
 from training_factory import make_plan, read_log, run, write_data
 
 pytestmark = pytest.mark.skipif(
@@ -128,6 +129,27 @@ def test_two_processes_stop_together_and_train_the_model_that_one_does(data: Pat
     steps = [x["iteration"] for x in read_log(two) if "loss" in x]
     assert steps == list(range(1, end + 1))
     assert not list(two.glob(".*"))
+
+
+def test_two_processes_learn_the_representation_and_the_denoiser_that_one_does(data: Path) -> None:
+    """The codebook is that of the whole batch, in every process."""
+    plan = staged_plan({"batch": 3, "losses": {"adversarial_start": 0.5}}, batch=3, warmup=1)
+    plan["manifest"]["architecture"]["representation"]["quantizer"] = {"name": "vq", "codes": 8}
+    outputs = data / "one", data / "two"
+    given = [*arguments(data, outputs[0], 8), *arguments(data, outputs[1], 8)]
+    (data / "preset.json").write_text(json.dumps(plan))
+    half = len(given) // 2
+    code, out, errors = finish(torchrun("-m", "MedDiffusionLib.train", *given[half:]))
+    assert (code, out) == (0, f"{outputs[1]}\n"), errors
+    assert main(["train", *map(str, given[:half])]) == 0
+    kept = [load_file(output / "representation" / "checkpoint.safetensors") for output in outputs]
+    for name in ("codebook", "share"):
+        first, second = (tensors[f"model.quantizer.{name}"] for tensors in kept)
+        torch.testing.assert_close(first, second, rtol=0.02, atol=0.02)
+    for folder in ("representation", "."):
+        lines = [[x["loss"] for x in read_log(o / folder) if "loss" in x] for o in outputs]
+        assert lines[0] == pytest.approx(lines[1], rel=0.02)
+    assert_same_run(*outputs)
 
 
 def process_of_rank(rank: int, output: Path) -> int:

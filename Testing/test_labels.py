@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from conftest import tiny_manifest
+from conftest import TINY, tiny_manifest
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.synthesis.labels import match_labels
 from MedDiffusionLib.volumes.label_statistics import find_label_statistics
@@ -120,6 +120,13 @@ def test_missing_labels_need_a_model_trained_with_label_dropout() -> None:
     assert match(label_map(1)) == [1, 0, 0, 0]
     with pytest.raises(UserError, match="needs all its labels and lacks posterior"):
         match(label_map(1), label_dropout=0)
+
+
+def test_a_label_that_may_be_missing_may_in_a_model_without_label_dropout() -> None:
+    labels = [TINY["labels"][0], {**TINY["labels"][1], "optional": True}]
+    assert match(label_map(1), label_dropout=0, labels=labels) == [1, 0, 0, 0]
+    with pytest.raises(UserError, match="needs all its labels and lacks anterior"):
+        match(label_map(2), label_dropout=0, labels=labels)
 
 
 @pytest.mark.parametrize("overrides", [{}, {4: "anterior", 9: "Anterior"}, {9: "background"}])

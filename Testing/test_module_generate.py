@@ -25,6 +25,7 @@ from module_panel import (
     worker,
 )
 from test_generate import FREE
+from test_module_import import choose_file, press_import
 
 __all__ = ["drawn", "home", "host", "module", "own_user_folder", "panel", "started_host", "tiny"]
 __all__ += ["worker"]
@@ -106,6 +107,24 @@ def test_a_script_generates_volumes(host: Any, free: Any) -> None:
     (node,) = free.logic.generate("free", seed=3)
     assert node.GetName() == "free synthetic T1w 3"
     assert node.GetScene() is slicer.mrmlScene
+
+
+def test_an_imported_checkpoint_generates_a_volume(host: Any, panel: Any) -> None:
+    from data_factory import shared_file
+
+    path = shared_file("checkpoints/medicaldiffusion-ddpm-small.pt")
+    ui = panel.ui
+    choose_file(panel, path)
+    ui.importNameEdit.text = "imported"
+    assert "size=64,64,64" in press_import(host, panel)
+    ui.importOptionsEdit.text = "size=8,32,32"
+    press_import(host, panel)
+    assert panel.panel.parameters.model == "imported"
+    assert ui.synthesizeButton.text == "Generate"
+    ui.qualitySelector.currentIndex = 0  # half of 50 steps
+    synthesize(host, panel)
+    assert listed(panel) == ["imported synthetic image 0"]
+    assert backgrounds() == ["imported synthetic image 0"] * 3
 
 
 def _matrix(node: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from host.fixtures import host, started_host
 from MedDiffusionLib.studies.answers import read_answers
 from MedDiffusionLib.studies.study import order_of, read_study
 from module_panel import all_nodes
-from rating_factory import make_tiny_study
 from rating_module import (
     answer_of,
     made,
@@ -26,28 +24,18 @@ from rating_module import (
     press,
     radio_buttons,
     rating_module,
-    slice_logics,
+    shown,
     study,
     to_case,
     wait_for_case,
     write,
 )
 
-__all__ = ["host", "made", "panel", "rating_module", "started_host", "study"]
+__all__ = ["host", "made", "panel", "rating_module", "shown", "started_host", "study"]
 
 pytest_plugins = ("host.isolation",)
 LACKING = missing("slicer_core", "PySide6")
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=LACKING)
-
-VIEWS = ("RatingAxial1", "RatingCoronal1", "RatingSagittal1")
-
-
-@pytest.fixture
-def shown(host: Any, panel: Any, study: Path) -> Any:
-    """The panel with R1's first case in sight."""
-    open_study(host, panel, study, "R1")
-    to_case(host, panel)
-    return panel
 
 
 def click_through(host: Any, panel: Any) -> list[str]:
@@ -186,137 +174,6 @@ def test_the_readers_own_answers_are_saved_as_a_table(
     assert shown.ui.sessionStatus.text == "The table was saved."
 
 
-# ---- what is seen
-
-
-def poses() -> list[tuple[object, ...]]:
-    """What each view shows: plane, zoom, orientation, window and interpolation."""
-    import slicer
-
-    found: list[tuple[object, ...]] = []
-    for logic in slice_logics(*VIEWS):
-        node, composite = logic.GetSliceNode(), logic.GetSliceCompositeNode()
-        display = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID()).GetDisplayNode()
-        matrix = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
-        look = display.GetWindowLevelMin(), display.GetWindowLevelMax(), display.GetInterpolate()
-        found.append((matrix.tolist(), node.GetFieldOfView(), node.GetOrientation(), look))
-    return found
-
-
-def test_each_case_is_shown_the_same_way_whatever_the_reader_did(
-    host: Any, shown: Any, study: Path
-) -> None:
-    before = poses()
-    assert [pose[2] for pose in before] == ["Axial", "Coronal", "Sagittal"]
-    assert {pose[3] for pose in before} == {(0.0, 1000.0, 1)}
-    axial, coronal, _sagittal = slice_logics(*VIEWS)
-    for offset in (1.0, 2.0, 3.0, 2.0):
-        axial.SetSliceOffset(offset)
-    coronal.GetSliceNode().SetFieldOfView(5, 5, 1)
-    (node,) = shown.panel._volumes.nodes
-    for window in (300, 400, 500):
-        node.GetDisplayNode().SetWindowLevel(window, 200)
-    node.GetDisplayNode().SetInterpolate(False)
-    press(host, shown, "1", "Return")
-    wait_for_case(host, shown)
-    assert poses() == before
-    (logged,) = read_answers(read_study(study))
-    assert logged.window_changes == 1
-    # The three that are shown at first, and three more of the axial ones.
-    assert logged.slices_seen == 6
-
-
-def test_views_that_get_their_sizes_later_are_fitted_again(host: Any, shown: Any) -> None:
-    (axial,) = slice_logics("RatingAxial1")
-    axial.ResizeSliceNode(800, 300)
-    host.process_events(60)
-    _width, height, _depth = axial.GetSliceNode().GetFieldOfView()
-    # The whole volume, of 19 voxels of 1 mm, and no more.
-    assert height == pytest.approx(19.0)
-
-
-def test_a_pause_shows_nothing(host: Any, shown: Any) -> None:
-    def backgrounds() -> set[str | None]:
-        logics = slice_logics(*VIEWS)
-        return {logic.GetSliceCompositeNode().GetBackgroundVolumeID() for logic in logics}
-
-    assert None not in backgrounds()
-    shown.ui.pauseButton.click()
-    assert backgrounds() == {None}
-    assert not shown.ui.caseBox.visible
-    shown.ui.continueButton.click()
-    wait_for_case(host, shown)
-    assert None not in backgrounds()
-
-
-def test_what_slicer_writes_about_volumes_is_off_meanwhile(
-    host: Any, panel: Any, study: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import slicer
-    from PySide6.QtWidgets import QWidget
-
-    probe = QWidget(host.main_window)
-    probe.setObjectName("DataProbeCollapsibleWidget")
-    probe.show()
-    updates: list[bool] = []
-    corners = types.SimpleNamespace(sliceViewAnnotationsEnabled=True)
-    corners.updateSliceViewFromGUI = lambda: updates.append(corners.sliceViewAnnotationsEnabled)
-    instance = types.SimpleNamespace(infoWidget=types.SimpleNamespace(sliceAnnotations=corners))
-    newer = {"on": True}
-    logic = types.SimpleNamespace(
-        GetSliceViewAnnotationsEnabled=lambda: newer["on"],
-        SetSliceViewAnnotationsEnabled=lambda on: newer.update(on=on),
-    )
-    module = types.SimpleNamespace(logic=lambda: logic)
-    monkeypatch.setattr(slicer.modules, "DataProbeInstance", instance, raising=False)
-    monkeypatch.setattr(slicer.modules, "cornertext", module, raising=False)
-    before = slicer.app.layoutManager().layout
-
-    def is_on() -> tuple[bool, bool, bool]:
-        return not probe.isHidden(), corners.sliceViewAnnotationsEnabled, newer["on"]
-
-    open_study(host, panel, study, "R1")
-    to_case(host, panel)
-    assert is_on() == (False, False, False)
-    panel.ui.closeButton.click()
-    assert is_on() == (True, True, True)
-    assert updates == [False, True]
-    assert slicer.app.layoutManager().layout == before
-    probe.deleteLater()
-
-
-def test_volumes_of_a_choice_stand_side_by_side_and_move_together(
-    host: Any, panel: Any, tmp_path: Path
-) -> None:
-    import slicer
-
-    study = make_tiny_study(tmp_path, 8, protocol="2afc", training=1)
-    open_study(host, panel, study, "R1")
-    to_case(host, panel)
-    assert "to practise on" in panel.ui.progressLabel.text
-    manager = slicer.app.layoutManager()
-    assert len(manager.sliceViewNames()) == 6
-    left, right = slice_logics("RatingAxial1", "RatingAxial2")
-    names = [
-        slicer.mrmlScene.GetNodeByID(
-            logic.GetSliceCompositeNode().GetBackgroundVolumeID()
-        ).GetName()
-        for logic in (left, right)
-    ]
-    assert names == ["Volume 1", "Volume 2"]
-    left.StartSliceOffsetInteraction()
-    left.SetSliceOffset(3.0)
-    left.EndSliceOffsetInteraction()
-    assert right.GetSliceOffset() == pytest.approx(3.0)
-    assert slice_logics("RatingCoronal1")[0].GetSliceOffset() == pytest.approx(0.0, abs=0.51)
-    press(host, panel, "2", "Return")
-    assert panel.ui.pageText.text.startswith("The real one is:")
-    to_case(host, panel)
-    press(host, panel, "1", "Return")
-    (logged,) = read_answers(read_study(study))
-    assert logged.answer == 1
-
-
 # ---- what may come between
 
 
@@ -339,6 +196,17 @@ def test_the_users_scene_is_not_closed_unasked(host: Any, panel: Any, study: Pat
     assert host.scene.GetNodeByID(node.GetID()) is None
     assert panel.ui.sessionBox.visible
     dialogs.shown.clear()
+
+
+def test_what_slicer_itself_has_in_the_scene_is_no_other_data(host: Any) -> None:
+    from MedDiffusionLib.scene.rating_volumes import other_data
+
+    for kind in ("Camera", "ColorTable", "Slice", "View", "ScriptedModule", "SegmentEditor"):
+        host.scene.AddNewNodeByClass(f"vtkMRML{kind}Node", f"of Slicer: {kind}")
+    assert other_data() == []
+    for kind in ("ScalarVolume", "Segmentation", "MarkupsFiducial", "LinearTransform", "Table"):
+        host.scene.AddNewNodeByClass(f"vtkMRML{kind}Node", f"of the user: {kind}")
+    assert len(other_data()) == 5
 
 
 def test_other_data_that_came_meanwhile_must_go_before_the_study_goes_on(
@@ -369,12 +237,11 @@ def test_a_scene_closed_mid_case_pauses_and_the_case_comes_back(host: Any, shown
     host.scene.Clear(0)
     host.process_events()
     assert shown.ui.pageHeading.text == "Paused"
-    assert shown.panel._volumes.nodes == []
+    assert shown.panel.screen.nodes == []
     assert slicer.app.layoutManager().layout < 100
     to_case(host, shown)
     assert presentation(shown) == where
     assert radio_buttons(shown)[2].checked
-    assert len(poses()) == 3
 
 
 def test_a_module_that_is_left_puts_the_case_away(host: Any, shown: Any, study: Path) -> None:
@@ -384,7 +251,7 @@ def test_a_module_that_is_left_puts_the_case_away(host: Any, shown: Any, study: 
 
     where = presentation(shown)
     set_entered(shown, False)
-    assert shown.panel._volumes.nodes == []
+    assert shown.panel.screen.nodes == []
     assert slicer.app.layoutManager().layout < 100
     press(host, shown, "3")
     set_entered(shown, True)
@@ -404,9 +271,9 @@ def test_a_case_that_was_changed_is_named_and_comes_when_it_is_put_back(
     shown.ui.nextButton.click()
     wait_for_case(host, shown)
     # The one after next: it is not read ahead yet.
-    shown.panel._ahead.turn(5)
+    shown.panel.screen._ahead.turn(5)
     second.write_bytes(content[:-2] + b"\1\1")
-    shown.panel._ahead.ask(shown.panel.rating.case)
+    shown.panel.screen._ahead.ask(shown.panel.rating.case)
     radio_buttons(shown)[0].click()
     shown.ui.nextButton.click()
     wait_for_case(host, shown)
@@ -441,7 +308,7 @@ def test_no_time_passes_while_slicer_is_minimized(host: Any, shown: Any) -> None
     import slicer
     from PySide6.QtCore import Qt
 
-    from MedDiffusionLib.widget.rating_panel import is_slicer_seen
+    from MedDiffusionLib.widget.rating_screen import is_slicer_seen
 
     window = slicer.util.mainWindow()
     assert is_slicer_seen()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import make_bundle
+from conftest import TINY, make_bundle, tiny_manifest
 from MedDiffusionLib.bundles.manifest import Manifest, read_manifest
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.synthesis.labels import BACKGROUND, match_labels
@@ -65,13 +65,24 @@ def test_a_model_that_needs_all_its_labels_says_what_is_lacking(tmp_path: Path) 
     )
 
 
+def test_a_label_that_may_be_missing_is_not_there_where_it_is_not_drawn() -> None:
+    labels = [TINY["labels"][0], {**TINY["labels"][1], "optional": True}]
+    healthy = tiny_manifest(label_dropout=0, labels=labels)
+    fit = describe_fit(Drawn("map", [1]), healthy, {})
+    said = "map fits the model: anterior. Not drawn, and so not there: posterior."
+    assert (fit.ok, fit.sentence) == (True, said)
+    assert not describe_fit(Drawn("map", [2]), healthy, {}).ok
+
+
+@pytest.mark.parametrize("optional", [True, False])
 @pytest.mark.parametrize("dropout", [0.1, 0.0])
 @pytest.mark.parametrize("values", [(1,), (2,), (1, 2), (1, 5), (7,)])
 @pytest.mark.parametrize("overrides", [{}, {"5": BACKGROUND}, {"7": "posterior"}])
 def test_the_fit_agrees_with_the_engine(
-    tmp_path: Path, values: tuple[int, ...], dropout: float, overrides: dict[str, str]
+    values: tuple[int, ...], dropout: float, optional: bool, overrides: dict[str, str]
 ) -> None:
-    manifest = read_manifest(make_bundle(tmp_path / "model", label_dropout=dropout))
+    labels = [TINY["labels"][0], {**TINY["labels"][1], "optional": optional}]
+    manifest = tiny_manifest(label_dropout=dropout, labels=labels)
     array = np.zeros((4, 4, 4), np.int16)
     array.flat[: len(values)] = values
     by_value = {int(value): name for value, name in overrides.items() if int(value) in values}

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from conftest import TINY, tiny_manifest
 from MedDiffusionLib.bundles.manifest import Manifest, read_manifest
 from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.compute.registry import Component
 from MedDiffusionLib.synthesis.settings import Settings
 from MedDiffusionLib.widget.presenters.choices import Device, Quality, Sampler
 from MedDiffusionLib.widget.presenters.fit import Fit
@@ -92,6 +94,15 @@ def test_quality_is_a_multiple_of_the_steps_that_the_model_recommends(
 ) -> None:
     assert quality_tip(quality, manifest).endswith(f"this makes {steps}.")
     assert quality.steps(1) >= 1
+    schedule = Component("discrete", {"steps": 4})
+    few = replace(manifest, architecture=replace(manifest.architecture, schedule=schedule))
+    assert quality_tip(quality, few).endswith(f"this makes {min(steps, 4)}.")
+
+
+def test_no_quality_takes_more_steps_than_the_models_schedule_has() -> None:
+    schedule = {"name": "discrete", "steps": 3}
+    few = tiny_manifest(architecture={**TINY["architecture"], "schedule": schedule})
+    assert quality_tip(Quality.BEST, few).endswith("this makes 3.")
 
 
 def test_a_run_asks_for_what_was_chosen_and_leaves_open_what_was_not(manifest: Manifest) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import make_bundle, tiny_manifest
+from conftest import TINY, make_bundle, tiny_manifest
 from data_factory import two_boxes
 from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.compute.errors import Cancelled, UserError
@@ -192,6 +192,14 @@ def test_settings_out_of_range_are_refused(tmp_path: Path, settings: Settings, w
 def test_guidance_needs_label_dropout(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="without label dropout"):
         Settings(guidance=2.0).resolve(tiny_manifest(label_dropout=0))
+
+
+def test_a_schedule_of_whole_steps_has_no_more_of_them() -> None:
+    architecture = {**TINY["architecture"], "schedule": {"name": "discrete", "steps": 10}}
+    manifest = tiny_manifest(architecture=architecture)
+    assert Settings(steps=10).resolve(manifest).steps == 10
+    with pytest.raises(UserError, match="must lie between 1 and 10"):
+        Settings(steps=11).resolve(manifest)
 
 
 def wide_label_map() -> Volume:

@@ -142,6 +142,29 @@ def test_without_a_preset_the_plan_is_made_from_the_data_and_a_part_of_it_can_be
     assert read_bundle(data / "My Model").manifest.to_json()["training"]["iterations"] == 2
 
 
+def test_images_alone_make_a_model_without_labels(
+    data: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    part = data / "part.json"
+    part.write_text(json.dumps(SMALL))
+    options = ["--images", data / "images", "--output", data / "model", "--device", "cpu",
+               "--iterations", 2, "--preset"]  # fmt: skip
+    assert main(["train", *map(str, options), str(part), "--check"]) == 0
+    assert "Labels          none" in capfd.readouterr().out
+    assert main(["train", *map(str, options), str(part)]) == 0
+    manifest = read_bundle(data / "model").manifest
+    assert (manifest.labels, manifest.label_dropout) == ((), 0)
+    assert manifest.description == "Makes a volume (image)."
+    assert (data / "model" / "montage.png").exists()
+    assert any("validation_loss" in line for line in read_log(data / "model"))
+    # Without label maps there is nothing to draw random ones from.
+    assert not (data / "model" / "shape.safetensors").exists()
+    capfd.readouterr()
+    options[3] = data / "other"
+    assert main(["train", *map(str, options), str(preset(data))]) == 1
+    assert "has labels, and nothing is labelled in the data" in refused(capfd, 1)
+
+
 def test_several_contrasts_of_a_raw_folder_become_channels_in_order(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     write_data(raw, 2, contrasts=2)

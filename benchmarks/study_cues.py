@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from common import arguments, data_folder, hippocampus_names, report
-from MedDiffusionLib.evaluation.area import Area, area
-from MedDiffusionLib.studies.check import check_study
+from MedDiffusionLib.evaluation.area import Area
+from MedDiffusionLib.studies.check import areas_of_cues, check_study
 from MedDiffusionLib.studies.cues import CUES
 from MedDiffusionLib.studies.key import Key, read_key
 from MedDiffusionLib.studies.making import make_study
@@ -28,7 +28,7 @@ from MedDiffusionLib.studies.request import Generation, StudyRequest
 from MedDiffusionLib.studies.study import Study
 from MedDiffusionLib.volumes.reading import read_image
 
-BLURS = (1.0, 2.0, 4.0)
+BLURS = (2.0, 4.0)
 """Full widths at half maximum, in mm, which are voxels here."""
 NONCE = "0" * 64
 """Makes the same study each time."""
@@ -65,25 +65,20 @@ def main() -> None:
         f"{len(names)} real scans and {len(names)} volumes of {chosen.model}: how often the real "
         "one has more",
         ["cue", "as it is shown", *(f"both blurred by {width:g} mm" for width in BLURS)],
-        [[cue, *(said(column.get(cue)) for column in columns)] for cue in found.cues],
+        [[cue, *(said(column[cue]) for column in columns)] for cue in found.cues],
     )
 
 
-def said(found: Area | None) -> str:
-    if found is None:
-        return ""
+def said(found: Area) -> str:
     mark = " !" if found.tells else ""
     return f"{found.estimate:.2f} [{found.low:.2f}, {found.high:.2f}]{mark}"
 
 
 def blurred_cues(study: Study, key: Key, width: float) -> dict[str, Area]:
     """The cues of both arms blurred, and shown on as many grey values again."""
-    measured: dict[str, list[list[float]]] = {"real": [], "synthetic": []}
-    for case in study.cases:
-        array = blur(read_image(case.files[0]).array, width)
-        measured[key.arm(case.id)].append([cue(array) for cue in CUES.values()])
-    real, synthetic = (np.array(rows) for rows in measured.values())
-    return {cue: area(real[:, n], synthetic[:, n]) for n, cue in enumerate(CUES)}
+    arrays = [blur(read_image(case.files[0]).array, width) for case in study.cases]
+    measured = np.array([[cue(array) for cue in CUES.values()] for array in arrays])
+    return areas_of_cues(measured, [key.arm(case.id) for case in study.cases])
 
 
 def blur(array: NDArray, width: float) -> NDArray:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..compute.errors import UserError
 from ..compute.schema import Schema
 
 Schedule = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -117,10 +118,13 @@ class Discrete(nn.Module):
         return self.fed[step.clamp(min=0).to(self.fed.device)]
 
     def times(self, steps: int, start: float = 1.0) -> Tensor:
-        """Raises ValueError where there are fewer steps from ``start`` on than are asked for."""
+        """Raises UserError where there are fewer steps from ``start`` on than are asked for."""
         first = max(round(start * self.steps), 1)
         if steps > first:
-            raise ValueError(f"the schedule has {first} steps, and {steps} are asked for")
+            raise UserError(
+                f"The model's schedule has {first} steps, and {steps} are asked for",
+                "take fewer steps",
+            )
         if self.spacing == "even":
             wanted = 1 + np.round(np.linspace(first - 1, 0, steps))
         else:

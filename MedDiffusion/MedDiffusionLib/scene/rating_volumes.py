@@ -69,14 +69,17 @@ class CaseVolumes:
 
 
 def other_data() -> list[str]:
-    """The names of what the scene holds that a user, or a module, has put there."""
+    """The names of what the scene holds that a user, or a module, has put there.
+
+    Slicer itself has colors there, a camera for each 3D view, and hidden models of the slices.
+    """
     nodes = slicer.util.getNodesByClass("vtkMRMLStorableNode")
     return [
         node.GetName() or node.GetID()
         for node in nodes
         if not node.GetHideFromEditors()
         and not node.GetSingletonTag()
-        and not isinstance(node, slicer.vtkMRMLColorNode)
+        and not isinstance(node, slicer.vtkMRMLColorNode | slicer.vtkMRMLCameraNode)
     ]
 
 

@@ -114,8 +114,17 @@ def check_study(
             on_progress(row + 1, len(paths))
             array = read_image(path).array
             measured[row] = [cue(array) for cue in CUES.values()]
-        cues = _areas(measured, [arms[path] for path in paths])
+        cues = areas_of_cues(measured, [arms[path] for path in paths])
     return Check(tuple(findings), cues)
+
+
+def areas_of_cues(measured: NDArray[np.float64], arms: Sequence[Arm]) -> dict[str, Area]:
+    """How well each of :data:`CUES`, and all together, tell the arms apart; ``measured`` ``[N, C]``
+    holds a volume's cues in a row, ``arms`` ``[N]`` what it is."""
+    areas = {cue: _area(measured[:, n], arms) for n, cue in enumerate(CUES)}
+    if min(arms.count("real"), arms.count("synthetic")) >= _LEAST:
+        areas[TOGETHER] = _area(_left_out(measured, np.array(arms) == "real"), arms)
+    return areas
 
 
 def _arms(study: Study, key: Key | None) -> dict[Path, Arm]:
@@ -157,13 +166,6 @@ def _order(fact: str, values: Mapping[Path, str | float], arms: Mapping[Path, Ar
 def _area(values: Sequence[float] | NDArray, arms: Sequence[Arm]) -> Area:
     rows = list(zip(values, arms, strict=True))
     return area([v for v, arm in rows if arm == "real"], [v for v, arm in rows if arm != "real"])
-
-
-def _areas(measured: NDArray[np.float64], arms: Sequence[Arm]) -> dict[str, Area]:
-    areas = {cue: _area(measured[:, n], arms) for n, cue in enumerate(CUES)}
-    if min(arms.count("real"), arms.count("synthetic")) >= _LEAST:
-        areas[TOGETHER] = _area(_left_out(measured, np.array(arms) == "real"), arms)
-    return areas
 
 
 def _left_out(measured: NDArray[np.float64], is_real: NDArray[np.bool_]) -> NDArray[np.float64]:

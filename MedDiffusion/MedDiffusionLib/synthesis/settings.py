@@ -37,10 +37,7 @@ class Settings:
         guidance = default.guidance if self.guidance is None else self.guidance
         _check_range("samples", self.samples, 1, MAX_SAMPLES)
         check_seed(self.seed)
-        # A schedule of whole steps has no more than these.
-        _check_range(
-            "steps", steps, 1, manifest.architecture.schedule.options.get("steps", MAX_STEPS)
-        )
+        _check_range("steps", steps, 1, most_steps(manifest))
         _check_range("guidance", guidance, 0, MAX_GUIDANCE)
         if sampler not in SAMPLERS:
             named = shortened(sampler) or "without a name"
@@ -69,6 +66,11 @@ class ResolvedSettings:
     sampler: str
     guidance: float
     native: bool
+
+
+def most_steps(manifest: Manifest) -> int:
+    """How many steps a synthesis may take: a schedule of whole steps has no more than these."""
+    return int(manifest.architecture.schedule.options.get("steps", MAX_STEPS))
 
 
 def check_seed(seed: int) -> None:

@@ -9,25 +9,22 @@ import qt
 import slicer
 from slicer.util import VTKObservationMixin
 
-from ..compute.errors import UserError, unexpected
-from ..scene.rating_volumes import CaseVolumes, other_data
+from ..compute.errors import UserError
+from ..scene.rating_volumes import other_data
 from ..studies.answers import write_csv
-from ..studies.voxels import ReadAhead
-from .gui import plain_labels, say, show_control, show_controls, silenced
+from .gui import agrees, plain_labels, say, show_control, show_controls, silenced
 from .presenters.rating import Rating, Stage
 from .presenters.rating_form import keys
 from .presenters.rating_start import Start, other_data_question, scene_kept
 from .rating_keys import Keys
 from .rating_organizer import OrganizerPanel
 from .rating_questions import Questions
-from .rating_views import RatingViews
-from .wording import _, sentence, tip
+from .rating_screen import Screen, is_slicer_seen
+from .wording import _, sentence
 
 LAST_STUDY = "MedDiffusion/RealismRating/Study"
 """Where Slicer's settings keep the folder that was opened last."""
 TICK_MILLISECONDS = 15
-TURN_SECONDS = 0.004
-"""Of each tick, for the thread that reads: Slicer's event loop leaves it none."""
 LOOK_TICKS = 15
 """Ticks after which it is looked whether Slicer can be seen."""
 
@@ -42,9 +39,7 @@ class RatingPanel(VTKObservationMixin):
         self._start = Start()
         self.rating: Rating | None = None
         """The session that is open."""
-        self._ahead: ReadAhead | None = None
-        self._volumes = CaseVolumes()
-        self._views = RatingViews(self._on_slice, self._on_window)
+        self.screen = Screen()
         self._questions = Questions(ui.questionsBox.layout(), self._show_answers)
         self._keys = Keys(ui.sessionBox)
         self._ticks = 0
@@ -82,7 +77,7 @@ class RatingPanel(VTKObservationMixin):
         ui.startBox.setVisible(rating is None)
         ui.sessionBox.setVisible(rating is not None)
         if rating is None:
-            self._keys.clear()
+            self._keys.set({})
             self._show_start()
             return
         is_case = rating.stage is Stage.CASE
@@ -183,11 +178,10 @@ class RatingPanel(VTKObservationMixin):
             return
         self.rating = self._start.open(ui.readerEdit.text, ui.sessionSpinBox.value)
         if self.rating is not None:
-            study = self.rating.study
-            slicer.app.userSettings().setValue(LAST_STUDY, str(study.folder))
-            self._ahead = ReadAhead(study)
+            folder = str(self.rating.study.folder)
+            slicer.app.userSettings().setValue(LAST_STUDY, folder)
+            self.screen.open(self.rating)
             self._timer.start()
-            self._read_ahead()
             self._keys.take_over()
         self.show()
 
@@ -247,65 +241,20 @@ class RatingPanel(VTKObservationMixin):
         self._close_study()
         self.show()
 
-    # ---- cases in the views
-
     def _after_a_move(self) -> None:
-        """Show in the views what is to be seen now, and read ahead what may come."""
-        rating = self.rating
-        assert rating is not None
-        self._read_ahead()
-        if rating.stage is Stage.CASE and not rating.is_shown:
-            self._show_volumes(TURN_SECONDS)
-        if not rating.is_shown:
-            self._views.blank()
+        self.screen.follow()
         self.show()
         self._keys.take_over()
 
-    def _read_ahead(self) -> None:
-        rating, ahead = self.rating, self._ahead
-        if rating is not None and ahead is not None:
-            # A repeat may come next to its case where a study is small.
-            wanted = {case.id: case for case in (rating.case, rating.upcoming) if case}
-            ahead.ask(*wanted.values())
-
-    def _show_volumes(self, seconds: float) -> None:
-        """Show the current case, if it is read."""
-        rating, ahead = self.rating, self._ahead
-        assert rating is not None and rating.case is not None and ahead is not None
-        try:
-            volumes = ahead.take(rating.case, seconds)
-            if volumes is None:
-                return
-            self._volumes.show(volumes, rating.study.window)
-            self._views.show(self._volumes.nodes)
-            rating.shown()
-            self._views.look()
-        except Exception as error:  # Not once more at every tick: the reader is told.
-            rating.failed(unexpected(error))
-            self._views.blank()
-
     def _on_tick(self) -> None:
-        rating, ahead = self.rating, self._ahead
-        if rating is None or ahead is None:
+        rating = self.rating
+        if rating is None:
             return
-        if rating.stage is Stage.CASE and not rating.is_shown:
-            self._show_volumes(TURN_SECONDS)
-            if rating.is_shown or rating.stage is not Stage.CASE:
-                self.show()
-        else:
-            ahead.turn(TURN_SECONDS)
-            self._views.settle()
+        if self.screen.turn():
+            self.show()
         self._ticks += 1
         if self._ticks % LOOK_TICKS == 0:
             rating.look(is_slicer_seen())
-
-    def _on_slice(self, view: str, number: int) -> None:
-        if self.rating is not None:
-            self.rating.attention.see(view, number)
-
-    def _on_window(self) -> None:
-        if self.rating is not None:
-            self.rating.attention.change_window()
 
     # ---- putting away
 
@@ -314,7 +263,7 @@ class RatingPanel(VTKObservationMixin):
         names = other_data()
         if not names:
             return True
-        if not slicer.util.confirmOkCancelDisplay(tip(other_data_question(names))):
+        if not agrees(other_data_question(names)):
             self._start.sentence = scene_kept()
             self._show_start()
             return False
@@ -324,15 +273,12 @@ class RatingPanel(VTKObservationMixin):
     def _put_away(self) -> None:
         if self.rating is not None:
             self.rating.pause()
-        self._views.end()
-        self._volumes.remove()
+        self.screen.put_away()
 
     def _close_study(self) -> None:
         self._put_away()
         self._timer.stop()
-        if self._ahead is not None:
-            self._ahead.close()
-            self._ahead = None
+        self.screen.close()
         if self.rating is not None:
             self.rating.close()
             self.rating = None
@@ -342,17 +288,9 @@ class RatingPanel(VTKObservationMixin):
     def _on_start_close(self, _caller: Any, _event: Any) -> None:
         if self.rating is not None:
             self.rating.pause()
-        self._views.blank()
+        self.screen.blank()
 
     def _on_other_scene(self, _caller: Any, _event: Any) -> None:
         """The scene was closed, or another comes into it."""
         self._put_away()
         self.show()
-
-
-def is_slicer_seen() -> bool:
-    """Whether the reader can see the views: Slicer is neither minimized nor hidden."""
-    window = slicer.util.mainWindow()
-    states = (qt.Qt.ApplicationHidden, qt.Qt.ApplicationSuspended)
-    hidden = qt.QGuiApplication.applicationState() in states
-    return not hidden and not (window is not None and window.minimized)

@@ -42,7 +42,7 @@ class Questions:
         """Take all of them away."""
         for asked in self._asked:
             asked.box.setParent(None)
-            asked.box.delete()
+            asked.box.deleteLater()
         self._asked, self._form = [], None
 
     def write_comment(self) -> None:

@@ -58,7 +58,9 @@ class RatingViews(VTKObservationMixin):
                 composite.SetBackgroundVolumeID(node.GetID())
                 composite.SetLinkedControl(len(nodes) > 1)
                 composite.SetHotLinkedControl(len(nodes) > 1)
-                logic.GetSliceNode().SetOrientation(plane)
+                view = logic.GetSliceNode()
+                view.SetOrientation(plane)
+                view.SetSlabReconstructionEnabled(False)
         self._observe(nodes)
         self._pose()
 

@@ -97,31 +97,38 @@ def _name(content: Any) -> str:
 
 def _import(archive: Archive, options: Mapping[str, Any]) -> Model:
     """The model of a checkpoint; raises ValueError with a clause, and UserError."""
-    content = archive.content
-    state = _state(archive, content)
-    other = [name for name in state if not name.startswith((_NETWORK, _VQGAN))]
-    if odd := [name for name in other if name not in BUFFERS]:
-        raise ValueError(f"it has the tensor {shortened(min(odd), 80)}, which none has")
-    if lacking := [name for name in BUFFERS if name not in state]:
-        raise ValueError(f"it lacks {lacking[0]} of its schedule")
-    network = _within(state, _NETWORK)
-    if any("null_cond_emb" in name for name in network):
-        raise ValueError("it is one that was trained with texts, which cannot be used here")
-    vqgan = _within(state, _VQGAN)
-    config: dict[str, Any] = {}
-    given = options.get("vqgan")
-    if vqgan and given:
-        raise _asked(archive, "has its VQ-GAN in it", "leave the option vqgan away")
-    if given:
-        vqgan, config = _read_vqgan(Path(given))
-    if not vqgan:
-        raise _asked(
-            archive, "was saved without its VQ-GAN", "give that one's .ckpt by the option vqgan"
-        )
-    widths, attention = _network_options(network, options)
-    representation, image_channels = _vqgan_options(vqgan, config, options)
+    state = _state(archive, archive.content)
+    network = _network(state)
+    vqgan, config = _vqgan(archive, state, options)
     steps = _shape(state, "betas")[0]
-    latent, width, *levels = widths
+    manifest = _manifest(archive, network, vqgan, config, steps, options)
+    weights: dict[str, StoredTensor | Tensor] = {
+        "denoiser.schedule.betas": state["betas"],
+        "denoiser.schedule.fed": torch.arange(steps, dtype=torch.float32),
+        "denoiser.network.rotary_frequencies": _frequencies(network),
+    }
+    for name, tensor in network.items():
+        if not name.endswith(FREQUENCIES):
+            own = network_name(name)
+            # What is a convolution of slices there has an axis more here.
+            conv = own.endswith((".qkv.weight", ".project.weight")) and len(tensor.shape) == 4
+            weights[f"denoiser.network.{own}"] = tensor.load()[..., None] if conv else tensor
+    for name, tensor in vqgan.items():
+        if not is_dead_weight(name):
+            weights[f"representation.{vqgan_name(name)}"] = tensor
+    return load_model(manifest, weights)
+
+
+def _manifest(
+    archive: Archive,
+    network: Mapping[str, StoredTensor],
+    vqgan: Mapping[str, StoredTensor],
+    config: Mapping[str, Any],
+    steps: int,
+    options: Mapping[str, Any],
+) -> Manifest:
+    (latent, width, *levels), attention = _network_options(network, options)
+    representation, image_channels = _vqgan_options(vqgan, config, options)
     if latent != representation["embedding"]:
         raise ValueError(
             f"its network has {latent} channels, and its VQ-GAN {representation['embedding']}"
@@ -141,7 +148,7 @@ def _import(archive: Archive, options: Mapping[str, Any]) -> Model:
         shown, channel, orientation = DATA[options["data"]]
     elif published:
         shown = published.title
-    manifest = Manifest(
+    return Manifest(
         name="medical-diffusion",
         version="imported",
         title=f"Medical Diffusion, {shown}" if shown else "Medical Diffusion",
@@ -166,21 +173,6 @@ def _import(archive: Archive, options: Mapping[str, Any]) -> Model:
         attribution="F. Khader, G. Mueller-Franzes, S. Tayebi Arasteh et al.: Denoising diffusion "
         "probabilistic models for 3D medical image generation, Scientific Reports 13:7303, 2023.",
     )
-    weights: dict[str, StoredTensor | Tensor] = {
-        "denoiser.schedule.betas": state["betas"],
-        "denoiser.schedule.fed": torch.arange(steps, dtype=torch.float32),
-        "denoiser.network.rotary_frequencies": _frequencies(network),
-    }
-    for name, tensor in network.items():
-        if not name.endswith(FREQUENCIES):
-            own = network_name(name)
-            # What is a convolution of slices there has an axis more here.
-            conv = own.endswith((".qkv.weight", ".project.weight")) and len(tensor.shape) == 4
-            weights[f"denoiser.network.{own}"] = tensor.load()[..., None] if conv else tensor
-    for name, tensor in vqgan.items():
-        if not is_dead_weight(name):
-            weights[f"representation.{vqgan_name(name)}"] = tensor
-    return load_model(manifest, weights)
 
 
 def _state(archive: Archive, content: Any) -> dict[str, StoredTensor]:
@@ -206,6 +198,33 @@ def _state(archive: Archive, content: Any) -> dict[str, StoredTensor]:
             path=archive.path,
         )
     return state
+
+
+def _network(state: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """The tensors of the network, where there is nothing in the file that none has."""
+    buffers = [name for name in state if not name.startswith((_NETWORK, _VQGAN))]
+    if odd := [name for name in buffers if name not in BUFFERS]:
+        raise ValueError(f"it has the tensor {shortened(min(odd), 80)}, which none has")
+    if lacking := [name for name in BUFFERS if name not in state]:
+        raise ValueError(f"it lacks {lacking[0]} of its schedule")
+    network = _within(state, _NETWORK)
+    if any("null_cond_emb" in name for name in network):
+        raise ValueError("it is one that was trained with texts, which cannot be used here")
+    return network
+
+
+def _vqgan(
+    archive: Archive, state: Mapping[str, StoredTensor], options: Mapping[str, Any]
+) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
+    """The tensors of the VQ-GAN, and its settings where its own file tells them."""
+    inside, given = _within(state, _VQGAN), options.get("vqgan")
+    if inside and given:
+        raise _asked(archive, "has its VQ-GAN in it", "leave the option vqgan away")
+    if not (inside or given):
+        raise _asked(
+            archive, "was saved without its VQ-GAN", "give that one's .ckpt by the option vqgan"
+        )
+    return _read_vqgan(Path(given)) if given else (inside, {})
 
 
 def _within(state: Mapping[str, StoredTensor], prefix: str) -> dict[str, StoredTensor]:

@@ -66,9 +66,11 @@ def train(
     """
     ranks = ranks or Ranks()
     report = on_report if ranks.is_main else lambda report: None
-    if job.settings.batch < ranks.world:
+    own = job.settings.representation
+    batch = min(job.settings.batch, own.batch if own and not own.source else job.settings.batch)
+    if batch < ranks.world:
         raise UserError(
-            f"The batch is {job.settings.batch} and there are {ranks.world} processes",
+            f"The batch is {batch} and there are {ranks.world} processes",
             "start fewer, or give the plan a larger batch",
         )
     # Whether the plan can be used is seen here, before anything is written.

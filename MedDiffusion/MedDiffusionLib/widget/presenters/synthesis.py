@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from ...bundles.manifest import Manifest
-from ...synthesis.settings import Settings
+from ...synthesis.settings import Settings, most_steps
 from ..wording import _, joined
 from .choices import Quality
 from .control import Control
@@ -105,7 +105,7 @@ def settings(chosen: Choices, manifest: Manifest) -> Settings:
 
 def steps(quality: Quality, manifest: Manifest) -> int:
     """How many steps a run takes."""
-    return quality.steps(manifest.sampling.steps)
+    return min(quality.steps(manifest.sampling.steps), most_steps(manifest))
 
 
 def quality_tip(quality: Quality, manifest: Manifest) -> str:
