@@ -112,6 +112,18 @@ def test_the_memory_of_decoding_grows_with_the_volume_until_it_is_decoded_in_par
     assert made.decoding_bytes((512, 512, 512)) == made.decoding_bytes((1024, 512, 512))
 
 
+@pytest.mark.parametrize(
+    "quantizer",
+    [{"name": "none"}, {"name": "vq", "codes": 8}, {"name": "fsq", "levels": [3, 2]}],
+)
+def test_shapes_alone_are_known_without_computing(quantizer: dict[str, Any]) -> None:
+    with torch.device("meta"), torch.no_grad():
+        made = Autoencoder(1, [4, 4, 4], 1, [4, 8], 1, 2, quantizer, True, label_count=3)
+        latent = made.encode(torch.empty(1, 1, 16, 16, 8))
+        assert latent.shape == (1, 2, 4, 4, 2)
+        assert made.decode(latent).shape == (1, 1, 16, 16, 8)
+
+
 def test_a_latent_begins_well_above_the_noise_that_is_added_to_it() -> None:
     torch.manual_seed(0)
     made = Autoencoder(1, [4, 4, 4], 1, [16, 32], 1, 4, {"name": "none"})

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from MedDiffusionLib.diffusion.representations.codes import nearest
 from MedDiffusionLib.diffusion.representations.quantizers import (
     QUANTIZERS,
     FiniteScalar,
     Quantizer,
     Unquantized,
     VectorQuantized,
-    nearest,
 )
 
 

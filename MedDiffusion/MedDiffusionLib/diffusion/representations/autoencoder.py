@@ -13,7 +13,7 @@ from torch.nn import functional
 from ...compute.registry import Component, build
 from ...compute.schema import Schema
 from ..label_features import LabelFeatures
-from .base import Factors, Representation
+from .base import Factors, Representation, without_autocast
 from .fixed import haar_transform, inverse_haar_transform
 from .quantizers import QUANTIZERS, Quantized, Quantizer
 
@@ -268,10 +268,7 @@ class VoxelNorm(nn.Module):
 
 def _in_float32(layer: nn.Module, x: Tensor) -> Tensor:
     """A layer outside autocast: bfloat16 has but 256 steps between 1 and 2."""
-    if x.is_meta:
-        # Shapes alone, for which there is no autocast.
-        return layer(x.float())
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x):
         return layer(x.float())
 
 

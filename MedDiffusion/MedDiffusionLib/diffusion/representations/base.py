@@ -11,6 +11,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import ClassVar
 
 import torch
@@ -172,6 +173,11 @@ def _part(labels: Tensor | None, place: Place) -> Tensor | None:
 
 def _spread(per_channel: Tensor) -> Tensor:
     return per_channel[:, None, None, None]
+
+
+def without_autocast(like: Tensor) -> AbstractContextManager[object]:
+    """Computes in the numbers that are given; on the meta device there is no autocast to leave."""
+    return nullcontext() if like.is_meta else torch.autocast(like.device.type, enabled=False)
 
 
 def coarsen_mask(weight: Tensor, factors: Factors) -> Tensor:
