@@ -139,6 +139,21 @@ def test_a_split_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
         read_split(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"train": ["a", "b", "a"]}', "a twice under train"),
+        ('{"train": ["a"], "validation": ["b", "b"]}', "b twice under validation"),
+        ('{"train": ["a"], "validation": ["a"]}', "a under train and under validation"),
+    ],
+)
+def test_a_case_that_a_split_names_twice_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "split.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=said):
+        read_split(path)
+
+
 def test_a_plan_with_a_sampler_that_is_not_there_is_refused(tmp_path: Path) -> None:
     plan = make_plan()
     plan["manifest"]["sampling"]["sampler"] = "euler"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,4 +120,7 @@ def read_split(path: Path) -> Split:
     train, validation = tuple(content["train"]), tuple(content.get("validation", []))
     if both := sorted(set(train) & set(validation)):
         raise UserError(f"has {both[0]} under train and under validation", "remove one", path=path)
+    for part, names in (("train", train), ("validation", validation)):
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+            raise UserError(f"has {twice[0]} twice under {part}", "remove one", path=path)
     return Split(train, validation)
