@@ -37,7 +37,7 @@ def test_the_result_has_its_label_maps_geometry(
     assert slicer.util.arrayFromVolume(volume).std() > 0
 
 
-@pytest.mark.parametrize("size", [(10, 9, 8), (60, 50, 40)])
+@pytest.mark.parametrize("size", [(10, 9, 8), (36, 28, 22)])
 def test_label_maps_far_from_the_models_field_of_view_keep_their_geometry(
     scene: Any, tiny_bundle: Path, logic: SceneLogic, size: tuple[int, int, int]
 ) -> None:

@@ -31,7 +31,7 @@ from torture.things import Things, make_things
 pytestmark = pytest.mark.process
 
 SAMPLE = {
-    "fuzz": 16, "crafted": 20, "dicom": 6, "bundles": 24, "sharing": 8, "options": 18, "folders": 6,
+    "fuzz": 12, "crafted": 14, "dicom": 5, "bundles": 14, "sharing": 6, "options": 10, "folders": 4,
     "environment": 1, "kill": 1, "interrupt": 1, "training": 3, "resuming": 1, "disk-full": 1,
     "valid": 4,
 }  # fmt: skip
