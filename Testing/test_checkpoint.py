@@ -175,7 +175,11 @@ def test_the_plan_lies_beside_the_run_and_is_a_preset(
     cases: list[CaseFiles], tmp_path: Path
 ) -> None:
     run(cases, tmp_path / "model", 1)
-    assert json.loads((tmp_path / "model" / "plan.json").read_text()) == make_plan()
+    plan = tmp_path / "model" / "plan.json"
+    assert json.loads(plan.read_text()) == make_plan()
+    plan.unlink()  # As after a kill between the first checkpoint and the plan.
+    run(cases, tmp_path / "model", 2, resume=True)
+    assert json.loads(plan.read_text()) == make_plan()
 
 
 # ---- numbers in a checkpoint

@@ -137,6 +137,8 @@ def _run(
         load_checkpoint(job.output, state)
     elif ranks.is_main:
         save_checkpoint(job.output, state, identity)
+    # A run that was killed just after its first checkpoint has none yet.
+    if ranks.is_main and not (job.resume and (job.output / PLAN_NAME).exists()):
         write_json(job.output / PLAN_NAME, job.plan)
     samples: Samples
     effort = Effort(0, 0.0)
