@@ -109,7 +109,7 @@ def held_output(output: Path) -> Iterator[None]:
 def refuse_own_inputs(output: Path, read: Iterable[Path], *, resume: bool) -> None:
     """Raise UserError where the run would write over, or into, what it reads.
 
-    A run that goes on writes no plan, and may be given its own again.
+    A run that goes on leaves its plan as it is, and may be given its own again.
     """
     inputs = list(read)
     names = [name for name in _WRITTEN if not (resume and name == PLAN_NAME)]
