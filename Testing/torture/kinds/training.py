@@ -43,9 +43,10 @@ def train(
     preset = () if "--preset" in words else ("--preset", stage.things.data / "plan.json")
     length = () if "--minutes" in words else ("--iterations", iterations)
     before = look_at(stage.folder)
+    # A run that ends in a sentence may have said before that nothing validates it.
     ended = stage.run(
         "train", *data, *output, *preset, *length, "--device", "cpu", *more,
-        made=made, report="--check" in words,
+        made=made, report="--check" in words, summary=True,
         **{"allowed": lambda name: name.split("/")[0] == "model", **how},
     )  # fmt: skip
     model = stage.folder / "model"
