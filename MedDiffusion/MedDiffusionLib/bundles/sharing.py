@@ -10,9 +10,7 @@ import contextlib
 import io
 import shutil
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -20,6 +18,7 @@ from typing import BinaryIO, cast
 from ..compute.errors import UserError
 from ..compute.files import atomic, open_regular, refuse_existing, refuse_overlap
 from ..compute.parsing import shortened
+from ..compute.zip_records import DAMAGE, ENCRYPTED, MOST_READ, Bounded
 from .files import bundle_files, check_files, most_bytes
 from .manifest import MOST_MANIFEST_BYTES, Manifest, parse_manifest, read_manifest
 from .names import MANIFEST_NAME, SHAPE_MODEL_NAME, TEXT_NAMES, WEIGHTS_NAME
@@ -29,14 +28,6 @@ _KNOWN = (MANIFEST_NAME, WEIGHTS_NAME, SHAPE_MODEL_NAME, *TEXT_NAMES)
 _DATE = (1980, 1, 1, 0, 0, 0)
 _MODE = (stat.S_IFREG | 0o644) << 16
 _UNIX = 3
-_ENCRYPTED = 0x1 | 0x40 | 0x2000
-_MOST_READ = 2**20
-"""Bytes read at once; the directory of a model's zip is far smaller."""
-_DAMAGE = (
-    zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, OverflowError,
-    struct.error, zlib.error,
-)  # fmt: skip
-"""What the zip module raises at files that are not as they should be."""
 
 
 def export_bundle(folder: Path, target: Path, *, overwrite: bool = False) -> None:
@@ -70,7 +61,7 @@ def _add(archive: zipfile.ZipFile, path: Path, name: str) -> None:
     entry.create_system, entry.external_attr = _UNIX, _MODE
     entry.file_size = path.stat().st_size
     with open_regular(path) as file, archive.open(entry, "w") as member:
-        shutil.copyfileobj(file, member, _MOST_READ)
+        shutil.copyfileobj(file, member, MOST_READ)
 
 
 class ModelZip:
@@ -92,7 +83,7 @@ class ModelZip:
                 if entry.file_size > most_bytes(name, self.manifest):
                     raise _refused(self._path, f"has a {name} that is too large for its model")
                 with self._archive.open(entry) as member, (folder / name).open("xb") as file:
-                    shutil.copyfileobj(member, file, _MOST_READ)
+                    shutil.copyfileobj(member, file, MOST_READ)
 
     def _read(self, name: str) -> bytes:
         entry = self._entries[name]
@@ -113,7 +104,7 @@ def open_zip(path: Path) -> Iterator[ModelZip]:
             with _sentences(path):
                 # The zip module reads the directory at once, however large it says that it is.
                 raw = cast(io.BufferedReader, open_regular(path)).detach()
-                file = stack.enter_context(_Bounded(raw))
+                file = stack.enter_context(Bounded(raw))
                 archive = stack.enter_context(zipfile.ZipFile(cast(BinaryIO, file)))
                 opened = ModelZip(path, archive)
         except OSError as error:
@@ -121,14 +112,6 @@ def open_zip(path: Path) -> Iterator[ModelZip]:
                 f"cannot be read ({error.strerror or error})", "check the file", path=path
             ) from error
         yield opened
-
-
-class _Bounded(io.BufferedReader):
-    """A file of which no more than some bytes are read at once, whatever is asked for."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        asked = _MOST_READ if size is None or size < 0 else size
-        return super().read(min(asked, _MOST_READ))
 
 
 def _model_entries(path: Path, found: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
@@ -148,7 +131,7 @@ def _model_entries(path: Path, found: list[zipfile.ZipInfo]) -> dict[str, zipfil
             raise _refused(path, f"holds {shown} twice")
         if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
             raise _refused(path, f"holds {shown} as a link or a device")
-        if entry.flag_bits & _ENCRYPTED:
+        if entry.flag_bits & ENCRYPTED:
             raise _refused(path, f"holds {shown} encrypted")
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise _refused(path, f"holds {shown} compressed in an unusual way")
@@ -160,7 +143,7 @@ def _model_entries(path: Path, found: list[zipfile.ZipInfo]) -> dict[str, zipfil
 def _sentences(path: Path) -> Iterator[None]:
     try:
         yield
-    except _DAMAGE as error:
+    except (*DAMAGE, ValueError) as error:
         raise _refused(path, f"is no zip file that can be read ({shortened(str(error))})") from (
             error
         )

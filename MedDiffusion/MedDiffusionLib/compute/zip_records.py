@@ -18,13 +18,13 @@ from typing import BinaryIO, cast
 from .files import open_regular
 from .parsing import shortened
 
-_MOST_READ = 2**20
+MOST_READ = 2**20
 """Bytes read at once; the directory of a checkpoint is far smaller."""
 _LOCAL = struct.Struct("<4s5H3I2H")
 """A local header (APPNOTE.TXT, 4.3.7)."""
-_ENCRYPTED = 0x1 | 0x40 | 0x2000
+ENCRYPTED = 0x1 | 0x40 | 0x2000
 _LONGEST_NAME = 512
-_DAMAGE = (
+DAMAGE = (
     zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OverflowError, struct.error,
     zlib.error,
 )  # fmt: skip
@@ -35,8 +35,8 @@ class Bounded(io.BufferedReader):
     """A file of which no more than some bytes are read at once, whatever is asked for."""
 
     def read(self, size: int | None = -1) -> bytes:
-        asked = _MOST_READ if size is None or size < 0 else size
-        return super().read(min(asked, _MOST_READ))
+        asked = MOST_READ if size is None or size < 0 else size
+        return super().read(min(asked, MOST_READ))
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def read_records(path: Path, look: Callable[[Sequence[str]], None]) -> list[ZipR
                 look([entry.orig_filename for entry in entries])
                 records = [_record(file, entry) for entry in entries]
                 end = archive.start_dir
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise ValueError(f"it is no whole zip file: {shortened(str(error))}") from error
         _check_places(records, min(end, length))
         for record in records:
@@ -87,7 +87,7 @@ def _record(file: BinaryIO, entry: zipfile.ZipInfo) -> ZipRecord:
     shown = shortened(entry.orig_filename)
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
         raise ValueError(f"its record {shown} is compressed, which torch.save never does")
-    if entry.flag_bits & _ENCRYPTED:
+    if entry.flag_bits & ENCRYPTED:
         raise ValueError(f"its record {shown} is encrypted")
     parts = entry.orig_filename.split("/")
     odd = any(part in ("", ".", "..") for part in parts) or not entry.orig_filename.isprintable()
@@ -117,7 +117,7 @@ def _check_places(records: list[ZipRecord], end: int) -> None:
 def _check_crc(file: BinaryIO, record: ZipRecord) -> None:
     file.seek(record.start)
     crc, left = 0, record.size
-    while left and (part := file.read(min(left, _MOST_READ))):
+    while left and (part := file.read(min(left, MOST_READ))):
         crc, left = zlib.crc32(part, crc), left - len(part)
     if left or crc != record.crc:
         raise ValueError(f"its record {shortened(record.name)} is damaged (wrong CRC)")

@@ -8,6 +8,7 @@ is told of a time, ``times`` are those of a synthesis.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, Protocol
 
@@ -42,13 +43,14 @@ _CLIP = 1e-3
 """Keeps alpha(1) and sigma(0) off zero, so that lambda stays finite."""
 
 
-class _Continuous:
+class _Continuous(ABC):
     """A schedule for all times: the network is told the time itself."""
 
     OPTIONS: ClassVar[Schema] = {}
 
+    @abstractmethod
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError
+        """alpha and sigma at times ``t`` in [0, 1], of the shape of ``t``."""
 
     def network_time(self, t: Tensor) -> Tensor:
         return t
