@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from MedDiffusionLib.evaluation.area import area
+from MedDiffusionLib.statistics.area import area
 from MedDiffusionLib.studies.check import Check, check_study
 from MedDiffusionLib.studies.cues import CUES
 from MedDiffusionLib.studies.key import ARMS, Key, Truth, read_key
@@ -271,7 +271,7 @@ def test_studies_are_made_checked_and_answered_without_scipy() -> None:
     code = (
         "import sys; sys.modules['scipy'] = None;"
         "from MedDiffusionLib.studies import answers, check, key, making;"
-        "from MedDiffusionLib.evaluation.area import area; print(area([1, 2], [0, 1]).estimate)"
+        "from MedDiffusionLib.statistics.area import area; print(area([1, 2], [0, 1]).estimate)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     # Of the pairs (1, 0), (1, 1), (2, 0) and (2, 1) three and a half.

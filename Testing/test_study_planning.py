@@ -11,10 +11,10 @@ pytest.importorskip("scipy")
 
 from scipy import stats
 
-from MedDiffusionLib.evaluation import equivalence, planning, planning_readers
-from MedDiffusionLib.evaluation.equivalence import figure_equivalence
-from MedDiffusionLib.evaluation.figures import Auc, MeanAnswer
-from MedDiffusionLib.evaluation.readers import pooled
+from MedDiffusionLib.statistics import equivalence, planning, planning_readers
+from MedDiffusionLib.statistics.equivalence import figure_equivalence
+from MedDiffusionLib.statistics.figures import Auc, MeanAnswer
+from MedDiffusionLib.statistics.readers import pooled
 
 
 @pytest.mark.parametrize(("n", "points"), [(50, 13.4), (100, 9.6), (200, 6.9), (400, 4.9)])

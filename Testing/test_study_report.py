@@ -18,8 +18,8 @@ from scipy import stats
 
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import UserError
-from MedDiffusionLib.evaluation import planning, planning_readers
-from MedDiffusionLib.evaluation.estimate import Estimate
+from MedDiffusionLib.statistics import planning, planning_readers
+from MedDiffusionLib.statistics.estimate import Estimate
 from MedDiffusionLib.studies.exports import REDCAP, redcap_csv
 from MedDiffusionLib.studies.protocols import protocol_bytes, protocol_names, read_protocol
 from MedDiffusionLib.studies.report import write_report
@@ -268,7 +268,7 @@ def test_the_command_writes_the_report_and_says_the_verdicts(
 def test_without_scipy_one_sentence_says_what_to_install(
     what: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("MedDiffusionLib.evaluation.find_spec", lambda name: None)
+    monkeypatch.setattr("MedDiffusionLib.statistics.find_spec", lambda name: None)
     assert main(["study", *what]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1

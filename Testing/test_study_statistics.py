@@ -17,10 +17,10 @@ pytest.importorskip("scipy")
 from scipy import stats
 
 from MedDiffusionLib.compute.errors import UserError
-from MedDiffusionLib.evaluation import agreement, effects, ratings, require_scipy, roc
-from MedDiffusionLib.evaluation.estimate import bounded, freedom_of, wilson
-from MedDiffusionLib.evaluation.figures import Auc, DPrime, MeanAnswer
-from MedDiffusionLib.evaluation.proportions import (
+from MedDiffusionLib.statistics import agreement, effects, ratings, require_scipy, roc
+from MedDiffusionLib.statistics.estimate import bounded, freedom_of, wilson
+from MedDiffusionLib.statistics.figures import Auc, DPrime, MeanAnswer
+from MedDiffusionLib.statistics.proportions import (
     binomial_p,
     choice_d_prime,
     clopper_pearson,
@@ -29,7 +29,7 @@ from MedDiffusionLib.evaluation.proportions import (
     share_right,
     two_choice_d_prime,
 )
-from MedDiffusionLib.evaluation.readers import Readers, bootstrap, components, each_reader, pooled
+from MedDiffusionLib.statistics.readers import Readers, bootstrap, components, each_reader, pooled
 
 NAN = math.nan
 POSITIVE = np.array([5, 4, 4, 3, 5, 2, 6, 3.0])
@@ -433,7 +433,7 @@ def test_readers_who_agree_in_everything_still_have_an_interval() -> None:
 
 def test_without_scipy_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     require_scipy()
-    monkeypatch.setattr("MedDiffusionLib.evaluation.find_spec", lambda name: None)
+    monkeypatch.setattr("MedDiffusionLib.statistics.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"meddiffusion\[study\]") as caught:
         require_scipy()
     assert caught.value.code == "no-scipy"

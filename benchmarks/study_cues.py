@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from common import arguments, data_folder, hippocampus_names, report
-from MedDiffusionLib.evaluation.area import Area
+from MedDiffusionLib.statistics.area import Area
 from MedDiffusionLib.studies.check import areas_of_cues, check_study
 from MedDiffusionLib.studies.cues import CUES
 from MedDiffusionLib.studies.key import Key, read_key

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from MedDiffusionLib.evaluation import agreement
-from MedDiffusionLib.evaluation.effects import Halves, Slope
-from MedDiffusionLib.evaluation.estimate import Estimate
-from MedDiffusionLib.evaluation.figures import Auc, DPrime, MeanAnswer
-from MedDiffusionLib.evaluation.proportions import choice_d_prime, detection, proportion
-from MedDiffusionLib.evaluation.readers import bootstrap, each_reader, pooled
+from MedDiffusionLib.statistics import agreement
+from MedDiffusionLib.statistics.effects import Halves, Slope
+from MedDiffusionLib.statistics.estimate import Estimate
+from MedDiffusionLib.statistics.figures import Auc, DPrime, MeanAnswer
+from MedDiffusionLib.statistics.proportions import choice_d_prime, detection, proportion
+from MedDiffusionLib.statistics.readers import bootstrap, each_reader, pooled
 from study_simulation import (
     CUTS,
     RHO,

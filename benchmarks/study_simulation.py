@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from MedDiffusionLib.evaluation.estimate import Estimate
+from MedDiffusionLib.statistics.estimate import Estimate
 
 CUTS = np.array([-1.0, -0.2, 0.4, 1.2])
 """Where the ratings 0 to 4 are cut from normal values."""

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from MedDiffusionLib.evaluation import planning, planning_readers
-from MedDiffusionLib.evaluation.equivalence import (
+from MedDiffusionLib.statistics import planning, planning_readers
+from MedDiffusionLib.statistics.equivalence import (
     Equivalence,
     figure_equivalence,
     proportion_equivalence,
 )
-from MedDiffusionLib.evaluation.figures import Auc, MeanAnswer
-from MedDiffusionLib.evaluation.proportions import proportion
-from MedDiffusionLib.evaluation.readers import Readers, pooled
+from MedDiffusionLib.statistics.figures import Auc, MeanAnswer
+from MedDiffusionLib.statistics.proportions import proportion
+from MedDiffusionLib.statistics.readers import Readers, pooled
 from study_simulation import (
     RHO,
     Found,

@@ -141,7 +141,7 @@ def check(chosen: argparse.Namespace) -> int:
 
 def analyse(chosen: argparse.Namespace) -> int:
     """``meddiffusion study analyse``."""
-    from ..evaluation import require_scipy
+    from ..statistics import require_scipy
 
     require_scipy()
     from ..studies.report import write_report
@@ -155,7 +155,7 @@ def analyse(chosen: argparse.Namespace) -> int:
 
 def plan(chosen: argparse.Namespace) -> int:
     """``meddiffusion study plan``."""
-    from ..evaluation import require_scipy
+    from ..statistics import require_scipy
 
     require_scipy()
     from ..studies.sizes import Wish, describe

@@ -1,7 +1,7 @@
-"""Statistics of reader studies as pure functions on arrays: no files, no study, no torch.
+"""How good a model is, how useful, whether it copies: figures of volumes, real beside synthetic.
 
-The files of this room but ``area`` need scipy (extra ``study``); this one does not. Call
-``require_scipy`` before the first import of any of them.
+Most files of this room need scipy, and MONAI's segmenter needs monai (extra ``evaluation``); this
+one needs neither. Call ``require_scipy`` before the first import of any of them.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from ..compute.errors import UserError
 
 
 def require_scipy() -> None:
-    """Raise UserError (code ``no-scipy``) where the statistics' only dependency is missing."""
+    """Raise UserError (code ``no-scipy``) where scipy is missing."""
     if find_spec("scipy") is None:
         raise UserError(
-            "The analysis of reader studies needs scipy, which is not installed",
-            'install it with pip install "meddiffusion[study]"',
+            "The evaluation of models needs scipy, which is not installed",
+            'install it with pip install "meddiffusion[evaluation]"',
             code="no-scipy",
         )

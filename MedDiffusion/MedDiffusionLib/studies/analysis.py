@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..evaluation import ratings
-from ..evaluation.estimate import Estimate
-from ..evaluation.figures import Auc, DPrime, Figure, MeanAnswer
-from ..evaluation.proportions import Detection, choice_d_prime, detection, proportion
+from ..statistics import ratings
+from ..statistics.estimate import Estimate
+from ..statistics.figures import Auc, DPrime, Figure, MeanAnswer
+from ..statistics.proportions import Detection, choice_d_prime, detection, proportion
 from .consistency import Agreement, Effect, Times, agreements_of, effect_of, times_of
 from .judged import Floats, Gathered, Judged, is_about_reality, judged, only_pairs, synthetic_said
 from .results import OTHERS, THESE, Result, mean, result_of

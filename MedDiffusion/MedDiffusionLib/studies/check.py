@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.area import Area, area
+from ..statistics.area import Area, area
 from ..volumes.reading import read_image
 from .cues import CUES
 from .facts import NUMBERS, ORDERS, TEXT, facts_of, shown, strays

@@ -9,11 +9,11 @@ from itertools import combinations
 
 import numpy as np
 
-from ..evaluation import agreement
-from ..evaluation.effects import Halves, Slope
-from ..evaluation.estimate import Estimate
-from ..evaluation.figures import Auc, MeanAnswer
-from ..evaluation.readers import pooled
+from ..statistics import agreement
+from ..statistics.effects import Halves, Slope
+from ..statistics.estimate import Estimate
+from ..statistics.figures import Auc, MeanAnswer
+from ..statistics.readers import pooled
 from .judged import Floats, Judged
 from .results import THESE, Result, mean, result_of
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..compute.errors import UserError
-from ..evaluation.area import Area, area
+from ..statistics.area import Area, area
 from .order import Draws
 from .sources import Source
 

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 from ..compute.parsing import shortened
-from ..evaluation.estimate import Estimate
+from ..statistics.estimate import Estimate
 
 _WIDTH = 720
 _LEFT = 190

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..compute.parsing import shortened
-from ..evaluation.equivalence import Equivalence
-from ..evaluation.estimate import Estimate
-from ..evaluation.roc import roc_curve
+from ..statistics.equivalence import Equivalence
+from ..statistics.estimate import Estimate
+from ..statistics.roc import roc_curve
 from . import report_plots as plots
 from .analysis import Analysis, Criterion, Reality
 from .judged import Judged, is_about_reality

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..evaluation.effects import leave_one_out
-from ..evaluation.equivalence import Equivalence, figure_equivalence, proportion_equivalence
-from ..evaluation.estimate import Estimate
-from ..evaluation.figures import Figure
-from ..evaluation.readers import Components, Readers, bootstrap, components, pooled
+from ..statistics.effects import leave_one_out
+from ..statistics.equivalence import Equivalence, figure_equivalence, proportion_equivalence
+from ..statistics.estimate import Estimate
+from ..statistics.figures import Figure
+from ..statistics.readers import Components, Readers, bootstrap, components, pooled
 from .judged import Floats, Judged
 
 REPLICATES = 2000

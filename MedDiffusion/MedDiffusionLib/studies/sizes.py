@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..compute.errors import UserError
-from ..evaluation import planning, planning_readers
+from ..statistics import planning, planning_readers
 
 _THESE, _OTHERS = "these readers alone", "readers like these"
 _IsEnough = Callable[[int, int], bool]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from ..compute.parsing import printable
-from ..evaluation.estimate import Estimate
+from ..statistics.estimate import Estimate
 from .answers import no_formula
 
 Cell = str | int | float | Estimate | None
