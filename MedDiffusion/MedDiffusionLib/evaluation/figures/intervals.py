@@ -48,8 +48,7 @@ def bootstrap(
     values = np.asarray(values)
     enough(len(values), _FEWEST, "An interval")
     estimate = float(statistic(values))
-    draws = np.random.default_rng(seed).integers(0, len(values), (count, len(values)))
-    found = np.array([float(statistic(values[draw])) for draw in draws])
+    found = np.array([float(statistic(values[draw])) for draw in _draws(len(values), seed, count)])
     levels = np.array([(1 - level) / 2, (1 + level) / 2])
     known = found[~np.isnan(found)]
     if math.isnan(estimate) or 2 * len(known) <= count:
@@ -58,6 +57,11 @@ def bootstrap(
         levels = _bca_levels(levels, estimate, known, _left_out(values, statistic))
     low, high = np.quantile(known, levels)
     return Interval(estimate, float(low), float(high))
+
+
+def _draws(patients: int, seed: int, count: int) -> NDArray[np.int64]:
+    """Patients drawn with replacement, ``[count, patients]``."""
+    return np.random.default_rng(seed).integers(0, patients, (count, patients))
 
 
 def _left_out(values: NDArray[Any], statistic: Callable[[NDArray[Any]], float]) -> Floats:
@@ -81,11 +85,13 @@ def _bca_levels(levels: Floats, estimate: float, draws: Floats, left_out: Floats
 
 
 def mean_interval(values: Floats, seed: int, count: int = 2000) -> Interval:
-    """The mean over patients of ``values`` ``[patients]``, without those that are NaN."""
+    """``bootstrap`` of the mean over patients, ``[patients]``, without those that are NaN."""
     known = np.asarray(values, np.float64)
     known = known[~np.isnan(known)]
     enough(len(known), _FEWEST, "An interval")
-    return bootstrap(known, _mean, seed, count)
+    found = known[_draws(len(known), seed, count)].mean(1)
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(known.mean()), float(low), float(high))
 
 
 def paired_difference(real: Floats, synthetic: Floats, seed: int, count: int = 2000) -> Interval:
@@ -95,10 +101,6 @@ def paired_difference(real: Floats, synthetic: Floats, seed: int, count: int = 2
     if real.shape != synthetic.shape or real.ndim != 1:
         raise ValueError(f"pairs of shapes {real.shape} and {synthetic.shape}")
     return mean_interval(synthetic - real, seed, count)
-
-
-def _mean(values: NDArray[Any]) -> float:
-    return float(values.mean())
 
 
 def half_samples(

@@ -74,7 +74,9 @@ def _values(image: NDArray[Any], where: NDArray[np.intp]) -> Floats:
 
 def _correlation(values: Floats) -> float:
     """Of two contrasts ``[2, n]``; NaN where one is constant."""
-    return float(np.corrcoef(values)[0, 1]) if values.std(1).min() > 0 else np.nan
+    centred = values - values.mean(1, keepdims=True)
+    one, other = np.sqrt(np.square(centred).sum(1))
+    return float(centred[0] @ centred[1] / (one * other)) if min(one, other) > 0 else np.nan
 
 
 def _joint_distance(real: Floats, synthetic: Floats) -> float:
