@@ -35,23 +35,25 @@ def label_map(seed: int) -> NDArray[np.uint8]:
     return np.where(near < inner, 2, np.where(far < outer, 1, 0)).astype(np.uint8)
 
 
-def volume(labels: NDArray[np.uint8], seed: int) -> NDArray[np.float32]:
-    """Two contrasts of a label map: means of labels, a gain, and texture that both share."""
+def volume(labels: NDArray[np.uint8], seed: int, gain: float = 1.0) -> NDArray[np.float32]:
+    """Two contrasts of a label map: means of labels, and texture, of which they share a part."""
     random = np.random.default_rng(1000 + seed)
-    clean = gaussian_filter(np.array(LEVELS)[labels], 0.6) * random.uniform(0.9, 1.1)
+    clean = gain * gaussian_filter(np.array(LEVELS)[labels], 0.6)
     shared = gaussian_filter(random.normal(size=SHAPE), 0.7)
     shared *= GRAIN / shared.std()
     own = random.normal(0, GRAIN / 2, SHAPE)
     return np.stack([clean + shared, shared - clean + own]).astype(np.float32)
 
 
-def cases(count: int, first: int = 0, textures: int = 0) -> list[Case]:
-    """Cases of the label maps ``first`` and on; other ``textures`` are other volumes of them."""
-    maps = [label_map(first + number) for number in range(count)]
-    return [
-        Case(volume(labels, textures + first + number), labels, np.ones(SHAPE, bool))
-        for number, labels in enumerate(maps)
-    ]
+def cases(count: int, textures: int = 0) -> list[Case]:
+    """Patients, each with a label map and a gain; other ``textures`` are other scans of them."""
+    found = []
+    for patient in range(count):
+        labels = label_map(patient)
+        gain = np.random.default_rng(3000 + patient).uniform(0.9, 1.1)
+        image = volume(labels, textures + patient, float(gain))
+        found.append(Case(image, labels, np.ones(SHAPE, bool)))
+    return found
 
 
 def blurred(image: NDArray[np.float32], voxels: float) -> NDArray[np.float32]:
