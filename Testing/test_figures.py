@@ -110,8 +110,8 @@ def test_frechet_of_equal_gaussians_is_as_far_as_known(
     random = np.random.default_rng(6)
     draws = max(8, 320 // dimensions)
     found = [frechet_distance(*random.normal(size=(2, cases, dimensions))) for _ in range(draws)]
-    assert np.mean(found) == pytest.approx(bias, rel=0.15)
-    assert frechet_bias(dimensions, cases, cases) == pytest.approx(bias, rel=0.15)
+    assert np.mean(found) == pytest.approx(bias, rel=0.15, abs=0.08)
+    assert frechet_bias(dimensions, cases, cases) == pytest.approx(bias, rel=0.15, abs=0.08)
 
 
 def test_forty_cases_allow_eight_dimensions_and_more_cases_more() -> None:
@@ -414,7 +414,7 @@ BANDS: dict[str, Callable[[Floats, Floats], float]] = {
 @pytest.mark.parametrize("name", BANDS)
 def test_halves_of_real_cases_lie_in_the_band(name: str) -> None:
     features = gaussian(23, 40, 5)
-    band = split_halves(features, BANDS[name], 400, seed=0)
+    band = split_halves(features, BANDS[name], seed=0)
     again = split_halves(features, BANDS[name], 200, seed=1)
     assert np.mean([band.contains(value) for value in again.values]) >= 0.93
     assert band.low <= band.median <= band.high
