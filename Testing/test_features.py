@@ -254,7 +254,7 @@ def by_hand(images: Tensor, state: dict[str, Tensor], layout: Layout) -> Tensor:
         if f"{stage}.downsample.0.weight" in state:
             x = convolved(x, f"{stage}.downsample.0", f"{stage}.downsample.1", stride)
         elif x.shape != found.shape:
-            x = x[(..., *[slice(None, None, stride)] * layout.axes)]
+            x = x[(slice(None), slice(None), *[slice(None, None, stride)] * layout.axes)]
             x = F.pad(x, (0, 0) * layout.axes + (0, found.shape[1] - x.shape[1]))
         x = (found + x).relu()
     return x
@@ -320,11 +320,11 @@ def test_weights_may_be_a_safetensors_file(tmp_path: Path, networks: dict[str, R
     title = "MedicalNet ResNet-10"
     save_file(networks[title].state_dict(), tmp_path / "w.safetensors")
     torch.save(networks[title].state_dict(), tmp_path / "w.pth")
-    found = [
+    one, other = (
         read(tmp_path / name, TITLES).features(image(), VALID)
         for name in ("w.safetensors", "w.pth")
-    ]
-    assert np.array_equal(*found)
+    )
+    assert np.array_equal(one, other)
 
 
 def without_one(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -152,9 +152,8 @@ def test_kernel_distance_is_the_sum_over_pairs_written_out() -> None:
 def test_kernel_distance_of_one_distribution_is_zero_in_the_mean() -> None:
     random = np.random.default_rng(11)
     reference = random.normal(size=(1000, 4))
-    found = np.array([
-        kernel_distance(*random.normal(size=(2, 15, 4)), reference=reference) for _ in range(400)
-    ])  # fmt: skip
+    pairs = random.normal(size=(400, 2, 15, 4))
+    found = np.array([kernel_distance(one, other, reference) for one, other in pairs])
     assert abs(found.mean()) < 3 * found.std() / 20
     assert (found < 0).any()
 
@@ -176,8 +175,8 @@ def test_density_is_one_and_coverage_as_the_lemma_says_for_one_distribution() ->
     random = np.random.default_rng(12)
     reference = random.normal(size=(1000, 3))
     found = [
-        neighbour_figures(*random.normal(size=(2, 20, 3)), k=3, reference=reference)
-        for _ in range(300)
+        neighbour_figures(one, other, 3, reference)
+        for one, other in random.normal(size=(300, 2, 20, 3))
     ]
     assert np.mean([each.density for each in found]) == pytest.approx(1, abs=0.03)
     expected = expected_coverage(20, 20, 3)
@@ -454,8 +453,8 @@ def test_figures_are_the_same_again() -> None:
     assert half_samples(real, synthetic, kernel_distance, 4, 20) == half_samples(
         real, synthetic, kernel_distance, 4, 20
     )
-    bands = [split_halves(real, kernel_distance, 20, seed=2).values for _ in range(2)]
-    assert np.array_equal(*bands)
+    one, other = (split_halves(real, kernel_distance, 20, seed=2).values for _ in range(2))
+    assert np.array_equal(one, other)
 
 
 # ---- bad data
@@ -465,6 +464,7 @@ CONSTANT = np.ones((12, 3))
 GOOD = gaussian(28, 12, 3)
 BOX = np.ones((16, 16, 16), bool)
 ZERO = np.zeros((1, 16, 16, 16), np.float32)
+TWO = np.zeros((2, 16, 16, 16), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -507,7 +507,7 @@ ZERO = np.zeros((1, 16, 16, 16), np.float32)
             "not finite",
         ),
         (
-            lambda: contrast_relations(*[np.repeat(ZERO * np.nan, 2, 0)] * 2, BOX, BOX, 1),
+            lambda: contrast_relations(TWO, TWO * np.nan, BOX, BOX, 1),
             "not-finite",
             "not finite",
         ),
