@@ -14,6 +14,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import wasserstein_distance
 
 from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.evaluation.figures import FEWEST_CASES
 from MedDiffusionLib.evaluation.figures.dice import dice_per_label
 from MedDiffusionLib.evaluation.figures.frechet import (
     fit_dimensions,
@@ -443,6 +444,21 @@ def test_paired_parts_have_no_patient_in_common() -> None:
     assert set(seen) == {10}
 
 
+@pytest.mark.parametrize("name", FEWEST_CASES)
+def test_so_many_cases_are_needed_for_a_band_and_no_more(name: str) -> None:
+    figures: dict[str, Callable[[Floats, Floats], float]] = {
+        "frechet": frechet_distance,
+        "kernel": kernel_distance,
+        "neighbours": lambda a, b: neighbour_figures(a, b).coverage,
+        "diversity": lambda a, b: diversity(list(a)) - diversity(list(b)),
+    }
+    items = np.random.default_rng(29).uniform(-1, 1, (FEWEST_CASES[name], 4, 4, 4))
+    items = items if name == "diversity" else items.reshape(len(items), -1)
+    assert np.isfinite(split_halves(items, figures[name], 3).values).all()
+    with pytest.raises(UserError, match="needs at least"):
+        split_halves(items[1:], figures[name], 3)
+
+
 def test_items_of_a_band_may_be_any_sequence() -> None:
     band = split_halves(["a", "b", "c"], lambda a, b: float(len(a[0] + b[0])), 5, sizes=(1, 1))
     assert band.values.tolist() == [2.0] * 5
@@ -494,7 +510,7 @@ TWO = np.zeros((2, 16, 16, 16), np.float32)
         (lambda: noise_power(ZERO[0] * np.nan, BOX, (1, 1, 1)), "not-finite", "not finite"),
         (lambda: noise_power(ZERO[0], ~BOX, (1, 1, 1)), "too-small", "there are 0"),
         (
-            lambda: high_frequency_ratio(*[noise_power(ZERO[0], BOX, (1, 1, 1))] * 2),
+            lambda: high_frequency_ratio(*[noise_power(ZERO[0] + 0.7, BOX, (1, 1, 1))] * 2),
             "constant",
             "constant",
         ),
