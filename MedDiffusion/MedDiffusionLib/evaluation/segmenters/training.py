@@ -50,7 +50,7 @@ _VERSION = 1
 _VOXELS = 2**18
 """About so many voxels a step."""
 _MOST_BATCH = 8
-_ITERATIONS = 800
+_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _settings(manifest: Manifest, effort: Effort) -> TrainingSettings:
     patch = math.prod(patch_of(manifest.grid.size))
     return TrainingSettings(
         data="",
-        batch=max(2, min(_MOST_BATCH, round(_VOXELS / patch))),
+        batch=max(1, min(_MOST_BATCH, round(_VOXELS / patch))),
         learning_rate=3e-3,
         weight_decay=1e-3,
         warmup=20,
