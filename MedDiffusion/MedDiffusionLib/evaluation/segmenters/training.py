@@ -24,6 +24,7 @@ from ...compute.distributed import Ranks
 from ...compute.errors import Cancelled, UserError
 from ...compute.execution import Execution
 from ...compute.files import atomic
+from ...compute.locks import folder_lock
 from ...training.data.cases import CaseFiles
 from ...training.data.fingerprint import digest_of, take_stamps
 from ...training.data.patches import PatchSamples
@@ -96,6 +97,14 @@ def segmenter_key(name: str, manifest: Manifest, digests: Sequence[str], effort:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def is_trained(
+    name: str, manifest: Manifest, digests: Sequence[str], folder: Path, effort: Effort
+) -> bool:
+    """Whether a segmenter is there already."""
+    key = segmenter_key(name, manifest, digests, effort)
+    return (_place(folder, name, key) / WEIGHTS_NAME).exists()
+
+
 def trained_segmenter(
     name: str,
     manifest: Manifest,
@@ -114,7 +123,7 @@ def trained_segmenter(
     """
     require_segmenter(name)
     key = segmenter_key(name, manifest, digests, effort)
-    place = folder / f"{name}-{key[:16]}"
+    place = _place(folder, name, key)
     patch = patch_of(manifest.grid.size)
     torch.manual_seed(effort.seed)
     network = SEGMENTERS[name](len(manifest.channels), 1 + len(manifest.labels), strides_of(patch))
@@ -127,7 +136,7 @@ def trained_segmenter(
                 code="too-few-cases",
             )
         network = execution.prepare(network)
-        with _made(place):
+        with _made(place), folder_lock(folder):
             _train(network, manifest, cases, place, key, execution, effort, stop, on_report)
     _load(network, place / WEIGHTS_NAME, key)
     return Segmenter(name, key, network, patch, execution)
@@ -186,6 +195,10 @@ def _train(
     with atomic(place / WEIGHTS_NAME) as temporary:
         temporary.write_bytes(save(tensors, {"key": key}))
     (place / CHECKPOINT_NAME).unlink(missing_ok=True)
+
+
+def _place(folder: Path, name: str, key: str) -> Path:
+    return folder / f"{name}-{key[:16]}"
 
 
 def _settings(manifest: Manifest, effort: Effort) -> TrainingSettings:
