@@ -19,8 +19,9 @@ import numpy
 import scipy
 import torch
 
+from ..bundles.manifest import Manifest
 from ..compute.errors import Cancelled, UserError
-from ..compute.files import write_json
+from ..compute.files import atomic, write_json
 from ..compute.locks import folder_lock
 from ..compute.parsing import read_json
 from ..compute.version import __version__
@@ -37,6 +38,8 @@ from .figure import Figure
 from .figures.similarity import pairs_of
 from .findings import findings_of, refuse_mixed
 from .measuring import Plan, measured, measured_pair
+from .report.page import page
+from .report.pictures import pictures
 from .request import EvaluationData, EvaluationRequest, KnownCase, find_evaluation_data
 from .results import Results
 from .segmenters.segmenter import Segmenter
@@ -51,6 +54,8 @@ from .subjects.base import Tools
 from .summary import summarize
 
 JSON_NAME = "report.json"
+PAGE_NAME = "report.html"
+PICTURES_NAME = "pictures"
 CASES_NAME = "cases"
 MARK_NAME = "evaluation.json"
 """Says whose folder it is; there before anything else."""
@@ -102,7 +107,7 @@ def evaluate(
         evaluation = concluded(content, request.output)
         on_progress("writing the report")
         with _written(request.output):
-            write_json(request.output / JSON_NAME, evaluation.content)
+            _write_report(evaluation, synthesizer.model.manifest)
     return evaluation
 
 
@@ -121,6 +126,21 @@ def concluded(content: dict[str, Any], folder: Path) -> Evaluation:
     # Numbers are those that the file holds.
     whole = json.loads(json.dumps(whole))
     return Evaluation(whole, tuple(figures), tuple(missing), tuple(findings), folder)
+
+
+def _write_report(evaluation: Evaluation, manifest: Manifest) -> None:
+    """The page, and last the JSON, which vouches for it; raises OSError."""
+    folder = evaluation.folder
+    shown = pictures(Results(evaluation.content), manifest, folder / CASES_NAME)
+    (folder / PICTURES_NAME).mkdir(exist_ok=True)
+    for case in shown:
+        for name, png in (("real", case.real), ("synthetic", case.synthetic)):
+            with atomic(folder / PICTURES_NAME / f"{case.words}-{name}.png") as temporary:
+                temporary.write_bytes(png)
+    with atomic(folder / PAGE_NAME) as temporary:
+        text = page(evaluation.content, evaluation.figures, shown)
+        temporary.write_text(text, "utf-8", newline="")
+    write_json(folder / JSON_NAME, evaluation.content)
 
 
 @contextlib.contextmanager

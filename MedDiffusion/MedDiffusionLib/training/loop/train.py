@@ -168,7 +168,7 @@ def _run(
         report(replace(run.last, stage="writing"))
         facts = TrainingFacts(
             job.settings.data, len(job.cases), effort.iterations + state.iteration, job.command,
-            round((effort.seconds + state.seconds) / 60, 1),
+            round((effort.seconds + state.seconds) / 60, 1), store.images(job.cases),
         )  # fmt: skip
         label_maps = [partial(store.label_map, case) for case in job.cases]
         trained = Model(job.manifest, cast(Denoiser, state.average), model.representation)
