@@ -49,7 +49,7 @@ class TrainingImages:
 
 
 def voxels_sha256(array: NDArray) -> str:
-    """The SHA-256 of an array's shape and numbers, as they were read, whatever the file's format."""
+    """The SHA-256 of an array's shape and numbers as they were read, whatever the file's format."""
     digest = hashlib.sha256(f"{array.shape}".encode())
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -56,7 +56,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     judged.add_argument("--segmenter-iterations", type=options.integer, metavar="N",
                         help="of their training; default: 1000")  # fmt: skip
     judged.add_argument("--weights", type=options.path, action="append", default=[],
-                        metavar="FILE", help="also features by MedicalNet, RadImageNet")  # fmt: skip
+                        metavar="FILE", help="also features by such a network")  # fmt: skip
     command.add_argument("-o", "--output", type=options.path, metavar="REPORT",
                          help="a folder; what is finished in it is not made again")  # fmt: skip
     command.add_argument("--check", type=options.path, metavar="JSON",

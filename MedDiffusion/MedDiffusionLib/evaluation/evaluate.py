@@ -31,13 +31,14 @@ from ..synthesis.synthesizer import Synthesizer, load
 from ..training.loop.log import TrainingReport
 from ..training.loop.names import PRIVATE_NAME
 from ..training.loop.stopping import StopWatch
+from .cases import real_case
 from .features import EXTRACTORS, Extractor
 from .features.encoders import SegmenterFeatures
 from .features.weights import read_weights
 from .figure import Figure
 from .figures.similarity import pairs_of
 from .findings import findings_of, refuse_mixed
-from .measuring import Plan, measured, measured_pair
+from .measuring import Plan, measured, measured_pair, medians
 from .report.page import page
 from .report.pictures import pictures
 from .request import EvaluationData, EvaluationRequest, KnownCase, find_evaluation_data
@@ -61,6 +62,8 @@ MARK_NAME = "evaluation.json"
 """Says whose folder it is; there before anything else."""
 _FORMAT = 1
 _MOST_PAIRS = 60
+_TRAINING_LOOK = 6
+"""Training cases that held-out ones are compared with, as to whether they are of their contrast."""
 _PRIVATE = """\
 This folder is not to be passed on: its page, its pictures and the folder "cases" show patients'
 scans, and its files hold the names of cases.
@@ -281,6 +284,10 @@ def _measure(
         "labels": [label.name for label in manifest.labels],
         "channels": [channel.name for channel in manifest.channels],
         "grid": {"spacing": list(manifest.grid.spacing), "size": list(manifest.grid.size)},
+        "training_medians": [
+            medians(real_case(case.files, tools.synthesizer))
+            for case in data.training[:_TRAINING_LOOK]
+        ],
         "cases": cases,
         "pairs": pairs,
     }  # fmt: skip

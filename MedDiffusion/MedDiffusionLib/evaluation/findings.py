@@ -16,6 +16,8 @@ _POOR = 0.5
 _MIXED = 0.25
 """Share of cases with a bad fit from which on the data are mixed up."""
 _FEWEST = 4
+_OTHER = 0.5
+"""How far medians of labels in [-1, 1] lie from the training cases' in another contrast."""
 _COARSE = 1.5
 _MOST_NAMED = 5
 
@@ -47,6 +49,11 @@ def findings_of(results: Results) -> list[str]:
                 f"model's {max(results.content['grid']['spacing']):g} mm: it is smoother than what "
                 "the model makes."
             )
+    for name in _other_contrasts(results):
+        said.append(
+            f"{name} looks like another contrast than the training cases: its labels are brighter "
+            "or darker by a quarter of the model's range and more."
+        )
     for name in _misfits(results):
         said.append(
             f"In the real volume of {name} segmenters do not find its label map: see whether both "
@@ -61,6 +68,22 @@ def findings_of(results: Results) -> list[str]:
                 "see whether the images are of the model's contrast."
             )
     return said
+
+
+def _other_contrasts(results: Results) -> list[str]:
+    """The cases whose labels have grey levels far from those of the training cases."""
+    training = np.array(results.content["training_medians"], np.float64)
+    if not training.size:
+        return []
+    usual = np.nanmedian(training, 0)
+    spread = np.nanmax(np.abs(training - usual))
+    found = []
+    for case in results.content["cases"]:
+        away = np.abs(np.array(case["medians"], np.float64) - usual)
+        known = away[~np.isnan(away)]
+        if known.size and known.mean() > max(_OTHER, 2 * spread):
+            found.append(case["name"])
+    return found
 
 
 def _misfits(results: Results) -> list[str]:
