@@ -18,7 +18,7 @@ import MedDiffusionLib.evaluation.measuring as measuring
 from evaluation_factory import HELD_OUT, make_request, run, write_cases
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import Cancelled
-from MedDiffusionLib.evaluation.cases import Pair, half_of, noise_seed, real_case
+from MedDiffusionLib.evaluation.cases import Pair, half_of, noise_seed, real_case, synthetic
 from MedDiffusionLib.evaluation.checking import beyond, differences
 from MedDiffusionLib.evaluation.evaluate import Evaluation
 from MedDiffusionLib.evaluation.figure import AS_REAL, DIFFERS, INCONCLUSIVE, TOO_EASY, Figure
@@ -135,7 +135,6 @@ def test_interrupted_it_goes_on_and_gives_the_same_json(
 ) -> None:
     request = make_request(folder, output=tmp_path / "cut", segmenter_folder=folder / "segmenters")
     made: list[str] = []
-    synthetic = measuring.synthetic
 
     def interrupted(synthesizer: Any, pair: Pair, *more: Any) -> Any:
         if len(made) == 2:

@@ -92,7 +92,7 @@ def test_without_a_split_the_models_own_record_says_what_is_held_out(folder: Pat
     found = find_evaluation_data(request, manifest_of(folder, images))
     assert [case.name for case in found.training] == ["case0", "case2", "case3"]
     assert len(found.held_out) == 6
-    with pytest.raises(UserError, match="tiny has no record of the images .*give a split"):
+    with pytest.raises(UserError, match=r"tiny has no record of the images .*give a split"):
         find_evaluation_data(request, manifest_of(folder))
 
 
