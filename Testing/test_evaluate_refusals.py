@@ -122,7 +122,7 @@ NOISE = np.random.default_rng(0).normal(0, 1, boxes().shape).astype(np.float32)
         (np.full_like(NOISE, 3), boxes(), "has the value 3 everywhere: replace it with the scan"),
         (np.where(NOISE > 1, np.nan, NOISE), boxes(), "has NaN, infinite or huge values"),
         (NOISE, 5 * boxes(), "No label of the model matches 5"),
-        (NOISE, 0 * boxes(), "has no labelled voxels"),
+        (NOISE, 0 * boxes(), "is empty: label at least one voxel"),
         (NOISE, None, "c has no label map"),
         (None, boxes(), "c has 0 images, and the model makes 1 contrasts (T1w)"),
     ],
