@@ -50,7 +50,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
                         help="label-fidelity, noise, intensities, distribution, diversity, "
                         "relations, geometry; default: all")  # fmt: skip
     judged.add_argument("--segmenter", type=_names, metavar="NAME,NAME",
-                        help="unet, dynunet (needs monai); default: both")  # fmt: skip
+                        help="unet, dynunet (needs monai); default: what is installed")  # fmt: skip
     judged.add_argument("--segmenters", type=options.path, metavar="DIR",
                         help="where they are kept; default: beside the report")  # fmt: skip
     judged.add_argument("--segmenter-iterations", type=options.integer, metavar="N",

@@ -62,6 +62,8 @@ MARK_NAME = "evaluation.json"
 """Says whose folder it is; there before anything else."""
 _FORMAT = 1
 _MOST_PAIRS = 60
+_OF_VOLUMES = ("architecture", "labels", "channels", "grid", "intensity")
+"""What in a manifest volumes depend on; the rest is the model's card."""
 _TRAINING_LOOK = 6
 """Training cases that held-out ones are compared with, as to whether they are of their contrast."""
 _PRIVATE = """\
@@ -238,7 +240,7 @@ def _measure(
         "model": manifest.name,
         "model_version": manifest.version,
         "weights_sha256": tools.synthesizer.model.sha256,
-        "manifest_sha256": _sha256(manifest.to_json()),
+        "manifest_sha256": _sha256({name: manifest.to_json()[name] for name in _OF_VOLUMES}),
         "segmenters": {segmenter.name: segmenter.key for segmenter in tools.segmenters},
         "extractors": {
             extractor.name: getattr(extractor, "sha256", "") for extractor in tools.extractors

@@ -37,6 +37,11 @@ def refuse_mixed(results: Results) -> None:
 def findings_of(results: Results) -> list[str]:
     """Sentences about single cases and about the judges."""
     said = []
+    if len(results.segmenters) == 1:
+        said.append(
+            f"Only {results.segmenters[0]} judged: what two segmenters of different make agree in "
+            "is worth more."
+        )
     for case in results.content["cases"]:
         if case["lacks"]:
             said.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..bundles.manifest import Manifest
@@ -16,7 +16,7 @@ from ..training.plan.presets import read_split
 from ..volumes.reading import read_image
 from .cases import half_of
 from .segmenters import SEGMENTERS
-from .segmenters.training import Effort
+from .segmenters.training import Effort, installed_segmenters
 from .subjects import SUBJECTS
 from .summary import fewest_sentence
 
@@ -46,7 +46,7 @@ class EvaluationRequest:
     sampler: str | None = None
     guidance: float | None = None
     subjects: tuple[str, ...] = tuple(SUBJECTS)
-    segmenters: tuple[str, ...] = tuple(SEGMENTERS)
+    segmenters: tuple[str, ...] = field(default_factory=installed_segmenters)
     segmenter_folder: Path | None = None
     segmenter_iterations: int = Effort.iterations
     weights: tuple[Path, ...] = ()

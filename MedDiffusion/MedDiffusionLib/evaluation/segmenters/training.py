@@ -80,6 +80,12 @@ def require_segmenter(name: str) -> None:
         )
 
 
+def installed_segmenters() -> tuple[str, ...]:
+    """The names of those that need nothing that is missing here."""
+    needs = {name: network.REQUIRES for name, network in SEGMENTERS.items()}
+    return tuple(name for name, package in needs.items() if not package or find_spec(package))
+
+
 def segmenter_key(name: str, manifest: Manifest, digests: Sequence[str], effort: Effort) -> str:
     """SHA-256 of all that a segmenter depends on: its make, the model's grid, labels and
     intensities, the training cases' digests in any order, and how long it is trained."""
