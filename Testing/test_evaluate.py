@@ -212,7 +212,9 @@ def test_a_planted_better_or_worse_model_changes_the_verdicts(evaluated: Evaluat
     ],
 )
 def test_a_difference_of_dice_is_judged_by_its_interval(low: float, high: float, said: str) -> None:
-    assert verdict(Interval((low + high) / 2, low, high)) == said
+    interval = Interval((low + high) / 2, low, high)
+    assert verdict(interval, 0.9) == said
+    assert verdict(interval, 0.3) == INCONCLUSIVE
 
 
 def test_cases_of_one_patient_count_once(evaluated: Evaluation) -> None:

@@ -103,7 +103,14 @@ def test_a_record_of_images_tells_nothing_without_them() -> None:
     assert all(record.has(image) for image in images)
     assert not record.has(voxels_sha256(np.full((2, 2, 2), 9, np.float32)))
     assert not any(part in record.hashes or part[:20] in record.hashes for part in images)
-    assert TrainingImages.of(["x"] * 10_001) is None
+    assert TrainingImages.of([str(n) for n in range(10_001)]) is None
+
+
+def test_a_model_that_began_with_anothers_weights_has_its_images_too() -> None:
+    first = TrainingImages.of(["a", "b"])
+    both = TrainingImages.of(["c"], first)
+    assert both is not None
+    assert [both.has(image) for image in "abcd"] == [True, True, True, False]
 
 
 def case(folder: Path, image: np.ndarray | None, labels: np.ndarray | None) -> CaseFiles:

@@ -28,15 +28,16 @@ class TrainingImages:
     hashes: tuple[str, ...]
 
     @staticmethod
-    def of(images: Sequence[str]) -> TrainingImages | None:
+    def of(images: Sequence[str], before: TrainingImages | None = None) -> TrainingImages | None:
         """The record of images by their :func:`voxels_sha256`; None where there are too many.
 
-        The salt follows from all of them, so that a training gives the same bundle each time.
+        ``before``: of the model whose weights a training began with; its images stay in it. The
+        salt follows from all images, so that a training gives the same bundle each time.
         """
-        if len(images) > MOST_IMAGES:
-            return None
         salt = hashlib.sha256("".join(sorted(images)).encode()).hexdigest()[:_SALT]
-        return TrainingImages(salt, tuple(sorted({_salted(salt, image) for image in images})))
+        salt, known = (salt, ()) if before is None else (before.salt, before.hashes)
+        hashes = tuple(sorted({*known, *(_salted(salt, image) for image in images)}))
+        return TrainingImages(salt, hashes) if len(hashes) <= MOST_IMAGES else None
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> TrainingImages:

@@ -7,12 +7,10 @@ import numpy as np
 from ..compute.errors import UserError
 from .figures.checks import Floats
 from .results import Results
-from .subjects.label_fidelity import nanmean
+from .subjects.label_fidelity import POOR, nanmean
 
 _MISFIT = 0.4
 """Of the median Dice of the real volumes: a case below this share fits its label map badly."""
-_POOR = 0.5
-"""Dice of real volumes below which segmenters are no judges."""
 _MIXED = 0.25
 """Share of cases with a bad fit from which on the data are mixed up."""
 _FEWEST = 4
@@ -66,7 +64,7 @@ def findings_of(results: Results) -> list[str]:
         )
     for segmenter in results.segmenters:
         dice = _real_dice(results, segmenter)
-        if len(dice) and np.nanmedian(dice) < _POOR:
+        if len(dice) and np.nanmedian(dice) < POOR:
             said.append(
                 f"The segmenter {segmenter} finds the labels of real volumes poorly (Dice "
                 f"{np.nanmedian(dice):.2f}): it is no judge. Train it longer, on more cases, and "

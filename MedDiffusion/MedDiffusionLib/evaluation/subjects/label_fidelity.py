@@ -18,6 +18,8 @@ from .base import SEED, Subject, Tools
 
 MARGIN = 0.02
 """A difference of Dice that is none."""
+POOR = 0.5
+"""Dice of real volumes below which a segmenter is no judge."""
 ALL = "all labels"
 _CLEAR = 3
 """Cases that have a label, from which on it has figures of its own."""
@@ -71,13 +73,16 @@ class LabelFidelity(Subject):
             Figure(
                 f"{name}/difference", f"Dice of {label} by {segmenter}, synthetic - real",
                 difference, tuple(float(np.nanmean(seed - real)) for seed in seeds),
-                Interval(0.0, -MARGIN, MARGIN), verdict(difference),
+                Interval(0.0, -MARGIN, MARGIN), verdict(difference, float(np.nanmean(real))),
             ),
         ]  # fmt: skip
 
 
-def verdict(difference: Interval) -> str:
-    """The verdict on a difference of Dice, synthetic - real."""
+def verdict(difference: Interval, real: float) -> str:
+    """The verdict on a difference of Dice, synthetic - real, by a judge whose Dice of real volumes
+    is ``real``: one that finds nothing there is none."""
+    if real < POOR:
+        return INCONCLUSIVE
     if difference.low > 0 and difference.estimate > MARGIN:
         return TOO_EASY
     if difference.high < -MARGIN:

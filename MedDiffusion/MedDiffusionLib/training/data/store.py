@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bundles.manifest import Manifest
-from ...bundles.membership import TrainingImages
 from ...compute.errors import UserError
 from ...compute.files import atomic, write_json
 from ...compute.locks import remove_temporaries
@@ -102,10 +101,10 @@ class CaseStore:
         array = np.load(self._folder(record) / "labels.npy").astype(np.int32)
         return Volume(array, np.array(record.labels.affine), Kind.LABEL)
 
-    def images(self, cases: Iterable[CaseFiles]) -> TrainingImages | None:
-        """Which images cases have that were recorded, as a bundle says it."""
+    def images(self, cases: Iterable[CaseFiles]) -> list[str]:
+        """The digests of the voxels of all images of cases that were recorded."""
         records = [self._records[case.name] for case in cases]
-        return TrainingImages.of([image.voxels for record in records for image in record.images])
+        return [image.voxels for record in records for image in record.images]
 
     def prepare(self, case: CaseFiles, manifest: Manifest) -> StoredCase:
         """Prepare a case for a plan as :func:`make_case` does; the images as read are removed.
