@@ -112,18 +112,22 @@ def _subject(name: str, figures: Sequence[Figure], patients: int) -> Section:
 def _pictures(cases: Sequence[Shown]) -> Section:
     said = (
         "The best, the median and the worst case by the segmenters' Dice, synthetic - real (by "
-        "name where nothing was segmented): real above, synthetic of the first seed below.",
+        "name where nothing was segmented); the synthetic volume is that of the first seed.",
     )
     return Section("Cases", said if cases else (), tuple(_figure(case) for case in cases))
 
 
 def _figure(case: Shown) -> str:
     images = "".join(
-        f'<img alt="{words}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+        f'<p>{words}</p><img alt="{words}" src="data:image/png;base64,{_base64(png)}">'
         for words, png in (("real", case.real), ("synthetic", case.synthetic))
     )
     title = escape(printable(f"{case.words}: {case.name}"))
     return f"<figure><figcaption>{title}</figcaption>{images}</figure>"
+
+
+def _base64(png: bytes) -> str:
+    return base64.b64encode(png).decode()
 
 
 def _cases(results: Results) -> Section:
