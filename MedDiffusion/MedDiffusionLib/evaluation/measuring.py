@@ -41,9 +41,9 @@ class Plan:
     seeds: Sequence[int]
     identity: Mapping[str, Any]
 
-    def key(self, digest: str) -> str:
-        """What the files of a case of such contents are named by."""
-        content = json.dumps([self.identity, digest], sort_keys=True)
+    def key(self, name: str, digest: str) -> str:
+        """What the files of a case of this name and such contents are named by."""
+        content = json.dumps([self.identity, name, digest], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
@@ -54,7 +54,7 @@ def measured(
 
     Raises UserError where the case cannot be used, what ``on_step`` raises, and OSError.
     """
-    path = folder / f"{plan.key(digest)}.json"
+    path = folder / f"{plan.key(files.name, digest)}.json"
     try:
         known: dict[str, Any] = read_json(path)
         if known["digest"] == digest and volumes_path(folder, known).is_file():
@@ -66,7 +66,7 @@ def measured(
         "name": files.name,
         "patient": files.group,
         "digest": digest,
-        "key": plan.key(digest),
+        "key": plan.key(files.name, digest),
         "size": list(pair.grid.size),
         "spacing": pair.source.grid.spacing.tolist(),
         "lacks": lacking(pair, tools),
