@@ -113,8 +113,10 @@ def test_the_page_needs_nothing_from_elsewhere_and_shows_pictures(evaluated: Eva
     assert "not to be passed on" in (evaluated.folder / "PRIVATE.txt").read_text("utf-8")
 
 
-def test_no_voxels_are_left_among_the_segmenters(evaluated: Evaluation, folder: Path) -> None:
-    assert not list((folder / "segmenters").rglob("*.npy"))
+def test_nothing_of_patients_is_left_among_the_segmenters(
+    evaluated: Evaluation, folder: Path
+) -> None:
+    assert not (folder / "segmenters" / "cases").exists()
     assert list((folder / "segmenters").glob("unet-*/weights.safetensors"))
 
 

@@ -29,7 +29,7 @@ from ...training.data.cases import CaseFiles
 from ...training.data.fingerprint import digest_of, take_stamps
 from ...training.data.patches import PatchSamples
 from ...training.data.samples import Augmentation
-from ...training.data.store import CaseStore
+from ...training.data.store import FINGERPRINT_NAME, CaseStore
 from ...training.loop.checkpoint import load_checkpoint, save_checkpoint
 from ...training.loop.log import TrainingReport
 from ...training.loop.names import CHECKPOINT_NAME
@@ -258,5 +258,10 @@ def shortened_reason(error: Exception) -> str:
 
 
 def remove_training_voxels(folder: Path) -> None:
-    """Remove the voxels of patients that a training has left among the segmenters."""
-    CaseStore(folder).remove_voxels()
+    """Remove the patients' voxels and names that a training has left among the segmenters."""
+    store = CaseStore(folder)
+    store.remove_voxels()
+    (store.folder / FINGERPRINT_NAME).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        # Where it holds nothing else.
+        store.folder.rmdir()
