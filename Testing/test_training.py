@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from MedDiffusionLib.bundles.bundle import read_bundle
+from MedDiffusionLib.bundles.membership import TrainingImages, voxels_sha256
 from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.bundles.shape_model import load_shape_model
 from MedDiffusionLib.compute.distributed import Ranks
@@ -29,6 +30,7 @@ from MedDiffusionLib.training.loop.state import initial_state
 from MedDiffusionLib.training.objectives.denoising import Denoising
 from MedDiffusionLib.training.plan.presets import load_preset, read_preset, read_split
 from MedDiffusionLib.training.plan.settings import Limits, check_manifest, read_settings
+from MedDiffusionLib.volumes.reading import read_image
 from training_factory import CPU, boxes, make_plan, prepared, read_log, run, write, write_data
 
 
@@ -65,6 +67,11 @@ def test_a_run_leaves_a_bundle_that_loads_and_says_how_it_was_made(
     facts = read_bundle(tmp_path / "model").manifest.to_json()["training"]
     assert (facts["cases"], facts["iterations"], facts["data"]) == (3, 3, "made up")
     assert facts["command"] == "meddiffusion train"
+    record = TrainingImages.from_json(facts["images"])
+    scans = [read_image(case.images[0]).array for case in cases]
+    assert [record.has(voxels_sha256(scan)) for scan in (*scans, scans[0] + 1)] == [True] * 3 + [
+        False
+    ]
     assert not list((tmp_path / "model").glob(".*"))
 
 

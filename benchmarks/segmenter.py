@@ -1,126 +1,110 @@
-"""The judge of label fidelity: a U-Net (MONAI's DynUNet) trained on the real training cases.
+"""Segmenters that judge volumes, trained ahead of the evaluations and benchmarks that use them.
 
-    python benchmarks/segmenter.py            trains it and keeps it in runs/segmenter.safetensors
+    python benchmarks/segmenter.py --model hippocampus-mr --data DIR --split FILE --segmenters DIR
 
-The same pipeline (crop to the scanned part of the field of view, normalize, mirror, segment)
-serves real and synthetic volumes, so that Dice on one is comparable with Dice on the other.
+``meddiffusion evaluate --segmenters DIR`` with the same data then finds it. ``--model`` is a model,
+or the preset of one that is still in training. Interrupted, it goes on the next time.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-import torch
-from monai.losses import MaskedDiceLoss
-from monai.networks.nets import DynUNet
 from numpy.typing import NDArray
-from safetensors.torch import load_model, save_model
-from torch.nn import functional
-from torch.utils.data import DataLoader
 
-from common import ROOT, hippocampus_cases
+from common import ROOT, data_folder
+from MedDiffusionLib.bundles.catalog import find_model
+from MedDiffusionLib.bundles.manifest import Manifest, read_manifest
+from MedDiffusionLib.commands.terminal import ProgressLine
+from MedDiffusionLib.compute.devices import choose_device
+from MedDiffusionLib.compute.execution import choose_execution
+from MedDiffusionLib.evaluation.figures.dice import dice_per_label
+from MedDiffusionLib.evaluation.segmenters import SEGMENTERS
+from MedDiffusionLib.evaluation.segmenters.segmenter import Segmenter
+from MedDiffusionLib.evaluation.segmenters.training import Effort, case_digest, trained_segmenter
+from MedDiffusionLib.training.data.cases import CaseFiles, find_data
 from MedDiffusionLib.training.data.loaded_cases import make_case
-from MedDiffusionLib.training.data.samples import Augmentation, TrainingSamples
-from MedDiffusionLib.training.plan.presets import load_preset
+from MedDiffusionLib.training.loop.stopping import StopWatch
+from MedDiffusionLib.training.plan.presets import load_preset, preset_path, read_split
 from MedDiffusionLib.training.plan.settings import check_manifest
 from MedDiffusionLib.volumes.grids import fov_grid
 from MedDiffusionLib.volumes.resampling import resample
 from MedDiffusionLib.volumes.volume import Grid, Volume
 
-WEIGHTS = ROOT / "runs" / "segmenter.safetensors"
-BATCH = 4
-ITERATIONS = 1000
-MANIFEST = check_manifest(load_preset("hippocampus-mr")["manifest"])
-VALUES = [label.value for label in MANIFEST.labels]
+FOLDER = ROOT / "runs" / "segmenters"
+"""Where the benchmarks keep theirs."""
 
 
-def build() -> DynUNet:
-    """The untrained segmenter: one channel in [-1, 1] -> logits of background and the labels."""
-    return DynUNet(
-        spatial_dims=3,
-        in_channels=1,
-        out_channels=len(VALUES) + 1,
-        kernel_size=[3, 3, 3],
-        strides=[1, 2, 2],
-        upsample_kernel_size=[2, 2],
-        filters=[16, 32, 64],
-        norm_name=("GROUP", {"num_groups": 8}),
-    )
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train a segmenter that judges volumes.")
+    parser.add_argument("--model", required=True, help="a model, or a preset")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--labels", type=Path)
+    parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--segmenters", type=Path, default=FOLDER)
+    parser.add_argument("--name", choices=SEGMENTERS, default="unet")
+    parser.add_argument("--iterations", type=int, default=Effort.iterations)
+    options = parser.parse_args()
+    names = read_split(options.split).train
+    cases = find_data(options.data, options.images, options.labels, wanted=names).cases
+    manifest = manifest_of(options.model)
+    trained(options.name, manifest, cases, options.segmenters, options.iterations)
 
 
-def load() -> DynUNet:
-    """The trained segmenter, trained first where it is not there yet."""
-    if not WEIGHTS.is_file():
-        train(ITERATIONS)
-    network = build()
-    load_model(network, WEIGHTS)
-    return network.eval()
+def trained(
+    name: str,
+    manifest: Manifest,
+    cases: Sequence[CaseFiles],
+    folder: Path = FOLDER,
+    iterations: int = Effort.iterations,
+) -> Segmenter:
+    """A segmenter out of a folder, trained on the real ``cases`` first where it is not there."""
+    execution = choose_execution(choose_device("cpu"))
+    progress = ProgressLine()
+    with StopWatch() as stop:
+        made = trained_segmenter(
+            name, manifest, cases, [case_digest(case) for case in cases], folder, execution,
+            Effort(iterations), stop, progress.report,
+        )  # fmt: skip
+    progress.close()
+    return made
 
 
-def train(iterations: int, seed: int = 0) -> None:
-    """Train on the real training cases and keep the weights."""
-    torch.manual_seed(seed)
-    cases = [
-        make_case(c.name, [c.image], c.labels, MANIFEST.grid, VALUES, MANIFEST.intensity)
-        for c in hippocampus_cases("train")
-    ]
-    samples = TrainingSamples(
-        cases, MANIFEST.grid, VALUES, Augmentation(flip_axes=(0,), far_shift=0.0), 0.0,
-        length=iterations * BATCH, seed=seed,
-    )  # fmt: skip
-    network = build().to(memory_format=torch.channels_last_3d)
-    optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
-    dice_loss = MaskedDiceLoss(softmax=True, to_onehot_y=True)
-    start = time.monotonic()
-    for iteration, batch in enumerate(DataLoader(samples, BATCH, num_workers=1, collate_fn=list)):
-        image, labels, valid = (
-            torch.stack([getattr(sample, part) for sample in batch])
-            for part in ("images", "labels", "weight")
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * (1 + math.cos(math.pi * iteration / iterations))
-        # Contrast and brightness vary, so that the judge looks at anatomy, not at gray levels.
-        gain = 1 + 0.15 * torch.randn(len(image), 1, 1, 1, 1)
-        image = image * gain + 0.1 * torch.randn_like(gain)
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = network(image.contiguous(memory_format=torch.channels_last_3d))
-        logits = logits.float()
-        entropy = functional.cross_entropy(logits, labels, reduction="none")[:, None]
-        loss = (entropy * valid).sum() / valid.sum() + dice_loss(logits, labels[:, None], valid)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        if iteration % 100 == 0:
-            print(f"{iteration:>5} {time.monotonic() - start:6.0f} s  {loss:.4f}", flush=True)
-    WEIGHTS.parent.mkdir(exist_ok=True)
-    # Safetensors stores contiguous tensors; DynUNet lists its layers twice, which save_model knows.
-    save_model(network.to(memory_format=torch.contiguous_format), str(WEIGHTS))
+def data_of(name: str, part: str = "train") -> tuple[CaseFiles, ...]:
+    """The cases of a part of the shared data's folder ``name``."""
+    folder = data_folder() / name
+    split = read_split(folder / "split.json")
+    wanted = split.train if part == "train" else split.validation
+    return find_data(None, folder / "images", folder / "labels", wanted=wanted).cases
 
 
-@torch.inference_mode()
-def dice(network: DynUNet, image: Volume, labels: Volume, scan: Grid) -> NDArray[np.float64]:
+def manifest_of(name: str) -> Manifest:
+    """A model's, or that of a preset."""
+    if preset_path(name).is_file():
+        return check_manifest(load_preset(name)["manifest"])
+    return read_manifest(find_model(name))
+
+
+def dice(
+    judge: Segmenter, manifest: Manifest, image: Volume, labels: Volume, scan: Grid
+) -> NDArray[np.float64]:
     """Dice per label ``[L]`` of the segmented ``image`` against ``labels`` on its field of view.
 
     ``image`` counts only where it lies within ``scan`` (the grid of the real scan), real and
     synthetic volumes alike; all three share one lattice, or are brought to it.
     """
-    fov = fov_grid(labels, MANIFEST.grid)
+    fov = fov_grid(labels, manifest.grid)
+    values = [label.value for label in manifest.labels]
     shared = _overlap(fov, scan)
     case = make_case(
-        "", [resample(image, shared)], labels, MANIFEST.grid, VALUES, MANIFEST.intensity
+        "", [resample(image, shared)], labels, manifest.grid, values, manifest.intensity
     )
-    pixels = torch.from_numpy(case.images_on(fov))[None]
-    found = network(pixels).argmax(1)[0].numpy()
-    truth, valid = case.labels_on(fov), case.validity(fov) > 0
-    scores = []
-    for index in range(1, len(VALUES) + 1):
-        a, b = (found == index) & valid, (truth == index) & valid
-        scores.append(2 * (a & b).sum() / max(1, a.sum() + b.sum()))
-    return np.array(scores)
+    found = judge.segment(case.images_on(fov))
+    return dice_per_label(found, case.labels_on(fov), case.validity(fov), len(values))
 
 
 def _overlap(fov: Grid, scan: Grid) -> Grid:
@@ -135,6 +119,4 @@ def _overlap(fov: Grid, scan: Grid) -> Grid:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Train the segmenter that judges label fidelity.")
-    parser.add_argument("--iterations", type=int, default=ITERATIONS)
-    train(parser.parse_args().iterations)
+    main()

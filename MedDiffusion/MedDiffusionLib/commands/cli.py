@@ -15,6 +15,7 @@ from ..compute.files import refuse_existing, refuse_overlap
 from ..compute.threads import wait_passively
 from ..compute.version import __version__
 from ..synthesis.settings import check_seed
+from . import evaluate as cli_evaluate
 from . import generate, synthesize
 from . import models as cli_models
 from . import study as cli_study
@@ -114,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=cli_train.run, engine="..training.request")
     cli_train.add_options(command)
     _add_seed(command)
+    _add_device(command)
+
+    command = commands.add_parser("evaluate", help="judge a model by volumes it has not seen")
+    command.set_defaults(run=cli_evaluate.run, engine="..evaluation")
+    cli_evaluate.add_options(command)
+    _add_model(command)
     _add_device(command)
 
     cli_study.add_commands(commands)

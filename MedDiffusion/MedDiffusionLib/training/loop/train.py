@@ -28,7 +28,7 @@ from ..data.samples import Samples, TrainingSamples
 from ..data.store import CaseStore
 from ..objectives.denoising import Denoising
 from ..output import check_output, make_output
-from ..plan.reuse import check_representation, check_start, read_denoiser
+from ..plan.reuse import check_representation, check_start, read_denoiser, training_images
 from .checkpoint import (
     Identity,
     check_same_run,
@@ -173,6 +173,7 @@ def _run(
         facts = TrainingFacts(
             job.settings.data, len(job.cases), effort.iterations + state.iteration, job.command,
             round((effort.seconds + state.seconds) / 60, 1),
+            training_images(store.images(job.cases), job.settings),
         )  # fmt: skip
         label_maps = [partial(store.label_map, case) for case in job.cases]
         trained = Model(job.manifest, cast(Denoiser, state.average), model.representation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,11 +11,12 @@ import torch
 from ...bundles.bundle import read_bundle
 from ...bundles.catalog import find_model
 from ...bundles.manifest import Manifest, parse_plan_manifest, read_manifest
+from ...bundles.membership import TrainingImages
 from ...bundles.model import build_model
 from ...compute.errors import UserError
 from ...diffusion.denoiser import Denoiser
 from ...diffusion.representations import Representation
-from .settings import RepresentationSettings
+from .settings import RepresentationSettings, TrainingSettings
 
 _LEAST_LATENT = 3
 """Latent voxels of a patch along each axis. On 2 the gradients of oneDNN's convolutions in bfloat16
@@ -97,6 +99,24 @@ def check_start(manifest: Manifest, name: str) -> None:
 def read_denoiser(name: str) -> Denoiser:
     """The denoiser of a model, with its weights; raises UserError where it cannot be read."""
     return read_bundle(find_model(name)).denoiser
+
+
+def training_images(images: Sequence[str], settings: TrainingSettings) -> TrainingImages | None:
+    """The record of a run's images (by their ``voxels_sha256``) and of those that the models saw
+    whose weights it takes; None where one of these models has none, or they are of several."""
+    own = settings.representation
+    names = {settings.start_from, own.source if own else None} - {"", None}
+    records = set()
+    for name in names:
+        try:
+            facts = read_manifest(find_model(str(name))).training
+        except UserError:
+            # It was there when the run began.
+            return None
+        if facts is None or facts.images is None:
+            return None
+        records.add(facts.images)
+    return TrainingImages.of(images, *records) if len(records) < 2 else None
 
 
 def check_reuse(source: Manifest, planned: Manifest) -> None:
