@@ -27,7 +27,7 @@ SQUARINGS = 6
 
 
 def exponential(velocity: Tensor, squarings: int = SQUARINGS) -> Tensor:
-    """The displacement ``[3, X, Y, Z]`` that following a velocity field for a unit of time leads to.
+    """The displacement ``[3, X, Y, Z]`` that the flow along a velocity field leads to.
 
     By scaling and squaring (Arsigny et al. 2006): of a smooth field it is a diffeomorphism, and
     that of the negative field its inverse. Derivatives are taken through it.
@@ -49,7 +49,9 @@ def at(values: Tensor, places: Tensor) -> Tensor:
     """Values ``[C, X, Y, Z]`` at places ``[3, x, y, z]`` of their box, linear between nodes."""
     # PyTorch names the last axis of an image first.
     points = places.movedim(0, -1).flip(-1)[None]
-    return functional.grid_sample(values[None], points, padding_mode="border", align_corners=True)[0]
+    return functional.grid_sample(values[None], points, padding_mode="border", align_corners=True)[
+        0
+    ]
 
 
 def resized(field: Tensor, size: Sequence[int]) -> Tensor:
@@ -68,7 +70,9 @@ def smooth_noise(
     each axis: values farther apart than twice as much have little to do with each other.
     """
     margins = [math.ceil(3 * s) for s in scale]
-    noise = generator.standard_normal((3, *(n + 2 * m for n, m in zip(nodes, margins, strict=True))))
+    noise = generator.standard_normal(
+        (3, *(n + 2 * m for n, m in zip(nodes, margins, strict=True)))
+    )
     for axis, (s, margin) in enumerate(zip(scale, margins, strict=True), start=1):
         kernel = np.exp(-0.5 * (np.arange(-margin, margin + 1) / s) ** 2)
         kernel /= np.sqrt((kernel**2).sum())

@@ -40,8 +40,8 @@ def topology(mask: NDArray[np.bool_]) -> Topology:
 def euler_number(mask: NDArray[np.bool_]) -> int:
     """Pieces less tunnels plus cavities, where voxels hold together by faces alone.
 
-    Each voxel is a point, and so counts, by inclusion and exclusion, pairs that share a face, squares of
-    four and cubes of eight (Kong & Rosenfeld 1989): 1 for a ball, 0 for a ring, 2 for a hollow ball.
+    1 for a ball, 0 for a ring, 2 for a hollow ball: voxels are points, pairs that share a face
+    edges, and blocks of four and of eight squares and cubes (Kong & Rosenfeld 1989).
     """
     number, cells = 0, {(): mask}
     for axis in range(3):

@@ -70,8 +70,8 @@ class Variation:
         self._topologies = _topologies(labels, self._deformable.box)
         self._limits = _widened(limits or {}, labels)
 
-    def sample(self, strength: float, seed: int, index: int) -> Variant:
-        """Variant ``index`` (from 0), a function of these three and the label map alone.
+    def sample(self, strength: float, seed: int) -> Variant:
+        """A variant, a function of strength, seed (0 or above) and the label map alone.
 
         ``strength``: from 0, the same label map, to 1, shapes at the rim of what is plausible.
         """
@@ -80,7 +80,7 @@ class Variation:
             return Variant(self._labels, 0.0, ())
         best: Variant | None = None
         for draw, less in enumerate(_LESS):
-            generator = np.random.default_rng((seed, index, draw))
+            generator = np.random.default_rng((seed, draw))
             displacement = exponential(self._velocity(generator, less * strength))
             if jacobian(displacement).min() <= 0:
                 continue

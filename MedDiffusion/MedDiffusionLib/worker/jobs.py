@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..bundles.catalog import find_model
+from ..bundles.generators import load_generator
 from ..bundles.importers import import_checkpoint, parse_options
 from ..bundles.manifest import read_manifest
-from ..bundles.shape_model import load_shape_model
 from ..compute.errors import Cancelled, UserError
 from ..compute.memory import out_of_memory_as_user_error
 from ..synthesis.settings import MAX_STEPS, Settings, check_seed
@@ -99,7 +99,7 @@ class Worker:
     def _label_map(self, request: dict[str, Any]) -> None:
         check_seed(request["seed"])
         folder = find_model(request["model"])
-        labels = load_shape_model(folder, read_manifest(folder)).sample(request["seed"])
+        labels = load_generator(folder, read_manifest(folder)).sample(request["seed"])
         path = Path(request["folder"]) / "labelmap.npy"
         self._send({"event": "labelmap", "job": request["job"], "volume": put_volume(path, labels)})
 
