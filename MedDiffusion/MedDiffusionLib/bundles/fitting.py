@@ -24,6 +24,8 @@ ReadLabelMap = Callable[[], Volume]
 
 _THIN = 0.7
 """Dice below which a label is thin, of its map and what every second voxel tells of it."""
+_FEWEST = 10
+"""Label maps below which templates would be too much like single persons'."""
 _LOOKED_AT = 4
 """Label maps by which the kind is chosen."""
 _MAX_DISTANCES, _DISTANCES = 2**28, 2**23
@@ -37,12 +39,14 @@ _MAX_VOXELS, _TEMPLATE_MAPS = 2**29, 256
 def choose_kind(label_maps: Sequence[ReadLabelMap], manifest: Manifest) -> str:
     """The kind of generator that suits label maps: ``deformation`` where a label is thin.
 
-    Distances on every second voxel, which the kind ``shape`` has, do not hold what is thinner.
-    Raises UserError for a label map that cannot be used.
+    Distances on every second voxel, which the kind ``shape`` has, do not hold what is thinner. Where
+    there are few maps it is ``shape`` all the same: a template is to be of many persons. Raises UserError for a label map that cannot be used.
     """
+    if len(label_maps) < _FEWEST:
+        return shape_model.KIND
     values = [label.value for label in manifest.labels]
     shares = []
-    for read in _evenly(label_maps, min(len(label_maps), _LOOKED_AT)):
+    for read in _evenly(label_maps, _LOOKED_AT):
         indices = model_indices(read(), manifest.grid, values)
         shares.append([_kept_by_half(indices == n) for n in range(1, len(values) + 1)])
     thinnest = float(np.nanmean(shares, 0).min())

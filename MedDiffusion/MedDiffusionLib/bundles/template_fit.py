@@ -69,15 +69,15 @@ def fit_template_model(
 
     ``label_values`` are the labels in the model's order; other values count as background. The
     maps need not share a grid. It is the same for the same maps. Raises UserError where there are
-    fewer than three maps, or more labels than 255.
+    fewer than two maps, or more labels than 255.
     """
     if len(label_values) > MOST_LABELS:
         raise UserError(
             f"A label map generator knows at most {MOST_LABELS} labels", "use fewer labels"
         )
     maps = [model_indices(labels, spec, label_values) for labels in label_maps]
-    if len(maps) < 3:
-        raise UserError("A label map generator needs at least three label maps", "give more")
+    if len(maps) < 2:
+        raise UserError("A label map generator needs at least two label maps", "give more")
     counts = [np.bincount(m.ravel(), minlength=len(label_values) + 1)[1:].tolist() for m in maps]
     velocities = _register(maps, spec, len(label_values), rounds, on_progress)
     straight = []

@@ -44,8 +44,8 @@ class TemplateModel:
     ``modes`` is ``[M, 3, x, y, z]``, velocity fields (``volumes.deformation``) of the grid's box,
     one standard deviation each; ``explained`` is ``[M]``, the share of the training maps' variance,
     in falling order; ``residual`` is ``[3, x, y, z]``, the deviation of what the modes leave;
-    ``volumes`` is ``[2, L]``, the 1st and the 99th percentile of each label's volume in mm³ in the
-    training maps. ``mirrored``: whether left and right are alike, so that a map may be turned about.
+    ``volumes`` is ``[2, L]``, the 1st and the 99th percentile of each label's volume in mm³, in the
+    training maps. ``mirrored``: whether left and right are alike, and a map may be turned about.
     """
 
     spec: GridSpec
