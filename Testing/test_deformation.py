@@ -34,7 +34,8 @@ def linear(matrix: NDArray[np.float64]) -> torch.Tensor:
 
 def ball(radius: float, size: int = 24) -> NDArray[np.bool_]:
     away = np.linalg.norm(np.indices((size,) * 3).T - (size - 1) / 2, axis=-1)
-    return np.asarray(away.T <= radius)
+    inside: NDArray[np.bool_] = away.T <= radius
+    return inside
 
 
 def two_halves(affine: NDArray[np.float64] | None = None) -> Volume:
@@ -214,7 +215,7 @@ def test_what_is_not_kept_is_said() -> None:
 
 @pytest.mark.parametrize("strength", [-0.1, 1.01, math.nan])
 def test_a_strength_out_of_range_is_refused(variation: Variation, strength: float) -> None:
-    with pytest.raises(UserError, match="strength is .*between 0 and 1"):
+    with pytest.raises(UserError, match=r"strength is .*between 0 and 1"):
         variation.sample(strength, 0)
 
 

@@ -39,8 +39,9 @@ _MAX_VOXELS, _TEMPLATE_MAPS = 2**29, 256
 def choose_kind(label_maps: Sequence[ReadLabelMap], manifest: Manifest) -> str:
     """The kind of generator that suits label maps: ``deformation`` where a label is thin.
 
-    Distances on every second voxel, which the kind ``shape`` has, do not hold what is thinner. Where
-    there are few maps it is ``shape`` all the same: a template is to be of many persons. Raises UserError for a label map that cannot be used.
+    Distances on every second voxel, which the kind ``shape`` has, do not hold what is thinner.
+    Where there are few maps it is ``shape`` all the same: a template is to be of many persons.
+    Raises UserError for a label map that cannot be used.
     """
     if len(label_maps) < _FEWEST:
         return shape_model.KIND
