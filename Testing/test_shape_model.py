@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from conftest import tiny_manifest
+from MedDiffusionLib.bundles.generators import load_generator
 from MedDiffusionLib.bundles.manifest import Label, Manifest
 from MedDiffusionLib.bundles.names import SHAPE_MODEL_NAME
 from MedDiffusionLib.bundles.shape_model import (
     ShapeModel,
     _coefficients,
     fit_shape_model,
-    load_generator,
     save_shape_model,
 )
 from MedDiffusionLib.compute.errors import UserError

@@ -43,7 +43,8 @@ def euler_number(mask: NDArray[np.bool_]) -> int:
     1 for a ball, 0 for a ring, 2 for a hollow ball: voxels are points, pairs that share a face
     edges, and blocks of four and of eight squares and cubes (Kong & Rosenfeld 1989).
     """
-    number, cells = 0, {(): mask}
+    number = 0
+    cells: dict[tuple[int, ...], NDArray[np.bool_]] = {(): mask}
     for axis in range(3):
         cells |= {
             (*spanned, axis): np.take(cell, range(1, cell.shape[axis]), axis)
