@@ -139,7 +139,7 @@ def test_a_thin_sheet_stays_whole() -> None:
     array = np.zeros((20, 20, 20), np.uint8)
     array[4:16, 4:16, 9:11] = 1
     variation = Variation(Volume(array, np.eye(4), Kind.LABEL))
-    for seed in range(5):
+    for seed in range(3):
         variant = variation.sample(0.7, seed)
         assert variant.broken == ()
         assert topology(variant.labels.array == 1) == topology(array == 1)
@@ -154,7 +154,7 @@ def test_each_variant_keeps_grid_names_and_topology_and_none_is_like_another(
     variation: Variation,
 ) -> None:
     given = two_halves()
-    made = [variation.sample(1.0, seed).labels for seed in range(6)]
+    made = [variation.sample(1.0, seed).labels for seed in range(4)]
     for labels in made:
         assert labels.grid.equals(given.grid)
         assert (labels.kind, labels.segments) == (given.kind, given.segments)
@@ -171,7 +171,7 @@ def test_a_seed_is_a_variant_and_strength_is_how_far_it_goes(variation: Variatio
     np.testing.assert_array_equal(*again)
     np.testing.assert_array_equal(variation.sample(0, 4).labels.array, given.array)
     likeness = [
-        np.mean([dice(given, variation.sample(strength, seed).labels) for seed in range(4)])
+        np.mean([dice(given, variation.sample(strength, seed).labels) for seed in range(3)])
         for strength in (0.1, 0.4, 1.0)
     ]
     assert likeness[0] > 0.95
@@ -197,10 +197,10 @@ def test_a_label_at_the_border_goes_on_beyond_it() -> None:
 def test_volumes_stay_within_their_limits(variation: Variation) -> None:
     given = two_halves()
     own = int((given.array > 0).sum())
-    free = [int((variation.sample(1.0, seed).labels.array > 0).sum()) for seed in range(8)]
+    free = [int((variation.sample(1.0, seed).labels.array > 0).sum()) for seed in range(4)]
     assert max(abs(n / own - 1) for n in free) > 0.05
     held = Variation(given, {(3, 7): (0.95 * own, 1.05 * own)})
-    for seed in range(8):
+    for seed in range(3):
         variant = held.sample(1.0, seed)
         assert variant.broken or abs((variant.labels.array > 0).sum() / own - 1) <= 0.05
 

@@ -167,7 +167,7 @@ def warped(
     places = identity(size) + resized(displacement, size)
     best = torch.full(size, -1.0)
     found = torch.zeros(size, dtype=torch.uint8)
-    whole = torch.from_numpy(np.ascontiguousarray(indices))
+    whole = torch.tensor(indices)
     for index in range(label_count + 1):
         share = at((whole == index).float()[None], places)[0]
         found[share > best] = index
