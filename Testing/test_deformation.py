@@ -187,6 +187,14 @@ def test_an_oblique_flipped_grid_of_other_voxels_is_kept() -> None:
     assert 0.6 < dice(given, varied) < 0.99
 
 
+def test_a_single_slice_is_varied_within_itself() -> None:
+    given = two_halves()
+    slice_ = Volume(given.array[:, :, 12:13], given.affine, Kind.LABEL)
+    varied = Variation(slice_).sample(0.7, 0).labels
+    assert varied.array.shape == (24, 24, 1)
+    assert 0.6 < dice(slice_, varied) < 1
+
+
 def test_a_label_at_the_border_goes_on_beyond_it() -> None:
     array = np.zeros((20, 20, 20), np.uint8)
     array[5:15, 5:15, :] = 1

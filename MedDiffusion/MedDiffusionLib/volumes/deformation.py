@@ -121,8 +121,8 @@ class DeformableLabels:
         self.box = _grown(labels.label_statistics.index_box, around, labels.array.shape)
         part = labels.array[self.box]
         self.size: Size = part.shape
-        self.extent = (np.array(self.size) - 1) * spacing
-        """Of the box in mm, from its first voxel to its last."""
+        self.extent = (np.array(self.size) - 1).clip(1) * spacing
+        """Of the box in mm, from its first voxel to its last; of a single slice, its thickness."""
         self._depths = [(0, *_depths(part == 0, spacing))]
         for value in labels.label_statistics.values:
             self._depths.append((value, *_depths(part == value, spacing)))

@@ -31,6 +31,8 @@ class Topology:
 
 def topology(mask: NDArray[np.bool_]) -> Topology:
     """The topology of a mask ``[i, j, k]``."""
+    filled = [np.flatnonzero(mask.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    mask = mask[tuple(slice(f[0], f[-1] + 1) if f.size else slice(0, 1) for f in filled)]
     image = sitk.GetImageFromArray(np.ascontiguousarray(mask, np.uint8))
     counts = np.bincount(sitk.GetArrayFromImage(sitk.ConnectedComponent(image)).ravel())[1:]
     large = int((counts >= SPECK * counts.sum()).sum())

@@ -95,7 +95,7 @@ class Variation:
 
     def _velocity(self, generator: np.random.Generator, strength: float) -> Tensor:
         """A random velocity field: growth and turn of the whole, and noise of two scales."""
-        extent = np.maximum(self._deformable.extent, 1e-6)
+        extent = self._deformable.extent
         halves = extent / 2
         nodes = _nodes(extent, self._scales[-1])
         field = torch.zeros(3, *nodes)
