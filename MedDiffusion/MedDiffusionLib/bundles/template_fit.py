@@ -19,13 +19,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..compute.errors import UserError
-from ..volumes.deformation import Size, at, exponential, identity, resized
+from ..volumes.deformation import Size, at, deformed_indices, exponential, identity, resized
 from ..volumes.grids import GridSpec, fov_grid
 from ..volumes.resampling import resample
 from ..volumes.volume import Kind, Segment, Volume
 from .quilting import quilt
 from .shape_model import volume_percentiles
-from .template_model import TemplateModel, left_right, warped
+from .template_model import TemplateModel, left_right
 
 MOST_LABELS = 255
 _NODES = 17
@@ -48,7 +48,6 @@ class Round:
 ROUNDS = (
     Round(20_000, 20, 0.025, 200.0),
     Round(20_000, 20, 0.02, 80.0),
-    Round(160_000, 12, 0.012, 40.0),
 )
 
 OnProgress = Callable[[str, int, int], None]
@@ -83,7 +82,7 @@ def fit_template_model(
     straight = []
     for number, (indices, velocity) in enumerate(zip(maps, velocities, strict=True)):
         on_progress("bringing label maps to their mean", number, len(maps))
-        straight.append(warped(indices, exponential(velocity), len(label_values)))
+        straight.append(deformed_indices(indices, exponential(velocity), len(label_values)))
     sources = np.stack(straight)
     mirrored = _is_mirrored(sources, spec, len(label_values))
     if mirrored:
@@ -126,7 +125,7 @@ def _register(
     """The velocity fields that lead from the mean space to each map."""
     edge = np.cbrt(np.prod(spec.size) * np.prod(spec.spacing)) / (_NODES - 1)
     i, j, k = (
-        max(2, round(n * s / edge) + 1) for n, s in zip(spec.size, spec.spacing, strict=True)
+        max(2, math.ceil(n * s / edge) + 1) for n, s in zip(spec.size, spec.spacing, strict=True)
     )
     nodes: Size = (i, j, k)
     velocities = [torch.zeros(3, *nodes) for _ in maps]

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..compute.errors import UserError
-from ..volumes.deformation import at, exponential, identity, jacobian, resized, smooth_noise
+from ..volumes.deformation import deformed_indices, exponential, jacobian, smooth_noise
 from ..volumes.grids import GridSpec
 from ..volumes.variation import Limits
 from ..volumes.volume import Kind, Segment, Volume
@@ -97,7 +97,7 @@ class TemplateModel:
         velocity = noise.astype(np.float32) * self.residual
         velocity += np.tensordot(weights, self.modes.astype(np.float32), 1)
         displacement = _unfolded(velocity)
-        indices = warped(template, displacement, len(self.segments))
+        indices = deformed_indices(template, displacement, len(self.segments))
         if self.mirrored and generator.random() < 0.5:
             return np.flip(indices, left_right(self.spec))
         return indices
@@ -154,25 +154,6 @@ def read_template_model(folder: Path, manifest: Manifest) -> TemplateModel:
         manifest.grid, segments, templates, tensors["modes"], tensors["explained"],
         tensors["residual"], tensors["volumes"], bool(tensors["mirrored"][0]),
     )  # fmt: skip
-
-
-def warped(
-    indices: NDArray[np.uint8], displacement: torch.Tensor, label_count: int
-) -> NDArray[np.uint8]:
-    """Label indices ``[X, Y, Z]`` where a displacement of their box leads.
-
-    A voxel takes the label with the largest share among the eight voxels about its place.
-    """
-    size = indices.shape
-    places = identity(size) + resized(displacement, size)
-    best = torch.full(size, -1.0)
-    found = torch.zeros(size, dtype=torch.uint8)
-    whole = torch.tensor(indices)
-    for index in range(label_count + 1):
-        share = at((whole == index).float()[None], places)[0]
-        found[share > best] = index
-        best = torch.maximum(best, share)
-    return found.numpy()
 
 
 def left_right(spec: GridSpec) -> int:
