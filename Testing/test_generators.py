@@ -120,7 +120,8 @@ def test_draws_have_all_labels_on_the_models_grid_and_are_functions_of_the_seed(
     made = [model.sample(seed) for seed in range(4)]
     for labels in made:
         assert labels.grid.equals(SPEC.centered())
-        assert (labels.kind, labels.array.dtype) == (Kind.LABEL, np.int32)
+        assert labels.kind is Kind.LABEL
+        assert labels.array.dtype == np.int32
         assert set(np.unique(labels.array)) == {0, 3, 7}
     np.testing.assert_array_equal(model.sample(2).array, made[2].array)
     assert len({labels.array.tobytes() for labels in made}) == 4

@@ -198,7 +198,7 @@ def _modes(
     velocities: Sequence[Tensor], most: int
 ) -> tuple[NDArray[np.float16], NDArray[np.float32], NDArray[np.float16]]:
     """Principal components of velocity fields of mean 0, their shares, and what they leave."""
-    table = torch.stack(velocities).numpy().reshape(len(velocities), -1)
+    table = torch.stack(list(velocities)).numpy().reshape(len(velocities), -1)
     left, scales, directions = np.linalg.svd(table, full_matrices=False)
     variances = scales**2 / (len(table) - 1)
     count = min(most, len(table) - 1)

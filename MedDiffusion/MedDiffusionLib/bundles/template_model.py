@@ -115,7 +115,7 @@ class TemplateModel:
 def save_template_model(model: TemplateModel, folder: Path) -> str:
     """Write ``shape.safetensors`` into a bundle folder; returns its SHA-256 for the manifest."""
     packed = zlib.compress(model.templates.tobytes(), 9)
-    tensors = {
+    tensors: dict[str, NDArray] = {
         "templates": np.frombuffer(packed, np.uint8),
         "modes": model.modes,
         "explained": model.explained,
