@@ -77,12 +77,12 @@ def compare(
     real = [_real(data, name, manifest) for name in split["validation"]]
     rows, nearest = [], 0
     for what, maps in (("real", real), ("draw", drawn)):
-        table = []
+        table: list[list[float]] = []
         for number, one in enumerate(maps):
             # Every second voxel tells as much.
             scores = [_dice(one[::2, ::2, ::2], other[::2, ::2, ::2]) for other in train]
             nearest = int(np.argmax([np.mean(s) for s in scores]))
-            table.append([np.mean(scores[nearest]), *scores[nearest]])
+            table.append([float(np.mean(scores[nearest])), *scores[nearest]])
             found = [f"{figure:.2f}" for figure in table[-1]]
             rows.append([f"{what} {number + 1}", split["train"][nearest], *found])
         rows.append([f"{what}: mean", "", *(f"{figure:.2f}" for figure in np.mean(table, 0))])
@@ -104,7 +104,8 @@ def _dice(one: NDArray, other: NDArray) -> list[float]:
     """Dice of each label of the second map, 0 left out."""
     count = int(max(one.max(), other.max())) + 1
     both = np.bincount(one[one == other].ravel(), minlength=count)[1:]
-    total = sum(np.bincount(a.ravel(), minlength=count) for a in (one, other))[1:]
+    first, second = (np.bincount(a.ravel(), minlength=count)[1:] for a in (one, other))
+    total = first + second
     return [float(2 * b / t) for b, t in zip(both, total, strict=True) if t]
 
 
