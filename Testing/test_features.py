@@ -26,6 +26,7 @@ from MedDiffusionLib.evaluation.features.gray_levels import (
     LEVELS,
     TEXTURE,
     GrayLevels,
+    first_order,
     neighbours,
     texture,
 )
@@ -131,6 +132,38 @@ def test_first_order_features_are_those_of_the_values() -> None:
     # Half, a quarter and two eighths: 0.5 * 1 + 0.25 * 2 + 2 * 0.125 * 3 bits.
     assert known["entropy"] == pytest.approx(1.75)
     assert known["uniformity"] == pytest.approx(0.25 + 0.0625 + 2 / 64)
+
+
+PHANTOM = """
+14411 14611 41641 44641
+14411 11611 .1311 44611
+144.. 11111 11.11 11611
+144.. 11111 11111 11611
+"""
+"""The digital phantom of IBSI, rows of slices; a point is a voxel outside of the region."""
+
+
+def test_features_of_the_digital_phantom_are_the_published_ones() -> None:
+    lines = PHANTOM.replace(".", "0").strip().splitlines()
+    phantom = np.array([[list(row) for row in line.split()] for line in lines]).astype(int)
+    inside = phantom > 0
+    values = phantom[inside]
+    found = dict(zip(FIRST_ORDER, first_order(values.astype(float), values), strict=True))
+    assert found["mean"] == pytest.approx(2.15, abs=0.005)
+    assert found["deviation"] ** 2 == pytest.approx(3.05, abs=0.005)
+    assert found["skewness"] == pytest.approx(1.08, abs=0.005)
+    assert found["kurtosis"] == pytest.approx(-0.355, abs=0.0005)
+    assert found["entropy"] == pytest.approx(1.27, abs=0.005)
+    assert found["uniformity"] == pytest.approx(0.512, abs=0.0005)
+    matrix = neighbours(np.where(inside, phantom, LEVELS), 1)
+    known = dict(zip(TEXTURE, texture(matrix), strict=True))
+    assert known["contrast"] == pytest.approx(5.12, abs=0.005)
+    assert known["dissimilarity"] == pytest.approx(1.38, abs=0.005)
+    assert known["homogeneity"] == pytest.approx(0.631, abs=0.0005)
+    assert known["second moment"] == pytest.approx(0.291, abs=0.0005)
+    assert known["entropy"] == pytest.approx(2.57, abs=0.005)
+    assert known["correlation"] == pytest.approx(0.183, abs=0.0005)
+    assert known["cluster shade"] == pytest.approx(17.4, abs=0.05)
 
 
 @pytest.mark.parametrize("distance", [1, 2])
@@ -254,7 +287,7 @@ def by_hand(images: Tensor, state: dict[str, Tensor], layout: Layout) -> Tensor:
         if f"{stage}.downsample.0.weight" in state:
             x = convolved(x, f"{stage}.downsample.0", f"{stage}.downsample.1", stride)
         elif x.shape != found.shape:
-            x = x[(..., *[slice(None, None, stride)] * layout.axes)]
+            x = x[(slice(None), slice(None), *[slice(None, None, stride)] * layout.axes)]
             x = F.pad(x, (0, 0) * layout.axes + (0, found.shape[1] - x.shape[1]))
         x = (found + x).relu()
     return x
@@ -320,11 +353,11 @@ def test_weights_may_be_a_safetensors_file(tmp_path: Path, networks: dict[str, R
     title = "MedicalNet ResNet-10"
     save_file(networks[title].state_dict(), tmp_path / "w.safetensors")
     torch.save(networks[title].state_dict(), tmp_path / "w.pth")
-    found = [
+    one, other = (
         read(tmp_path / name, TITLES).features(image(), VALID)
         for name in ("w.safetensors", "w.pth")
-    ]
-    assert np.array_equal(*found)
+    )
+    assert np.array_equal(one, other)
 
 
 def without_one(state: dict[str, Tensor]) -> dict[str, Tensor]:

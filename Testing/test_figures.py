@@ -14,6 +14,7 @@ from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import wasserstein_distance
 
 from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.evaluation.figures import FEWEST_CASES
 from MedDiffusionLib.evaluation.figures.dice import dice_per_label
 from MedDiffusionLib.evaluation.figures.frechet import (
     fit_dimensions,
@@ -152,9 +153,8 @@ def test_kernel_distance_is_the_sum_over_pairs_written_out() -> None:
 def test_kernel_distance_of_one_distribution_is_zero_in_the_mean() -> None:
     random = np.random.default_rng(11)
     reference = random.normal(size=(1000, 4))
-    found = np.array([
-        kernel_distance(*random.normal(size=(2, 15, 4)), reference=reference) for _ in range(400)
-    ])  # fmt: skip
+    pairs = random.normal(size=(400, 2, 15, 4))
+    found = np.array([kernel_distance(one, other, reference) for one, other in pairs])
     assert abs(found.mean()) < 3 * found.std() / 20
     assert (found < 0).any()
 
@@ -176,8 +176,8 @@ def test_density_is_one_and_coverage_as_the_lemma_says_for_one_distribution() ->
     random = np.random.default_rng(12)
     reference = random.normal(size=(1000, 3))
     found = [
-        neighbour_figures(*random.normal(size=(2, 20, 3)), k=3, reference=reference)
-        for _ in range(300)
+        neighbour_figures(one, other, 3, reference)
+        for one, other in random.normal(size=(300, 2, 20, 3))
     ]
     assert np.mean([each.density for each in found]) == pytest.approx(1, abs=0.03)
     expected = expected_coverage(20, 20, 3)
@@ -444,6 +444,21 @@ def test_paired_parts_have_no_patient_in_common() -> None:
     assert set(seen) == {10}
 
 
+@pytest.mark.parametrize("name", FEWEST_CASES)
+def test_so_many_cases_are_needed_for_a_band_and_no_more(name: str) -> None:
+    figures: dict[str, Callable[[Floats, Floats], float]] = {
+        "frechet": frechet_distance,
+        "kernel": kernel_distance,
+        "neighbours": lambda a, b: neighbour_figures(a, b).coverage,
+        "diversity": lambda a, b: diversity(list(a)) - diversity(list(b)),
+    }
+    items = np.random.default_rng(29).uniform(-1, 1, (FEWEST_CASES[name], 4, 4, 4))
+    items = items if name == "diversity" else items.reshape(len(items), -1)
+    assert np.isfinite(split_halves(items, figures[name], 3).values).all()
+    with pytest.raises(UserError, match="needs at least"):
+        split_halves(items[1:], figures[name], 3)
+
+
 def test_items_of_a_band_may_be_any_sequence() -> None:
     band = split_halves(["a", "b", "c"], lambda a, b: float(len(a[0] + b[0])), 5, sizes=(1, 1))
     assert band.values.tolist() == [2.0] * 5
@@ -454,8 +469,8 @@ def test_figures_are_the_same_again() -> None:
     assert half_samples(real, synthetic, kernel_distance, 4, 20) == half_samples(
         real, synthetic, kernel_distance, 4, 20
     )
-    bands = [split_halves(real, kernel_distance, 20, seed=2).values for _ in range(2)]
-    assert np.array_equal(*bands)
+    one, other = (split_halves(real, kernel_distance, 20, seed=2).values for _ in range(2))
+    assert np.array_equal(one, other)
 
 
 # ---- bad data
@@ -465,6 +480,7 @@ CONSTANT = np.ones((12, 3))
 GOOD = gaussian(28, 12, 3)
 BOX = np.ones((16, 16, 16), bool)
 ZERO = np.zeros((1, 16, 16, 16), np.float32)
+TWO = np.zeros((2, 16, 16, 16), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -494,7 +510,7 @@ ZERO = np.zeros((1, 16, 16, 16), np.float32)
         (lambda: noise_power(ZERO[0] * np.nan, BOX, (1, 1, 1)), "not-finite", "not finite"),
         (lambda: noise_power(ZERO[0], ~BOX, (1, 1, 1)), "too-small", "there are 0"),
         (
-            lambda: high_frequency_ratio(*[noise_power(ZERO[0], BOX, (1, 1, 1))] * 2),
+            lambda: high_frequency_ratio(*[noise_power(ZERO[0] + 0.7, BOX, (1, 1, 1))] * 2),
             "constant",
             "constant",
         ),
@@ -507,7 +523,7 @@ ZERO = np.zeros((1, 16, 16, 16), np.float32)
             "not finite",
         ),
         (
-            lambda: contrast_relations(*[np.repeat(ZERO * np.nan, 2, 0)] * 2, BOX, BOX, 1),
+            lambda: contrast_relations(TWO, TWO * np.nan, BOX, BOX, 1),
             "not-finite",
             "not finite",
         ),

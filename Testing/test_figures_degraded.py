@@ -110,7 +110,7 @@ def test_distances_rise_with_the_share_of_copies_of_one_volume(
     sets: Sets, figure: Callable[[Floats, Floats], float]
 ) -> None:
     found = [
-        np.mean([figure(sets.real, worse) for worse in sets.collapsed(share)])
+        float(np.mean([figure(sets.real, worse) for worse in sets.collapsed(share)]))
         for share in (0, 0.25, 0.5, 0.75, 1)
     ]
     assert direction(found) == 1
