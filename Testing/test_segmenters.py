@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from conftest import tiny_manifest
@@ -122,40 +124,53 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[CaseFiles]:
     return write_data(tmp_path_factory.mktemp("cases"), 5)
 
 
-def train(cases: list[CaseFiles], folder: Path, iterations: int = 3) -> Segmenter:
+STEPS = 3
+
+
+def train(cases: list[CaseFiles], folder: Path) -> Segmenter:
     digests = [case_digest(case) for case in cases]
     with StopWatch() as stop:
         return trained_segmenter(
-            "unet", tiny_manifest(), cases, digests, folder, CPU, Effort(iterations), stop
+            "unet", tiny_manifest(), cases, digests, folder, CPU, Effort(STEPS), stop
         )
 
 
-def test_it_is_trained_once_and_found_afterwards(
-    cases: list[CaseFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(scope="module")
+def kept(cases: list[CaseFiles], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("segmenters")
+    train(cases, folder)
+    return folder
+
+
+def code(segmenter: Segmenter) -> NDArray[np.float64]:
+    """What a segmenter makes of an image."""
     image = np.random.default_rng(0).normal(0, 0.5, (1, 16, 16, 16)).astype(np.float32)
-    first = train(cases, tmp_path)
+    return segmenter.encode(image)
+
+
+def test_it_is_trained_once_and_found_afterwards(
+    cases: list[CaseFiles], kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     digests = [case_digest(case) for case in reversed(cases)]
-    assert is_trained("unet", tiny_manifest(), digests, tmp_path, Effort(3))
+    assert is_trained("unet", tiny_manifest(), digests, kept, Effort(STEPS))
+    assert not is_trained("unet", tiny_manifest(), digests[1:], kept, Effort(STEPS))
     monkeypatch.setattr(segmenter_training, "_train", None)
-    again = train(cases[::-1], tmp_path)
-    assert again.key == first.key
-    assert (again.encode(image) == first.encode(image)).all()
+    again = train(cases[::-1], kept)
+    assert again.key == train(cases, kept).key
+    assert again.name == "unet"
 
 
 def test_interrupted_it_goes_on_and_is_the_same(
-    cases: list[CaseFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cases: list[CaseFiles], kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = np.random.default_rng(0).normal(0, 0.5, (1, 16, 16, 16)).astype(np.float32)
-    whole = train(cases, tmp_path / "whole", 4)
-    reasons = iter([*[None] * (len(cases) + 3), *["SIGTERM"] * 9])
+    reasons = iter([*[None] * (len(cases) + 2), *["SIGTERM"] * 9])
     monkeypatch.setattr(StopWatch, "reason", property(lambda watch: next(reasons)))
     with pytest.raises(Cancelled):
-        train(cases, tmp_path / "cut", 4)
+        train(cases, tmp_path)
     monkeypatch.undo()
-    assert list((tmp_path / "cut").glob("*/checkpoint.safetensors"))
-    assert not list((tmp_path / "cut").glob("*/weights.safetensors"))
-    assert np.allclose(train(cases, tmp_path / "cut", 4).encode(image), whole.encode(image))
+    assert list(tmp_path.glob("*/checkpoint.safetensors"))
+    assert not list(tmp_path.glob("*/weights.safetensors"))
+    assert np.allclose(code(train(cases, tmp_path)), code(train(cases, kept)))
 
 
 def test_too_few_cases_are_refused(cases: list[CaseFiles], tmp_path: Path) -> None:
@@ -163,9 +178,11 @@ def test_too_few_cases_are_refused(cases: list[CaseFiles], tmp_path: Path) -> No
         train(cases[:4], tmp_path)
 
 
-def test_a_file_that_is_not_its_weights_is_refused(cases: list[CaseFiles], tmp_path: Path) -> None:
-    train(cases, tmp_path, 1)
+def test_a_file_that_is_not_its_weights_is_refused(
+    cases: list[CaseFiles], kept: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
     (path,) = tmp_path.glob("*/weights.safetensors")
     path.write_bytes(b"nothing")
     with pytest.raises(UserError, match=r"is no segmenter for this .*remove its folder"):
-        train(cases, tmp_path, 1)
+        train(cases, tmp_path)

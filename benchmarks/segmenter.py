@@ -24,7 +24,12 @@ from MedDiffusionLib.compute.execution import choose_execution
 from MedDiffusionLib.evaluation.figures.dice import dice_per_label
 from MedDiffusionLib.evaluation.segmenters import SEGMENTERS
 from MedDiffusionLib.evaluation.segmenters.segmenter import Segmenter
-from MedDiffusionLib.evaluation.segmenters.training import Effort, case_digest, trained_segmenter
+from MedDiffusionLib.evaluation.segmenters.training import (
+    Effort,
+    case_digest,
+    trained_segmenter,
+    usual_effort,
+)
 from MedDiffusionLib.training.data.cases import CaseFiles, find_data
 from MedDiffusionLib.training.data.loaded_cases import make_case
 from MedDiffusionLib.training.loop.stopping import StopWatch
@@ -47,7 +52,7 @@ def main() -> None:
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument("--segmenters", type=Path, default=FOLDER)
     parser.add_argument("--name", choices=SEGMENTERS, default="unet")
-    parser.add_argument("--iterations", type=int, default=Effort.iterations)
+    parser.add_argument("--iterations", type=int)
     options = parser.parse_args()
     names = read_split(options.split).train
     cases = find_data(options.data, options.images, options.labels, wanted=names).cases
@@ -60,15 +65,16 @@ def trained(
     manifest: Manifest,
     cases: Sequence[CaseFiles],
     folder: Path = FOLDER,
-    iterations: int = Effort.iterations,
+    iterations: int | None = None,
 ) -> Segmenter:
     """A segmenter out of a folder, trained on the real ``cases`` first where it is not there."""
     execution = choose_execution(choose_device("cpu"))
+    effort = usual_effort(manifest) if iterations is None else Effort(iterations)
     progress = ProgressLine()
     with StopWatch() as stop:
         made = trained_segmenter(
             name, manifest, cases, [case_digest(case) for case in cases], folder, execution,
-            Effort(iterations), stop, progress.report,
+            effort, stop, progress.report,
         )  # fmt: skip
     progress.close()
     return made

@@ -54,7 +54,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     judged.add_argument("--segmenters", type=options.path, metavar="DIR",
                         help="where they are kept; default: beside the report")  # fmt: skip
     judged.add_argument("--segmenter-iterations", type=options.integer, metavar="N",
-                        help="of their training; default: 1000")  # fmt: skip
+                        help="of their training; default: 1000, or 1600")  # fmt: skip
     judged.add_argument("--weights", type=options.path, action="append", default=[],
                         metavar="FILE", help="also features by such a network")  # fmt: skip
     command.add_argument("-o", "--output", type=options.path, metavar="REPORT",

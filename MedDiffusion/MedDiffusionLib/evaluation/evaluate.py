@@ -202,7 +202,7 @@ def _segmenters(
     if not any(SUBJECTS[name].needs_segmenters for name in request.subjects):
         return []
     manifest, digests = synthesizer.model.manifest, [case.digest for case in data.training]
-    folder, effort = request.segmenters_in, request.effort
+    folder, effort = request.segmenters_in, request.effort(manifest)
     wanted = request.segmenters
     are_there = all(is_trained(name, manifest, digests, folder, effort) for name in wanted)
 
@@ -274,7 +274,7 @@ def _measure(
         "settings": {
             **chosen, "part": request.part, "half": request.half,
             "training_cases": len(data.training),
-            "segmenter_iterations": request.segmenter_iterations,
+            "segmenter_iterations": request.effort(manifest).iterations,
         },
         "computed": {
             "device": tools.synthesizer.execution.device.type,

@@ -16,7 +16,7 @@ from ..training.plan.presets import read_split
 from ..volumes.reading import read_image
 from .cases import half_of
 from .segmenters import SEGMENTERS
-from .segmenters.training import Effort, installed_segmenters
+from .segmenters.training import Effort, installed_segmenters, usual_effort
 from .subjects import SUBJECTS
 from .summary import fewest_sentence
 
@@ -48,7 +48,7 @@ class EvaluationRequest:
     subjects: tuple[str, ...] = tuple(SUBJECTS)
     segmenters: tuple[str, ...] = field(default_factory=installed_segmenters)
     segmenter_folder: Path | None = None
-    segmenter_iterations: int = Effort.iterations
+    segmenter_iterations: int | None = None
     weights: tuple[Path, ...] = ()
     group_pattern: str | None = None
     device: str = "auto"
@@ -58,9 +58,10 @@ class EvaluationRequest:
         """By which volumes are made."""
         return Settings(steps=self.steps, sampler=self.sampler, guidance=self.guidance)
 
-    @property
-    def effort(self) -> Effort:
+    def effort(self, manifest: Manifest) -> Effort:
         """How long segmenters are trained."""
+        if self.segmenter_iterations is None:
+            return usual_effort(manifest)
         return Effort(self.segmenter_iterations)
 
     @property
