@@ -193,7 +193,7 @@ def start_training(request: TrainingRequest, on_report: OnReport = lambda report
             data = _find(request)
             stack.enter_context(held_output(request.output))
             stack.enter_context(stop.file_in(request.output))
-            settled = _settle(request, data, device, stop, on_report)
+            settled = settle(request, data, device, stop, on_report)
         settled = ranks.broadcast(settled)
         by_name = {case.name: case for case in _find(request).cases}
         cases, validation = (
@@ -207,14 +207,17 @@ def start_training(request: TrainingRequest, on_report: OnReport = lambda report
         return train(job, ranks=ranks, stop=stop, on_report=on_report)
 
 
-def _settle(
+def settle(
     request: TrainingRequest,
     data: DataSet,
     device: torch.device,
     stop: StopWatch,
     on_report: OnReport,
 ) -> dict[str, Any]:
-    """What the main process tells the others: the plan, the cases by name, the precision."""
+    """What the main process tells the others: the plan, the cases by name, the precision.
+
+    Checks and plans by the cases in ``data`` alone; raises UserError where they cannot be used.
+    """
     findings = _check(request, data, on_report, lambda: stop.reason is not None)
     if stopping := _stopping(request, findings):
         more = f", and {len(stopping) - 1} more problems" if len(stopping) > 1 else ""

@@ -28,7 +28,7 @@ from ...compute.locks import folder_lock
 from ...training.data.cases import CaseFiles
 from ...training.data.fingerprint import digest_of, take_stamps
 from ...training.data.patches import PatchSamples
-from ...training.data.samples import Augmentation
+from ...training.data.samples import Augmentation, Samples
 from ...training.data.store import FINGERPRINT_NAME, CaseStore
 from ...training.loop.checkpoint import load_checkpoint, save_checkpoint
 from ...training.loop.log import TrainingReport
@@ -152,7 +152,7 @@ def trained_segmenter(
         network = execution.prepare(network)
         with _made(place), folder_lock(folder):
             _train(network, manifest, cases, place, key, execution, effort, stop, on_report)
-    _load(network, place / WEIGHTS_NAME, key)
+    load_weights(network, place / WEIGHTS_NAME, key)
     return Segmenter(name, key, network, patch, execution)
 
 
@@ -167,7 +167,7 @@ def _train(
     stop: StopWatch,
     on_report: OnReport,
 ) -> None:
-    settings, limits = _settings(manifest, effort), Limits(iterations=effort.iterations)
+    settings = settings_for(manifest)
     store = CaseStore(place.parent)
     stored = []
     for number, case in enumerate(cases, start=1):
@@ -176,6 +176,30 @@ def _train(
         stored.append(store.prepare(case, manifest))
         on_report(TrainingReport("reading", number / len(cases), part=place.name))
     store.save()
+    samples = PatchSamples(
+        stored, manifest.grid, patch_of(manifest.grid.size),
+        [label.value for label in manifest.labels], settings.augmentation, 0.0, ENDLESS,
+        effort.seed,
+    )  # fmt: skip
+    fit_segmenter(network, samples, settings, place, key, execution, effort, stop, on_report)
+
+
+def fit_segmenter(
+    network: torch.nn.Module,
+    samples: Samples,
+    settings: TrainingSettings,
+    place: Path,
+    key: str,
+    execution: Execution,
+    effort: Effort,
+    stop: StopWatch,
+    on_report: OnReport = lambda report: None,
+) -> None:
+    """Train a network on samples and write its weights, under their key, into the folder ``place``.
+
+    Interrupted, it goes on from its checkpoint there. Raises Cancelled where it was asked to stop.
+    """
+    limits = Limits(iterations=effort.iterations)
     objective = Segmentation(network)  # type: ignore[arg-type]
     state = initial_state(objective.players, settings)
     identity = {
@@ -186,11 +210,6 @@ def _train(
         load_checkpoint(place, state)
     else:
         save_checkpoint(place, state, identity)
-    samples = PatchSamples(
-        stored, manifest.grid, patch_of(manifest.grid.size),
-        [label.value for label in manifest.labels], settings.augmentation, 0.0, ENDLESS,
-        effort.seed,
-    )  # fmt: skip
 
     def report(said: TrainingReport) -> None:
         # What it notes stands in its log; that nothing validates it is no news here.
@@ -215,7 +234,8 @@ def _place(folder: Path, name: str, key: str) -> Path:
     return folder / f"{name}-{key[:16]}"
 
 
-def _settings(manifest: Manifest, effort: Effort) -> TrainingSettings:
+def settings_for(manifest: Manifest) -> TrainingSettings:
+    """By what settings a segmenter for a model's grid is trained."""
     patch = math.prod(patch_of(manifest.grid.size))
     return TrainingSettings(
         data="",
@@ -246,7 +266,8 @@ def _made(place: Path) -> Iterator[None]:
         ) from error
 
 
-def _load(network: torch.nn.Module, path: Path, key: str) -> None:
+def load_weights(network: torch.nn.Module, path: Path, key: str) -> None:
+    """Load weights that were written under a key; raises UserError for others."""
     try:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("key") != key:
