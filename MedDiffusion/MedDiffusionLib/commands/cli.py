@@ -17,6 +17,7 @@ from . import generate, labelmap, synthesize
 from . import models as cli_models
 from . import study as cli_study
 from . import train as cli_train
+from . import utility as cli_utility
 from .interrupts import CANCELLED, undo_first
 from .parsers import Parser
 from .terminal import is_debugged, is_stdout_whole, say, say_error
@@ -93,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=cli_evaluate.run, engine="..evaluation")
     cli_evaluate.add_options(command)
     _add_model(command)
+    _add_device(command)
+
+    command = commands.add_parser("utility", help="see whether synthetic volumes help a segmenter")
+    command.set_defaults(run=cli_utility.run, engine="..evaluation")
+    cli_utility.add_options(command)
     _add_device(command)
 
     cli_study.add_commands(commands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ def needs_synthetic(arm: str) -> bool:
 def steps_of(phases: tuple[Phase, ...], steps: int) -> list[int]:
     """The optimizer steps of each phase, which are ``steps`` together."""
     ends = [0]
-    for phase in phases:
-        ends.append(ends[-1] + max(1, round(phase.steps * steps)))
-    ends[-1] = steps
-    return [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    for number, phase in enumerate(phases, start=1):
+        most = steps - (len(phases) - number)
+        ends.append(min(ends[-1] + max(1, round(phase.steps * steps)), most))
+    return [end - start for start, end in itertools.pairwise([*ends[:-1], steps])]

@@ -18,9 +18,11 @@ from typing import Any
 from ...bundles.catalog import find_model
 from ...bundles.manifest import Manifest, read_manifest
 from ...bundles.membership import TrainingImages
+from ...bundles.names import WEIGHTS_NAME
 from ...compute.devices import choose_device
 from ...compute.errors import UserError
 from ...compute.execution import Execution, choose_execution
+from ...compute.files import file_sha256
 from ...compute.parsing import shortened
 from ...compute.version import __version__
 from ...training.data.cases import CaseFiles, DataSet, find_data
@@ -276,10 +278,9 @@ def _generator_facts(experiment: Experiment) -> dict[str, Any]:
     return {
         "name": manifest.name,
         "version": manifest.version,
-        "weights_sha256": manifest.weights_sha256,
+        "weights_sha256": file_sha256(folder / WEIGHTS_NAME),
         "images": images,
         "seen": seen,
-        "folder": folder.name,
     }
 
 
