@@ -80,7 +80,7 @@ def utility(
         experiment = prepare(request, stop, on_progress)
         cells, others = _tasks(experiment)
         if not only_report:
-            _work([*others, *cells], cells, stop, on_progress)
+            work([*others, *cells], cells, stop, on_progress)
         results = [result for cell in cells if (result := cell.result())]
         if not results:
             raise UserError(
@@ -126,11 +126,11 @@ def _tasks(experiment: Experiment) -> tuple[list[CellTask], list[Task]]:
     return cells, [*generators.values(), *needed.values()]
 
 
-def _work(
+def work(
     tasks: Sequence[Task], cells: Sequence[CellTask], stop: StopWatch, on_progress: OnProgress
 ) -> None:
     """Do all tasks, but those that other processes do; returns when all are done."""
-    draws = list(dict.fromkeys(cell.draw for cell in cells))
+    draws = list(dict.fromkeys(task.draw for task in [*cells, *tasks]))
     order = sorted(tasks, key=lambda task: draws.index(task.draw))
     while True:
         has_worked, is_open = False, False
@@ -196,12 +196,12 @@ def _content(experiment: Experiment, results: Sequence[Mapping[str, Any]]) -> di
         ],
         "generator": dict(experiment.generator_facts) or None,
         "open cells": len(experiment.cells) - len(results),
-        "findings": _findings(experiment),
+        "findings": findings_of(experiment),
         "cells": [dict(result) for result in results],
     }  # fmt: skip
 
 
-def _findings(experiment: Experiment) -> list[str]:
+def findings_of(experiment: Experiment) -> list[str]:
     """Sentences about the data that whoever reads the figures must know."""
     said = []
     held_out = {case.name for case in experiment.held_out}

@@ -111,7 +111,7 @@ class VolumesTask:
         self.experiment = experiment
         self.draw = draw
         self.maps = maps
-        self.folder = experiment.place(draw) / f"synthetic-{maps}"
+        self.folder = experiment.place(draw) / f"volumes-{maps}"
         self.words = f"{draw.words}: {maps} label maps"
         self.generator = None
         if experiment.request.generator is None:
