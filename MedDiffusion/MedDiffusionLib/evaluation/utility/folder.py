@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ...compute.errors import Cancelled, UserError
-from ...compute.files import write_json
+from ...compute.files import TEMPORARY, write_json
 from ...compute.locks import folder_lock
 from ...compute.parsing import read_json
 from ...training.loop.names import PRIVATE_NAME
@@ -20,6 +21,8 @@ MARK_NAME = "experiment.json"
 """Says whose folder it is and, once the data were looked at, what the experiment is of."""
 FORMAT = 1
 _KEY = "meddiffusion_utility"
+_NOTHING = rf"{TEMPORARY}|\.meddiffusion-lock|\.DS_Store"
+"""Names of files that stand for nothing of the user's."""
 _PAUSE = 1.0
 """Seconds until it is looked again whether another process is done."""
 _PRIVATE = """\
@@ -116,7 +119,8 @@ def read_known(path: Path) -> dict[str, Any] | None:
 def _is_ours(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    if not any(folder.iterdir()):
+    # What another process is about to begin has not its mark yet.
+    if not [path for path in folder.iterdir() if not re.fullmatch(_NOTHING, path.name)]:
         return True
     content = read_known(folder / MARK_NAME)
     return content is not None and content.get(_KEY) == FORMAT

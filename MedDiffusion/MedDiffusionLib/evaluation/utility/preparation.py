@@ -37,7 +37,7 @@ from ..request import FEWEST
 from ..segmenters.training import Effort, usual_effort
 from .design import Cell, Draw, cells_of, nested, sizes_of
 from .folder import held, read_mark, refuse_to_go_on, write_mark
-from .request import UtilityRequest
+from .request import RANDOM, UtilityRequest
 
 OnProgress = Callable[[str], None]
 """Receives where the experiment stands, in words."""
@@ -178,6 +178,13 @@ def _plan(
             raise UserError(
                 f"{manifest.name} takes no label maps, so its volumes teach no segmenter",
                 "give another model",
+            )
+        if RANDOM in request.maps and manifest.shape_model_sha256 is None:
+            raise UserError(
+                f"{manifest.name} draws no label maps",
+                f"leave {RANDOM} out of the kinds of label maps, or fit it by meddiffusion "
+                "labelmap --fit",
+                code="no-random-maps",
             )
         return manifest, {}
     plan: dict[str, Any] = before.get("plan") or {}
