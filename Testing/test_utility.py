@@ -406,7 +406,7 @@ def test_a_given_generator_must_have_the_labels_and_what_it_saw_is_said(
     double = make_bundle(tmp_path / "two", channels=[channel, {**channel, "name": "T2w"}])
     with pytest.raises(UserError, match="makes the labels 1 x, and case0 has 2"):
         run(given(other))
-    with pytest.raises(UserError, match="makes 2 contrasts .T1w, T2w., and case0 has 1 images"):
+    with pytest.raises(UserError, match="and case0 has 1 images"):
         run(given(double))
     with pytest.raises(UserError, match="tiny draws no label maps"):
         run(given(tiny, maps=("random",)))
