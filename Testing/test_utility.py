@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
 import MedDiffusionLib.evaluation.utility.cell as cell_module
 import MedDiffusionLib.evaluation.utility.experiment as experiment_module
@@ -25,7 +26,7 @@ from MedDiffusionLib.evaluation.segmenters.training import fit_segmenter
 from MedDiffusionLib.evaluation.utility.arms import ARMS, Shares, needs_synthetic, steps_of
 from MedDiffusionLib.evaluation.utility.cell import MixedSamples
 from MedDiffusionLib.evaluation.utility.design import Draw, nested
-from MedDiffusionLib.evaluation.utility.experiment import Utility, utility
+from MedDiffusionLib.evaluation.utility.experiment import Utility, findings_of, utility, work
 from MedDiffusionLib.evaluation.utility.gains import (
     GAIN,
     HARM,
@@ -34,6 +35,7 @@ from MedDiffusionLib.evaluation.utility.gains import (
     of_both,
     random_effects,
 )
+from MedDiffusionLib.evaluation.utility.preparation import prepare
 from MedDiffusionLib.evaluation.utility.request import UtilityRequest
 from MedDiffusionLib.training.data.cases import CaseFiles
 from MedDiffusionLib.training.loop.stopping import StopWatch
@@ -65,6 +67,16 @@ def run(request: UtilityRequest, **given: Any) -> Utility:
         return utility(request, stop, **given)
 
 
+def fit(network: Any, samples: Any, settings: Any, place: Path, key: str, *more: Any) -> None:
+    """A training of seed 0; of the others the weights as they are, since trainings take long."""
+    if "seed0" in place.parts:
+        fit_segmenter(network, samples, settings, place, key, *more)
+        return
+    assert samples[0].images.shape == (1, 16, 16, 16)
+    weights = {name: value.contiguous().clone() for name, value in network.state_dict().items()}
+    (place / "weights.safetensors").write_bytes(save(weights, {"key": key}))
+
+
 @pytest.fixture(scope="module")
 def found(folder: Path) -> Utility:
     """An experiment that was interrupted in its fourth training, and went on."""
@@ -74,7 +86,7 @@ def found(folder: Path) -> Utility:
         if len(trained) == 3:
             raise Cancelled
         trained.append(given[3])
-        fit_segmenter(*given)
+        fit(*given)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cell_module, "fit_segmenter", interrupted)
@@ -84,7 +96,7 @@ def found(folder: Path) -> Utility:
 
     def counted(*given: Any) -> None:
         trained.append(given[3])
-        fit_segmenter(*given)
+        fit(*given)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cell_module, "fit_segmenter", counted)
@@ -236,7 +248,7 @@ def test_a_damaged_cell_is_made_again_and_is_the_same_and_nothing_else_is(
 
     def counted(*given: Any) -> None:
         trained.append(given[3])
-        fit_segmenter(*given)
+        fit(*given)
 
     monkeypatch.setattr(cell_module, "fit_segmenter", counted)
     cell = folder / "out" / "seed1" / "n0002" / "real"
@@ -299,7 +311,7 @@ def test_what_another_process_holds_is_left_to_it_and_taken_up_where_it_ends(
             lock.__exit__(None, None, None)
 
     monkeypatch.setattr(experiment_module, "pause", pause)
-    experiment_module.work(tasks, [], StopWatch(), lambda text: None)
+    work(tasks, [], StopWatch(), lambda text: None)
     assert [task.done_by for task in tasks] == [["there"], ["here"], ["here"]]
 
 
@@ -411,6 +423,6 @@ def test_a_given_generator_must_have_the_labels_and_what_it_saw_is_said(
     with pytest.raises(UserError, match="tiny draws no label maps"):
         run(given(tiny, maps=("random",)))
     with StopWatch() as stop:
-        prepared = experiment_module.prepare(given(tiny), stop, lambda text: None)
-    (said,) = experiment_module.findings_of(prepared)
+        prepared = prepare(given(tiny), stop, lambda text: None)
+    (said,) = findings_of(prepared)
     assert "tiny has no record of the images that it was trained on" in said

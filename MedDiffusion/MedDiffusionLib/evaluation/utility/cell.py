@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class CellTask:
             **self._made_of(),
         })  # fmt: skip
 
-    @property
+    @cached_property
     def _key(self) -> str:
         return self.experiment.key(self.draw, "cell", self.cell.arm, self.cell.maps)
 

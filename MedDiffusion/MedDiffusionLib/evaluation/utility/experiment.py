@@ -102,9 +102,9 @@ def utility(
             if not found.open_cells:
                 # Patients' voxels, and what can be made again.
                 experiment.store.remove_voxels()
-                for task in others:
-                    if isinstance(task, VolumesTask):
-                        task.remove_prepared()
+                for task in cells:
+                    if task.volumes is not None:
+                        task.volumes.remove_prepared()
     return found
 
 
@@ -116,7 +116,10 @@ def _tasks(experiment: Experiment) -> tuple[list[CellTask], list[Task]]:
         place = cell.draw, cell.maps
         if cell.maps and place not in volumes:
             volumes[place] = VolumesTask(experiment, *place)
-        cells.append(CellTask(experiment, cell, volumes.get(place)))
+        task = CellTask(experiment, cell, volumes.get(place))
+        cells.append(task)
+        if task.volumes is not None:
+            task.volumes.users.append(task)
     needed = {
         (task.draw, task.cell.maps): task.volumes
         for task in cells

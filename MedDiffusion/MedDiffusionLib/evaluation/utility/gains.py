@@ -108,9 +108,9 @@ def of_both(values: Floats) -> Interval:
     if seeds < 2:
         return Interval(float(values.mean()), math.nan, math.nan)
     random = np.random.default_rng(_SEED)
-    rows = random.integers(0, seeds, (_DRAWS, seeds - 1))
-    columns = random.integers(0, patients, (_DRAWS, patients))
-    means = [values[np.ix_(r, c)].mean() for r, c in zip(rows, columns, strict=True)]
+    rows = random.multinomial(seeds - 1, np.full(seeds, 1 / seeds), _DRAWS) / (seeds - 1)
+    columns = random.multinomial(patients, np.full(patients, 1 / patients), _DRAWS) / patients
+    means = np.einsum("ds,sp,dp->d", rows, values, columns, optimize=True)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(values.mean()), float(low), float(high))
 

@@ -6,7 +6,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,6 +41,12 @@ from .request import RANDOM, SAME, VARIED
 
 _MADE_NAME = "made.json"
 GENERATOR_NAME = "generator"
+
+
+class User(Protocol):
+    """Who needs volumes."""
+
+    def is_done(self) -> bool: ...
 
 
 class GeneratorTask:
@@ -113,11 +119,15 @@ class VolumesTask:
         self.maps = maps
         self.folder = experiment.place(draw) / f"volumes-{maps}"
         self.words = f"{draw.words}: {maps} label maps"
+        self.users: list[User] = []
         self.generator = None
         if experiment.request.generator is None:
             self.generator = GeneratorTask(experiment, draw)
 
     def is_done(self) -> bool:
+        """Whether they are there, or nobody needs them any more."""
+        if self.users and all(user.is_done() for user in self.users):
+            return True
         return self.made().get("key") == self._key()
 
     def made(self) -> dict[str, Any]:
