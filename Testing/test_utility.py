@@ -212,11 +212,12 @@ def test_each_generator_was_trained_on_its_own_cases_and_on_no_others(
 
 def test_volumes_are_of_the_real_cases_label_maps(found: Utility, folder: Path) -> None:
     made = sorted((folder / "out" / "seed0" / "n0002" / "volumes-same" / "labels").iterdir())
-    counts = []
     for path, name in zip(made, found.content["draws"][0]["names"], strict=True):
-        own = read_label_map(folder / "labels" / f"{name}.nii.gz").label_statistics.counts
-        counts.append(read_label_map(path).label_statistics.counts)
-        assert counts[-1] == own
+        own, other = (
+            read_label_map(each).label_statistics.counts
+            for each in (folder / "labels" / f"{name}.nii.gz", path)
+        )
+        assert {1: other[1], 2: other[2]} == {1: own[1], 2: own[2]}
 
 
 def test_the_report_has_each_cell_and_a_verdict_and_needs_nothing_from_elsewhere(
