@@ -232,7 +232,8 @@ def test_the_report_has_each_cell_and_a_verdict_and_needs_nothing_from_elsewhere
     whole = [each for each in content["gains"] if each["label"] == "all labels"]
     assert [each["arm"] for each in whole] == ["both", "pretrained"]
     assert all(each["verdict"] for each in whole)
-    assert "would have been seen" in " ".join(found.sentences) or GAIN in str(whole)
+    # What two steps teach is no judge.
+    assert "segmenters find the labels poorly" in " ".join(found.sentences)
     assert "<svg" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
 
@@ -333,7 +334,7 @@ def split(folder: Path, tmp_path: Path) -> Iterator[Any]:
     ("changes", "sentence"),
     [
         ({"sizes": (2, 5)}, "5 real cases are asked for, and the split has 4"),
-        ({"seeds": (0, 1)}, "2 seeds are given; give 3 to 100"),
+        ({"seeds": (0, 1)}, "2 seeds are given: give 3 to 100"),
         ({"arms": ("other",)}, "There is no arm other"),
         ({"maps": ("drawn",)}, "There is no kind of label maps drawn"),
         ({"generator": "hippocampus-mr"}, "not said, or said twice"),
@@ -341,7 +342,10 @@ def split(folder: Path, tmp_path: Path) -> Iterator[Any]:
         ({"split": None}, "There is no split"),
         ({"share": 1.5}, "share is 1.5"),
         ({"strength": 2.0}, "strength is 2"),
-        ({"group_pattern": "case"}, "The patient case has cases to train on and to test with"),
+        (
+            {"group_pattern": r"e(?=[04])|\d"},
+            "The patient e has cases to train on and to test with",
+        ),
         ({"guidance": 30.0}, "guidance is 30"),
     ],
 )
@@ -374,9 +378,7 @@ def test_held_out_cases_are_needed_and_are_not_among_those_to_train_on(
     )
     array = np.zeros((14, 20, 18), np.uint8)
     write(folder / "labels", "twin.nii.gz", array)
-    assert "twin has none of the labels anterior, posterior" in refusal(
-        split=split(validation=["case4", "twin"])
-    )
+    assert "twin.nii.gz is empty" in refusal(split=split(validation=["case4", "twin"]))
     for path in (twin, labels):
         path.unlink()
 
@@ -405,7 +407,9 @@ def test_changed_settings_and_data_and_folders_of_others_are_refused(
 def test_a_given_generator_must_have_the_labels_and_what_it_saw_is_said(
     folder: Path, tmp_path: Path
 ) -> None:
-    other = make_bundle(tmp_path / "other", labels=[{"value": 1, "name": "x", "color": [1, 2, 3]}])
+    other = make_bundle(
+        tmp_path / "other", labels=[{"value": 1, "name": "x", "color": [1, 2, 3], "code": ""}]
+    )
     tiny = make_bundle(tmp_path / "tiny")
     torch.manual_seed(0)
 

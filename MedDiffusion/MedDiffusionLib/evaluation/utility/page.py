@@ -13,7 +13,7 @@ from ...reports.tables import Cell, Section, table
 from ...statistics.estimate import Estimate
 from ..figures.intervals import Interval
 from ..json_arrays import array
-from ..subjects.label_fidelity import ALL, nanmean
+from ..subjects.label_fidelity import ALL, POOR, nanmean
 from .arms import REAL
 from .gains import GAIN, HARM, NONE, Gain
 
@@ -61,6 +61,13 @@ def sentences(content: Mapping[str, Any], gains: Sequence[Gain]) -> list[str]:
             f"{0.025 * len(judged):.1f} would be called a gain by chance; {kept} are a gain even "
             "with p values raised for their number (Holm)."
         )
+    for size in dict.fromkeys(gain.size for gain in whole):
+        real = next(gain.real.estimate for gain in whole if gain.size == size)
+        if real < POOR:
+            said.append(
+                f"With n = {size} real cases segmenters find the labels poorly (Dice {real:.2f}): "
+                "see whether they are trained long enough before a verdict means anything."
+            )
     if not judged:
         said.append("There is no verdict yet: each needs the arm and real cases in 2 seeds.")
     return [*said, *content["findings"]]

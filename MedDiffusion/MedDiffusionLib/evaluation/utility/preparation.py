@@ -225,13 +225,6 @@ def _read(experiment: Experiment, stop: StopWatch, on_progress: OnProgress) -> E
         )
     store.save()
     _refuse_twins(experiment, digests)
-    empty = [name for name, labels in lacks.items() if len(labels) == len(manifest.labels)]
-    if empty:
-        raise UserError(
-            f"{empty[0]} has none of the labels {_listed([x.name for x in manifest.labels])}",
-            "give its label map, or take it off the split",
-            code="no-labels",
-        )
     facts = _generator_facts(experiment) if experiment.request.generator is not None else {}
     return replace(experiment, digests=digests, lacks=lacks, generator_facts=facts)
 
