@@ -89,13 +89,13 @@ def _gains(content: Mapping[str, Any], gains: Sequence[Gain]) -> Section:
     for gain in whole:
         rows.append([
             gain.size, gain.arm, gain.maps, _estimate(gain.dice, patients),
-            _estimate(gain.real, patients), gain.trainings, _estimate(gain.both, patients),
-            _estimate(gain.patients, patients), "  ".join(f"{seed:+.3f}" for seed in gain.seeds),
-            gain.trainings.p, gain.holm, gain.seeable, gain.verdict,
+            _estimate(gain.real, patients), gain.trainings, gain.verdict, gain.seeable,
+            "  ".join(f"{seed:+.3f}" for seed in gain.seeds), gain.trainings.p, gain.holm,
+            _estimate(gain.both, patients), _estimate(gain.patients, patients),
         ])  # fmt: skip
-    columns = ("real cases", "arm", "label maps", "Dice", "Dice, real alone", "gain",
-               "gain (bootstrap: patients and seeds)", "gain (bootstrap: patients)", "by seed",
-               "p", "Holm", "could have been seen", "verdict")  # fmt: skip
+    columns = ("real cases", "arm", "label maps", "Dice", "Dice, real alone", "gain", "verdict",
+               "could have been seen", "by seed", "p", "Holm",
+               "bootstrap: patients and seeds", "bootstrap: patients")  # fmt: skip
     difference = plots.intervals(
         [(f"n = {gain.size}, {_arm(gain)}", gain.trainings) for gain in whole],
         "Gain in Dice over real cases alone, 95 % intervals for trainings like these",
