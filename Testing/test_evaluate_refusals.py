@@ -179,6 +179,13 @@ def test_what_is_odd_about_a_case_is_said() -> None:
     assert any("c2 looks like another contrast" in sentence for sentence in said)
 
 
+def test_a_case_that_cannot_be_used_is_said_before_anything_is_trained(folder: Path) -> None:
+    write(folder / "images", "case8.nii.gz", np.full_like(NOISE, 3))
+    with pytest.raises(UserError, match=r"case8.nii.gz has the value 3 everywhere"):
+        run(make_request(folder))
+    assert not (folder / "segmenters").exists()
+
+
 def test_a_folder_of_others_is_not_written_to(folder: Path) -> None:
     (folder / "report").mkdir()
     (folder / "report" / "thesis.txt").write_text("mine")

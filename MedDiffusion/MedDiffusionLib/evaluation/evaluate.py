@@ -105,6 +105,7 @@ def evaluate(
     settings = request.settings.resolve(synthesizer.model.manifest)
     data = find_evaluation_data(request, synthesizer.model.manifest)
     with held_report(request.output):
+        _check_cases(data.held_out, synthesizer, stop, on_progress)
         segmenters = _segmenters(request, synthesizer, data, stop, on_progress)
         tools = Tools(synthesizer, segmenters, [*_extractors(segmenters), *weights])
         content = _measure(request, settings, data, tools, stop, on_progress)
@@ -189,6 +190,16 @@ def _written(folder: Path) -> Iterator[None]:
             "choose a folder in which you may write, with room for the report",
             path=folder,
         ) from error
+
+
+def _check_cases(
+    cases: Sequence[KnownCase], synthesizer: Synthesizer, stop: StopWatch, on_progress: OnProgress
+) -> None:
+    """Raise UserError for the first case that cannot be used, before minutes are spent."""
+    for number, case in enumerate(cases, start=1):
+        _refuse_to_go_on(stop)
+        on_progress(f"checking cases, {number}/{len(cases)}")
+        real_case(case.files, synthesizer)
 
 
 def _segmenters(
