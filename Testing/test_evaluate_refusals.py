@@ -15,6 +15,7 @@ from evaluation_factory import make_request, run, write_cases
 from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.bundles.manifest import Manifest, parse_manifest
 from MedDiffusionLib.bundles.membership import TrainingImages, voxels_sha256
+from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.evaluation.cases import real_case
 from MedDiffusionLib.evaluation.checking import read_gate, read_report
@@ -199,6 +200,15 @@ def test_weights_of_a_wrong_kind_are_refused_before_anything_is_made(folder: Pat
     with pytest.raises(UserError, match="cannot be read as a safetensors file"):
         run(make_request(folder, weights=(folder / "weights.safetensors",)))
     assert not (folder / "report").exists()
+
+
+def test_without_a_folder_for_its_report_there_is_no_evaluation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["evaluate"]) == 1
+    assert "An evaluation needs a folder for its report: give one with -o." in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"meddiffusion_evaluation": 1}', "{1", "nonsense"])
