@@ -21,7 +21,14 @@ from MedDiffusionLib.compute.errors import Cancelled
 from MedDiffusionLib.evaluation.cases import Pair, half_of, noise_seed, real_case, synthetic
 from MedDiffusionLib.evaluation.checking import beyond, differences
 from MedDiffusionLib.evaluation.evaluate import Evaluation
-from MedDiffusionLib.evaluation.figure import AS_REAL, DIFFERS, INCONCLUSIVE, TOO_EASY, Figure
+from MedDiffusionLib.evaluation.figure import (
+    AS_REAL,
+    DIFFERS,
+    INCONCLUSIVE,
+    TOO_EASY,
+    Figure,
+    at_most,
+)
 from MedDiffusionLib.evaluation.figures.intervals import Interval
 from MedDiffusionLib.evaluation.report.pictures import chosen_cases
 from MedDiffusionLib.evaluation.results import Results
@@ -219,6 +226,16 @@ def test_a_difference_of_dice_is_judged_by_its_interval(low: float, high: float,
     interval = Interval((low + high) / 2, low, high)
     assert verdict(interval, 0.9) == said
     assert verdict(interval, 0.3) == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("low", "estimate", "high", "said"),
+    [(0.2, 0.3, 0.6, AS_REAL), (0.3, 0.6, 0.9, INCONCLUSIVE), (0.6, 0.8, 0.9, DIFFERS)],
+)
+def test_a_distance_is_to_be_no_more_than_between_patients(
+    low: float, estimate: float, high: float, said: str
+) -> None:
+    assert at_most(Interval(estimate, low, high), Interval(0.4, 0.2, 0.5)) == said
 
 
 def test_cases_of_one_patient_count_once(evaluated: Evaluation) -> None:
