@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import MedDiffusionLib.evaluation.measuring as measuring
+from conftest import make_bundle
 from evaluation_factory import HELD_OUT, make_request, run, write_cases
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import Cancelled
@@ -63,6 +64,7 @@ def test_a_real_case_lies_on_the_models_grid_and_range_with_its_labels_and_what_
     pair = real_case(files, synthesizer)
     image, labels = read_image(files.images[0]), read_image(files.labels or Path())
     assert pair.grid.size == (16, 16, 16)
+    assert pair.source is not None
     assert pair.grid.equals(synthesizer.grid(pair.source))
     low, high = np.percentile(image.array, [0.5, 99.5])
     for index in ((8, 8, 8), (5, 9, 6)):
@@ -168,6 +170,16 @@ def test_other_settings_find_nothing_of_it(evaluated: Evaluation, folder: Path) 
     other = run(replace(request, output=folder / "other"))
     assert not keys & {case["key"] for case in other.content["cases"]}
     assert {figure.subject for figure in other.figures} == {"noise"}
+
+
+def test_a_model_that_knows_no_labels_is_judged_by_what_needs_none(folder: Path) -> None:
+    make_bundle(folder / "free", labels=[], label_dropout=0.0)
+    request = make_request(folder, model=str(folder / "free"), labels=None)
+    found = run(replace(request, output=folder / "free report"))
+    subjects = {figure.subject for figure in found.figures}
+    assert subjects == {"noise", "distribution", "diversity", "geometry"}
+    assert figure(found.figures, "geometry/share").value.estimate == 1
+    assert (folder / "free report" / "report.html").is_file()
 
 
 def planted(

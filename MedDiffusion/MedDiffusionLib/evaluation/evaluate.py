@@ -210,9 +210,10 @@ def _segmenters(
     on_progress: OnProgress,
 ) -> list[Segmenter]:
     """The segmenters that are wanted, trained where they are not yet."""
-    if not any(SUBJECTS[name].needs_segmenters for name in request.subjects):
-        return []
     manifest, digests = synthesizer.model.manifest, [case.digest for case in data.training]
+    needed = any(SUBJECTS[name].needs_segmenters for name in request.subjects)
+    if not needed or not manifest.labels:
+        return []
     folder, effort = request.segmenters_in, request.effort(manifest)
     wanted = request.segmenters
     are_there = all(is_trained(name, manifest, digests, folder, effort) for name in wanted)
