@@ -94,7 +94,7 @@ def test_a_file_whose_tests_keep_crashing_is_given_up(tmp_path: Path) -> None:
     output = run(tmp_path, text)
     assert "6 failed, 1 passed" in output
     assert output.count("Fatal Python error: Aborted") == 4
-    assert "not run: 4 processes of this file's tests have died" in output
+    assert "not run: 4 processes of these tests have died" in output
 
 
 def test_a_crash_at_the_end_is_not_overlooked(tmp_path: Path) -> None:
