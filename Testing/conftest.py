@@ -7,6 +7,7 @@ say so themselves, and else all of a file that imports ``subprocess`` or asks fo
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import hashlib
@@ -23,7 +24,6 @@ from typing import Any
 
 import pytest
 
-from host.isolation import process_of
 from MedDiffusionLib.bundles.manifest import (
     BUNDLE_VERSION,
     Manifest,
@@ -39,7 +39,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 # A shell's background jobs, and so the processes that tests start there, would not hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SHELF = "MEDDIFFUSION_TEST_BUNDLES"  # Where a run of pytest keeps bundles, with all its processes.
+SHELF = "MEDDIFFUSION_TEST_BUNDLES"  # The folder of the bundles that were made.
 NO_WEIGHTS = ("name", "title", "grid", "sampling")  # Of a manifest, what its weights do not follow.
 READING_PROCESS = "volumes.formats.itk_process"
 TINY: dict[str, Any] = {
@@ -76,17 +76,24 @@ TINY: dict[str, Any] = {
 }
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
+    shelf()
+
+
+def shelf() -> Path:
+    """Where bundles are kept: one folder for a process and all that it starts."""
     if SHELF not in os.environ:
-        folder = os.environ[SHELF] = tempfile.mkdtemp(prefix="bundles-")
-        config.add_cleanup(lambda: shutil.rmtree(folder))
-        config.add_cleanup(lambda: os.environ.pop(SHELF))
+        os.environ[SHELF] = tempfile.mkdtemp(prefix="bundles-")
+        atexit.register(shutil.rmtree, os.environ[SHELF], ignore_errors=True)
+    return Path(os.environ[SHELF])
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """What shares a process stays together, and so do the tests of any other file."""
     from xdist.scheduler import LoadFileScheduling
+
+    from host.isolation import process_of
 
     class LoadProcessScheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
@@ -97,8 +104,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_finish() -> None:
     """Where torch is loaded anyway, make the bundle that processes without it want."""
-    if "torch" in sys.modules and SHELF in os.environ:
-        make_bundle(Path(tempfile.mkdtemp(dir=os.environ[SHELF])))
+    if "torch" in sys.modules:
+        make_bundle(Path(tempfile.mkdtemp(dir=shelf())))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -150,7 +157,7 @@ def make_bundle(folder: Path, **changes: Any) -> Path:
     """
     shaping = {key: value for key, value in changes.items() if key not in NO_WEIGHTS}
     facts = json.dumps(shaping, sort_keys=True)
-    kept = Path(os.environ[SHELF]) / hashlib.sha256(facts.encode()).hexdigest()
+    kept = shelf() / hashlib.sha256(facts.encode()).hexdigest()
     if not kept.exists():
         build_bundle(kept, shaping)
     shutil.copytree(kept, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)

@@ -18,7 +18,7 @@ from MedDiffusionLib.bundles.manifest import Manifest, read_manifest
 from MedDiffusionLib.scene.jobs import SceneLogic
 from MedDiffusionLib.volumes.volume import Volume
 
-PATIENCE = 60.0
+PATIENCE = 600.0
 
 
 @pytest.fixture

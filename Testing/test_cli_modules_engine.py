@@ -14,6 +14,7 @@ from conftest import make_bundle
 from data_factory import AFFINES, two_boxes
 from host import missing
 from host.fixtures import booted_mrml, scene
+from MedDiffusionLib import load
 from MedDiffusionLib.bundles.manifest import read_manifest
 from MedDiffusionLib.training.loop.names import CHECKPOINT_NAME, LOG_NAME
 from MedDiffusionLib.volumes.volume import Segment
@@ -152,19 +153,21 @@ def test_segments_and_labels_of_other_values_are_matched_and_a_contrast_is_chose
     moved = type(labels)(odd, labels.affine, labels.kind)
     made = []
     for node, more in (
-        (label_node(scene, labels), {}),
-        (label_node(scene, moved), {"channel": "T2w", "table": "7=anterior, 3=posterior"}),
-        (segmentation(scene, labels), {"channel": "T2w"}),
+        (label_node(scene, moved), {"table": "7=anterior, 3=posterior"}),
+        (segmentation(scene, labels), {}),
     ):
         volume = output_node(scene)
         run = Run(
             modules["synthesize"], labelMap=node, outputVolume=volume, model=model, device="cpu",
-            **more,
+            channel="T2w", **more,
         ).wait()  # fmt: skip
         assert (run.status, run.errors) == ("Completed", "")
         made.append(slicer.util.arrayFromVolume(volume))
-    assert not np.array_equal(made[0], made[1])
-    assert np.array_equal(made[1], made[2])
+    assert np.array_equal(made[0], made[1])
+    first, second = (v.array.transpose() for v in load(model, "cpu").synthesize(labels))
+    # The engine may compute in other bits here; the two contrasts differ by far more.
+    assert np.corrcoef(made[0].ravel(), second.ravel())[0, 1] > 0.99
+    assert np.corrcoef(made[0].ravel(), first.ravel())[0, 1] < 0.9
 
 
 def segmentation(scene: Any, labels: Any) -> Any:
