@@ -34,6 +34,8 @@ LIMIT = "HOST_LIMIT"  # May be set: the seconds after which a child that reports
 USUAL_LIMIT = 600.0
 PROCESSES = 4  # Tests that end so many are given up.
 SHARED = {
+    "test_module_annotation": "annotation",  # It leaves a layout of six views.
+    "test_module_training": "training",  # Its panels know the module that trains.
     "test_module_rating": "rating",
     "test_rating_views": "rating",
     "test_module": "panel",
