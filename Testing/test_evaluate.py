@@ -17,6 +17,8 @@ import pytest
 import MedDiffusionLib.evaluation.measuring as measuring
 from conftest import make_bundle
 from evaluation_factory import HELD_OUT, make_request, run, write_cases
+from MedDiffusionLib.bundles.bundle import read_bundle
+from MedDiffusionLib.bundles.manifest import parse_manifest
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import Cancelled
 from MedDiffusionLib.evaluation.cases import Pair, half_of, noise_seed, real_case, synthetic
@@ -122,6 +124,22 @@ def test_the_page_needs_nothing_from_elsewhere_and_shows_pictures(evaluated: Eva
     assert "label-fidelity" in page or "Label fidelity" in page
     assert (evaluated.folder / "pictures" / "worst-synthetic.png").is_file()
     assert "not to be passed on" in (evaluated.folder / "PRIVATE.txt").read_text("utf-8")
+
+
+def test_a_card_has_figures_with_the_command_that_makes_them(
+    evaluated: Evaluation, folder: Path
+) -> None:
+    figures = json.loads((evaluated.folder / "card.json").read_text("utf-8"))
+    content = {**read_bundle(folder / "tiny").manifest.to_json(), "figures": figures}
+    content["training"] = {"data": "d", "cases": 1, "iterations": 1, "command": "c"}
+    read = parse_manifest(json.dumps(content).encode(), folder).figures
+    assert len(read) == len(figures) > 3
+    assert {each.command for each in read} == {
+        "meddiffusion evaluate --model tiny --images images --labels labels --split split.json "
+        "--seeds 0 --segmenter-iterations 2 -o report"
+    }
+    noise = figure(evaluated.figures, "noise/T1w").value
+    assert any(f"{noise.estimate:.3f} [{noise.low:.3f}" in each.value for each in read)
 
 
 def test_nothing_of_patients_is_left_among_the_segmenters(

@@ -39,6 +39,7 @@ from .figure import Figure
 from .figures.similarity import pairs_of
 from .findings import findings_of, refuse_mixed
 from .measuring import Plan, measured, measured_pair, medians
+from .report.card import card
 from .report.page import page
 from .report.pictures import pictures
 from .request import EvaluationData, EvaluationRequest, KnownCase, find_evaluation_data
@@ -56,6 +57,8 @@ from .summary import summarize
 
 JSON_NAME = "report.json"
 PAGE_NAME = "report.html"
+CARD_NAME = "card.json"
+"""Figures as a model's card has them."""
 PICTURES_NAME = "pictures"
 CASES_NAME = "cases"
 MARK_NAME = "evaluation.json"
@@ -113,7 +116,7 @@ def evaluate(
         evaluation = concluded(content, request.output)
         on_progress("writing the report")
         with _written(request.output):
-            _write_report(evaluation, synthesizer.model.manifest)
+            _write_report(evaluation, synthesizer.model.manifest, card(request, evaluation.figures))
     return evaluation
 
 
@@ -134,8 +137,13 @@ def concluded(content: dict[str, Any], folder: Path) -> Evaluation:
     return Evaluation(whole, tuple(figures), tuple(missing), tuple(findings), folder)
 
 
-def _write_report(evaluation: Evaluation, manifest: Manifest) -> None:
-    """The page, and last the JSON, which vouches for it; raises OSError."""
+def _write_report(
+    evaluation: Evaluation, manifest: Manifest, figures: list[dict[str, str]]
+) -> None:
+    """The page, ``figures`` for a card, and last the JSON, which vouches for all.
+
+    Raises OSError.
+    """
     folder = evaluation.folder
     shown = pictures(Results(evaluation.content), manifest, folder / CASES_NAME)
     (folder / PICTURES_NAME).mkdir(exist_ok=True)
@@ -146,6 +154,7 @@ def _write_report(evaluation: Evaluation, manifest: Manifest) -> None:
     with atomic(folder / PAGE_NAME) as temporary:
         text = page(evaluation.content, evaluation.figures, shown)
         temporary.write_text(text, "utf-8", newline="")
+    write_json(folder / CARD_NAME, figures)
     write_json(folder / JSON_NAME, evaluation.content)
 
 
