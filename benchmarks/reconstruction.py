@@ -54,8 +54,8 @@ CHANNELS = {2: [48], 4: [48, 96]}
 LATENT_CHANNELS = {2: 2, 4: 4}
 NONE = {"name": "none", "noise": 0.4, "penalty": 0.01}
 VQ = {"name": "vq", "codes": 1024}
-_TRIAL_CASES = 30
-"""On whose latents a small denoiser is tried."""
+_JUDGED = 30
+"""Cases whose latents are judged."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def main() -> None:
         f"{options.minutes:g} minutes of training each (mean Dice on the real volumes "
         f"{np.nanmean(real):.4f})",
         ["representation", "PSNR [dB]", "SSIM", "Dice - real", "worst label",
-         "high-frequency power / real", "usage", "v loss of a trial", "iterations"],
+         "high-frequency power / real", "usage", "bits to be drawn, linear v loss", "iterations"],
         rows,
     )  # fmt: skip
 
@@ -246,17 +246,22 @@ def _learned_row(
     real: np.ndarray,
     iterations: int,
 ) -> list[str]:
-    """A line of a learned representation: figures, how its latent is used, how hard to predict."""
+    """A line of a learned representation: figures, how its latent is used, how hard it is to learn.
+
+    See :mod:`MedDiffusionLib.training.objectives.predictability`.
+    """
     execution.prepare(trained).eval()
     usage = trained.quantizer.usage() if isinstance(trained, Autoencoder) else {}
     found = figures(trained, validation, judge, execution)
-    images = [on_grid(case)[0].to(execution.device) for case in training[:_TRIAL_CASES]]
+    images = [on_grid(case)[0].to(execution.device) for case in training[:_JUDGED]]
     with torch.inference_mode(), execution.autocast():
         encoded = torch.cat([trained.encode(image).float().cpu() for image in images])
-    centred = encoded - encoded.mean((0, 2, 3, 4), keepdim=True)
-    trial = predictability((centred / centred.std()).clone(), execution)
     used = ", ".join(f"{key} {value:.3g}" for key, value in usage.items())
-    return row(name, found, real, [used, f"{trial:.3f}", str(iterations)])
+    told = "-"
+    if isinstance(trained, Autoencoder):
+        judged = predictability(encoded, trained.quantizer.cpu())
+        told = f"{judged.bits:.1f}, {judged.loss:.2f}"
+    return row(name, found, real, [used, told, str(iterations)])
 
 
 if __name__ == "__main__":

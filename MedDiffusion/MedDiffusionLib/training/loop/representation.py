@@ -7,6 +7,7 @@ whatever end the run is given later.
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from ...compute.errors import Cancelled, UserError
 from ...compute.files import atomic, open_regular
 from ...compute.parsing import parse_json
 from ...compute.schema import Schema, validate
-from ...diffusion.representations import Representation
+from ...diffusion.representations import Autoencoder, Representation
 from ..data.latents import (
     EncodedCase,
     LatentSamples,
@@ -35,13 +36,12 @@ from ..data.latents import (
     all_latents,
     encode_cases,
     encoded_cases,
-    scale_of,
     unscaled,
 )
 from ..data.loaded_cases import StoredCase
 from ..data.patches import PatchSamples
 from ..data.store import CaseStore
-from ..objectives.predictability import UNPREDICTABLE, predictability
+from ..objectives.predictability import predictability
 from ..objectives.reconstruction import Reconstruction
 from ..plan.reuse import read_representation
 from ..plan.settings import RepresentationSettings
@@ -212,27 +212,21 @@ class RepresentationStage:
 
     def _judge(self, encoded: Sequence[EncodedCase], iteration: int) -> None:
         """Measure how well the latents can be predicted, and say so."""
+        if not isinstance(self.representation, Autoencoder):
+            return
         chosen = [
             encoded[number * len(encoded) // min(len(encoded), _JUDGED)]
             for number in range(min(len(encoded), _JUDGED))
         ]
-        mean, deviation = scale_of(self.representation)
         latents = torch.from_numpy(np.stack([case.latent(0) for case in chosen])).float()
-        loss = predictability((latents - mean) / deviation, self.job.execution, self.job.seed)
+        found = predictability(latents, copy.deepcopy(self.representation.quantizer).cpu())
         self.folder.mkdir(exist_ok=True)
         log = TrainingLog(self.folder, 0.0)
-        sentences = [f"The latents can be predicted to a loss of {loss:.3f}; noise has 1."]
-        if loss > UNPREDICTABLE:
-            sentences.append(
-                f"The latents can hardly be predicted (a loss of {loss:.2f}, noise has 1): the "
-                "denoiser will learn little from them. Train a representation with more noise and "
-                "penalty, or fewer latent_channels."
-            )
-        for sentence in sentences:
-            log.note(iteration, sentence)
+        log.note(iteration, found.sentence)
         # What is as it should be is for the log alone.
-        for sentence in sentences[1:]:
-            self.report(TrainingReport("encoding", 1.0, note=sentence, part=PART))
+        if found.alarm:
+            log.note(iteration, found.alarm)
+            self.report(TrainingReport("encoding", 1.0, note=found.alarm, part=PART))
 
 
 def fit_scale(representation: Representation, encoded: Sequence[EncodedCase]) -> None:
