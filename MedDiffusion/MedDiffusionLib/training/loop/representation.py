@@ -8,26 +8,16 @@ whatever end the run is given later.
 from __future__ import annotations
 
 import copy
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from ...bundles.model import Model
 from ...bundles.names import WEIGHTS_NAME
 from ...compute.distributed import Ranks
 from ...compute.errors import Cancelled, UserError
-from ...compute.files import atomic, open_regular
-from ...compute.parsing import parse_json
-from ...compute.schema import Schema, validate
 from ...diffusion.representations import Autoencoder, Representation
 from ..data.latents import (
     EncodedCase,
@@ -46,6 +36,7 @@ from ..objectives.reconstruction import Reconstruction
 from ..plan.reuse import read_representation
 from ..plan.settings import RepresentationSettings
 from .checkpoint import Identity, load_checkpoint, save_checkpoint
+from .effort import Effort, read_weights, write_weights
 from .job import TrainingJob
 from .log import TrainingLog, TrainingReport
 from .names import CHECKPOINT_NAME, REPRESENTATION_NAME
@@ -59,22 +50,6 @@ PART, DENOISER = "the representation", "the denoiser"
 """What the two stages train."""
 _JUDGED = 64
 """Cases whose latents are judged."""
-_FACTS: Schema = {
-    "type": "object",
-    "required": ["iterations", "seconds"],
-    "properties": {
-        "iterations": {"type": "integer", "minimum": 0},
-        "seconds": {"type": "number", "minimum": 0},
-    },
-}
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What a representation took: iterations, and seconds with the encoding of the cases."""
-
-    iterations: int
-    seconds: float
 
 
 class RepresentationStage:
@@ -243,35 +218,3 @@ def fit_scale(representation: Representation, encoded: Sequence[EncodedCase]) ->
         raise UserError(
             f"The representation cannot be used ({error})", "train it longer, or another one"
         ) from error
-
-
-def write_weights(path: Path, representation: Representation, effort: Effort) -> None:
-    """Keep a finished representation; raises OSError."""
-    tensors = {name: t.contiguous() for name, t in representation.state_dict().items()}
-    path.parent.mkdir(exist_ok=True)
-    with atomic(path) as temporary:
-        temporary.write_bytes(save(tensors, {"effort": json.dumps(asdict(effort))}))
-
-
-def read_weights(path: Path, representation: Representation) -> Effort:
-    """Take a finished representation's weights; raises UserError where they are not of its kind."""
-    try:
-        open_regular(path).close()
-        with safe_open(path, framework="pt") as file:
-            effort: dict[str, Any] = parse_json((file.metadata() or {})["effort"])
-            if problem := validate(effort, _FACTS, "its effort"):
-                raise ValueError(problem)
-            wanted = representation.state_dict()
-            if set(file.keys()) != wanted.keys():
-                raise ValueError("it is of another representation")
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in wanted}
-        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-            raise ValueError("it has NaN or infinite numbers")
-        representation.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"cannot be used ({' '.join(str(error).split())[:200]})",
-            "bring back a copy, or start anew in another output folder",
-            path=path,
-        ) from error
-    return Effort(effort["iterations"], effort["seconds"])
