@@ -44,7 +44,7 @@ def write_weights(path: Path, module: nn.Module, effort: Effort) -> None:
 
 
 def read_weights(path: Path, module: nn.Module) -> Effort:
-    """Take the weights that a stage has finished; raises UserError where they are of other shapes."""
+    """Take the weights that a stage has finished; raises UserError where they are others."""
     try:
         open_regular(path).close()
         with safe_open(path, framework="pt") as file:
