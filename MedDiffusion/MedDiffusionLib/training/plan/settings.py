@@ -125,7 +125,9 @@ class TrainingSettings:
     warmup: int
     """Iterations in which the learning rate rises from 0."""
     ema: float
-    """Decay of the moving average of the weights, which is what the bundle holds."""
+    """Decay of the moving average of the weights, which is what the bundle holds: at most, for
+    the average spans about the last tenth of the iterations so far (power averaging: Karras et
+    al. 2024, sec. 3.1)."""
     clip: float
     """Largest norm of the gradient."""
     outside_weight: float
