@@ -219,6 +219,15 @@ def test_views_are_as_many_as_cases_disk_and_time_allow() -> None:
     assert views(100, minutes=600.0) == 20
 
 
+def test_a_plan_says_that_guidance_is_to_be_learned() -> None:
+    made = plan(cube(40))
+    assert "Guidance " not in describe_plan(made, estimate(made, "cpu"), 10**9)
+    made["training"]["distillation"] = {"share": 0.15}
+    read_settings(made["training"])
+    text = describe_plan(made, estimate(made, "cpu"), 10**9)
+    assert "Guidance        learned in the last 15% of the run" in text
+
+
 def test_a_plan_without_labels_has_none() -> None:
     made = plan(*[facts((192, 224, 192), (2, 2, 2), values=())] * 20)
     manifest = check_manifest(made["manifest"])
