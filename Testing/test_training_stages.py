@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from MedDiffusionLib.bundles.bundle import read_bundle
+from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.diffusion.representations import Autoencoder
 from MedDiffusionLib.training.loop.log import TrainingReport
@@ -76,6 +78,26 @@ def test_one_run_trains_a_representation_and_then_a_denoiser_on_its_latents(
 
 def test_nothing_of_the_cases_is_left_in_a_finished_folder(data: Path) -> None:
     assert [path.name for path in (data / "whole" / "cases").iterdir()] == ["fingerprint.json"]
+
+
+def test_images_alone_are_enough_for_both_stages_and_the_model_generates(
+    data: Path, tmp_path: Path
+) -> None:
+    plan = staged_plan()
+    plan["manifest"] |= {"labels": [], "label_dropout": 0.0}
+    plan["manifest"]["architecture"]["representation"]["labels"] = False
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    command = ["train", "--images", str(data / "images"), "--preset", str(tmp_path / "plan.json"),
+               "--device", "cpu", "--iterations", "2", "--output"]  # fmt: skip
+    assert main([*command, str(tmp_path / "model")]) == 0
+    model = read_bundle(tmp_path / "model")
+    assert isinstance(model.representation, Autoencoder)
+    assert model.manifest.labels == ()
+    out = tmp_path / "volume.nii"
+    assert main(["generate", "--model", str(tmp_path / "model"), "-o", str(out)]) == 0
+    array = sitk.GetArrayFromImage(sitk.ReadImage(out))
+    assert array.shape == (16, 16, 16)
+    assert array.std() > 0
 
 
 def test_a_run_of_two_stages_is_a_function_of_its_input(data: Path, tmp_path: Path) -> None:
