@@ -192,15 +192,19 @@ def _run(
         manifest = without_guidance(manifest)
     if ranks.is_main and outcome.is_written:
         report(replace(run.last, stage="writing"))
-        facts = TrainingFacts(
-            job.settings.data, len(job.cases), effort.iterations, job.command,
-            round(effort.seconds / 60, 1),
-        )  # fmt: skip
-        label_maps = [partial(store.label_map, case) for case in job.cases]
-        trained = Model(manifest, denoiser, model.representation)
-        write_trained(job.output, trained, label_maps, facts)
-        store.remove_voxels()
+        _write(job, store, Model(manifest, denoiser, model.representation), effort)
     return outcome
+
+
+def _write(job: TrainingJob, store: CaseStore, trained: Model, effort: Effort) -> None:
+    """Write the bundle, and remove what is needed no more."""
+    facts = TrainingFacts(
+        job.settings.data, len(job.cases), effort.iterations, job.command,
+        round(effort.seconds / 60, 1),
+    )  # fmt: skip
+    label_maps = [partial(store.label_map, case) for case in job.cases]
+    write_trained(job.output, trained, label_maps, facts)
+    store.remove_voxels()
 
 
 def check_folder(output: Path, resume: bool) -> None:
