@@ -156,12 +156,12 @@ def test_a_codebook_that_collapses_is_an_alarm_and_in_the_log(
     # What does not vary has no scale, and is not trained on.
     with pytest.raises(UserError, match="representation cannot be used"):
         run_of(data, tmp_path / "model", plan=plan, on_report=reports.append)
-    (alarm,) = [r for r in reports if r.note]
+    (alarm,) = [r for r in reports if "collapsed" in r.note]
     assert "The latent has collapsed (codes 0.06" in alarm.note
     assert (alarm.part, alarm.iteration) == (FIRST, 2)
     lines = read_log(tmp_path / "model" / "representation")
     assert [x["codes"] for x in lines if "loss" in x] == [1 / 16] * (END // 2)
-    assert [x["note"] for x in lines if "note" in x] == [alarm.note]
+    assert alarm.note in [x["note"] for x in lines if "note" in x]
     assert not (tmp_path / "model" / "model.json").exists()
 
 
