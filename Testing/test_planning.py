@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from MedDiffusionLib.training.data.findings import CaseFacts, DataReport, Intens
 from MedDiffusionLib.training.data.preflight import check
 from MedDiffusionLib.training.data.store import CaseStore
 from MedDiffusionLib.training.plan.estimates import footprint
+from MedDiffusionLib.training.plan.layouts import HAAR_VOXELS_CPU
 from MedDiffusionLib.training.plan.planning import (
     describe_plan,
     estimate,
@@ -185,6 +187,7 @@ def test_where_no_latent_can_be_learned_the_grid_gets_coarser_instead(
     made = plan(*head(count), device=device, minutes=minutes)
     assert made["manifest"]["architecture"]["representation"] == {"name": "haar", "levels": 1}
     assert made["manifest"]["grid"]["spacing"][0] > 2
+    assert math.prod(made["manifest"]["grid"]["size"]) <= HAAR_VOXELS_CPU
     assert "representation" not in made["training"]
     refusal = why_not_learned(count, device, minutes)
     assert words in why_representation(made["manifest"], device, refusal)
