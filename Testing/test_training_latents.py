@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from conftest import make_bundle
 from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.diffusion.representations import Autoencoder
@@ -106,21 +107,29 @@ def test_a_patch_lies_in_the_scan_where_there_is_something_to_see(
     assert len({float(sample.images[0, 0, 0, 0]) for sample in made}) == 24
 
 
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A model whose representation is taken as it is."""
+    planned = staged_plan()["manifest"]
+    same = {name: planned[name] for name in ("architecture", "channels")}
+    return make_bundle(tmp_path / "source", **same)
+
+
 def test_latents_that_are_not_finite_are_refused_with_a_sentence(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         Autoencoder, "_encode", lambda self, image: torch.full((1, 2, 8, 8, 8), torch.nan)
     )
     with pytest.raises(UserError, match="makes NaN or infinite latents of the case case 0"):
-        plan = staged_plan()
+        plan = staged_plan({"from": str(source)})
         run_of(data, tmp_path / "model", 1, plan=plan)
 
 
 def test_latents_that_do_not_vary_are_refused_with_a_sentence(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Autoencoder, "_encode", lambda self, image: torch.zeros(1, 2, 8, 8, 8))
     with pytest.raises(UserError, match="representation cannot be used"):
-        plan = staged_plan()
+        plan = staged_plan({"from": str(source)})
         run_of(data, tmp_path / "model", 1, plan=plan)

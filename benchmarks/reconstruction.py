@@ -10,7 +10,7 @@ nothing, by theory: whoever compares sees what a smooth decoder costs. A high ra
 noise with little high-frequency power is a blurred volume. And: how the latent is used, how well it
 can be predicted, and the largest step between tiles.
 
-Six rows of 30 minutes take 3 hours, half an hour for the figures, and, on two cores, some 10 minutes
+Six rows of 30 minutes take 3 hours, half an hour for the figures, and, on two cores, 10 minutes
 for the segmenter where it is not there yet (``runs/head-segmenter.safetensors``); 5 GB of memory.
 """
 
