@@ -76,6 +76,26 @@ def test_a_model_of_several_contrasts_and_fixed_windows_is_trained(tmp_path: Pat
     assert [c.name for c in read_bundle(tmp_path / "model").manifest.channels] == ["c0", "c1"]
 
 
+def test_a_run_begins_with_the_weights_of_the_model_that_it_starts_from(
+    cases: list[CaseFiles], tmp_path: Path, tiny_bundle: Path
+) -> None:
+    plan = make_plan(start_from=str(tiny_bundle), learning_rate=1e-9, warmup=1)
+    plan["manifest"]["channels"] = read_bundle(tiny_bundle).manifest.to_json()["channels"]
+    run(cases, tmp_path / "model", 1, plan=plan)
+    assert_same_weights(tmp_path / "model", tiny_bundle, atol=1e-6)
+
+
+def test_a_plan_with_another_network_than_the_model_it_starts_from_is_refused(
+    cases: list[CaseFiles], tmp_path: Path, tiny_bundle: Path
+) -> None:
+    plan = make_plan(start_from=str(tiny_bundle))
+    plan["manifest"]["channels"] = read_bundle(tiny_bundle).manifest.to_json()["channels"]
+    plan["manifest"]["architecture"]["network"]["blocks"] += 1
+    with pytest.raises(UserError, match=r"network, .* are not those of tiny"):
+        run(cases, tmp_path / "model", 1, plan=plan)
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_run_fits_a_shape_model_where_its_label_maps_have_all_labels(
     cases: list[CaseFiles], tmp_path: Path
 ) -> None:
