@@ -237,12 +237,11 @@ def test_volumes_stay_within_their_limits(variation: Variation) -> None:
 
 
 def test_what_is_not_kept_is_said() -> None:
-    array = np.zeros((24, 24, 24), np.uint8)
-    array[ball(9)] = 1
-    # Single voxels, of which some are lost however little they move.
-    array[11:13:1, 4:20:2, 11] = 2
-    variant = Variation(Volume(array, np.eye(4), Kind.LABEL)).sample(1.0, 0)
-    assert variant.broken == () or variant.strength < 1
+    given = two_halves()
+    own = int((given.array == 7).sum())
+    variant = Variation(given, {(7,): (own, own)}).sample(1.0, 0)
+    assert variant.broken == (7,)
+    assert 0 < variant.strength <= 1
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.01, math.nan])
