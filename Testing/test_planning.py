@@ -237,7 +237,9 @@ def test_a_plan_without_labels_has_none() -> None:
     assert (manifest.labels, manifest.label_dropout, manifest.sampling.guidance) == ((), 0, 1)
     assert manifest.architecture.representation.options["labels"] is False
     assert made["training"]["augmentation"]["flip_axes"] == []
-    assert "Labels          none" in describe_plan(made, estimate(made, "cpu"), 10**9)
+    text = describe_plan(made, estimate(made, "cpu"), 10**9)
+    assert "Labels          none" in text
+    assert "Random maps" not in text
 
 
 def test_the_finest_axes_get_coarser_first() -> None:
@@ -351,6 +353,7 @@ def test_a_plan_builds_its_network_and_is_described() -> None:
     text = describe_plan(made, estimate(made, "cpu"), 1_234_000_000)
     assert "48 x 48 x 32 voxels of 1 x 1 x 1 mm, RAS" in text
     assert "2: a, b" in text
+    assert "Random maps     drawn from distances or, where a label is thin, from templates" in text
     assert "batch 8, learning rate 0.001, left-right flips" in text
     assert "1.2 GB for the cases" in text
     assert "at least 2,000 iterations" in text

@@ -25,6 +25,8 @@ from .names import MANIFEST_NAME
 BUNDLE_VERSION = 2
 """The newest manifest version that this code reads, and that it writes."""
 MOST_MANIFEST_BYTES = 2**20
+DEFAULT_KIND = "shape"
+"""The kind of label map generator of a manifest that names none."""
 SCHEMA_PATH = Path(__file__).with_name("manifest.schema.json")
 
 
@@ -159,6 +161,7 @@ class Manifest:
     weights: Weights | None = None
     source: Source | None = None
     shape_model_sha256: str | None = None
+    shape_model_kind: str = DEFAULT_KIND
     read_version: int = BUNDLE_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -188,6 +191,9 @@ class Manifest:
             content["source"] = asdict(self.source)
         if self.shape_model_sha256 is not None:
             content["shape_model"] = {"sha256": self.shape_model_sha256}
+            # Not said of the first kind: manifests stay as they are, and older programs read them.
+            if self.shape_model_kind != DEFAULT_KIND:
+                content["shape_model"]["kind"] = self.shape_model_kind
         # Tuples become lists, as reading the file would give them.
         return json.loads(json.dumps(content))
 
@@ -337,6 +343,7 @@ def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
         weights=Weights(**weights) if weights else None,
         source=Source(**source) if source else None,
         shape_model_sha256=content.get("shape_model", {}).get("sha256"),
+        shape_model_kind=content.get("shape_model", {}).get("kind", DEFAULT_KIND),
         read_version=read_version,
     )
 

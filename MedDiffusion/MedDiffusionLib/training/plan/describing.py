@@ -68,6 +68,11 @@ def describe_plan(
         f"{flips}",
         *_stages(training),
         *_guidance(training),
+        *(
+            ["Random maps     drawn from distances or, where a label is thin, from templates"]
+            if labels
+            else []
+        ),
         f"Memory          {estimate.memory_bytes / 1e9:.1f} GB",
         f"Disk            {disk_bytes / 1e9:.1f} GB for the cases, until the training is done",
     ]
