@@ -19,7 +19,7 @@ from MedDiffusionLib.volumes.deformation import (
     resized,
     smooth_noise,
 )
-from MedDiffusionLib.volumes.topology import topology
+from MedDiffusionLib.volumes.topology import Topology, remove_specks, topology
 from MedDiffusionLib.volumes.variation import Variation
 from MedDiffusionLib.volumes.volume import Kind, Segment, Volume
 
@@ -114,6 +114,29 @@ def test_pieces_tunnels_and_cavities_are_counted() -> None:
     assert (topology(two).pieces, topology(two).large, topology(two).euler) == (2, 2, 2)
     two[0, 0, 0] = True
     assert (topology(two).pieces, topology(two).large) == (3, 2)
+
+
+def test_only_what_was_meant_is_to_be_kept() -> None:
+    whole, ring = Topology(1, 1, 1), Topology(1, 1, 0)
+    assert whole.is_kept_by(Topology(1, 1, 1))
+    assert not whole.is_kept_by(ring)
+    assert not whole.is_kept_by(Topology(2, 1, 2))
+    assert ring.is_kept_by(Topology(1, 1, -1))
+    assert not ring.is_kept_by(Topology(2, 2, 1))
+    specks = Topology(40, 2, 31)
+    assert specks.is_kept_by(Topology(37, 2, 20))
+    assert not specks.is_kept_by(Topology(40, 1, 31))
+
+
+def test_a_speck_becomes_what_lies_around_it() -> None:
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[1:4, 1:4, 1:4], labels[5:8, 5:8, 5:8] = 1, 2
+    cleaned = labels.copy()
+    cleaned[6, 6, 6], cleaned[1, 7, 7] = 1, 1
+    remove_specks(cleaned, 1, 1)
+    np.testing.assert_array_equal(cleaned, labels)
+    remove_specks(cleaned, 2, 1)
+    np.testing.assert_array_equal(cleaned, labels)
 
 
 def test_voxels_that_touch_at_an_edge_are_apart() -> None:
@@ -214,12 +237,11 @@ def test_volumes_stay_within_their_limits(variation: Variation) -> None:
 
 
 def test_what_is_not_kept_is_said() -> None:
-    array = np.zeros((24, 24, 24), np.uint8)
-    array[ball(9)] = 1
-    # Single voxels, of which some are lost however little they move.
-    array[11:13:1, 4:20:2, 11] = 2
-    variant = Variation(Volume(array, np.eye(4), Kind.LABEL)).sample(1.0, 0)
-    assert variant.broken == () or variant.strength < 1
+    given = two_halves()
+    own = int((given.array == 7).sum())
+    variant = Variation(given, {(7,): (own, own)}).sample(1.0, 0)
+    assert variant.broken == (7,)
+    assert 0 < variant.strength <= 1
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.01, math.nan])

@@ -18,7 +18,7 @@ from MedDiffusionLib.compute.execution import Execution
 from MedDiffusionLib.evaluation.segmenters import SEGMENTERS
 from MedDiffusionLib.evaluation.segmenters import training as segmenter_training
 from MedDiffusionLib.evaluation.segmenters.network import patch_of, strides_of
-from MedDiffusionLib.evaluation.segmenters.objective import dice_loss, other_greys
+from MedDiffusionLib.evaluation.segmenters.objective import balance, dice_loss, other_greys
 from MedDiffusionLib.evaluation.segmenters.segmenter import Segmenter
 from MedDiffusionLib.evaluation.segmenters.training import (
     Effort,
@@ -82,6 +82,17 @@ def test_the_dice_loss_counts_labels_that_are_shown_and_voxels_that_were_scanned
     assert missed == pytest.approx(1 - (2 * 4 + 1) / (9 + 1))
     scanned[0, 1, 1, 1] = 0
     assert dice_loss(wrong, labels, scanned).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_few_voxels_count_more_at_first_and_all_alike_at_the_end() -> None:
+    labels = torch.zeros(2, 2, 5, 5, dtype=torch.int64)
+    labels[0, 0, 0, :4] = 2
+    # 4 voxels of one label and 46 of the other.
+    first = balance(labels, 3, 0.5)
+    assert first[0, 0, 0, 0].item() == pytest.approx(4**-0.5)
+    assert first[0, 1, 1, 1].item() == pytest.approx(46**-0.5)
+    assert torch.allclose(first[1], torch.tensor(50**-0.5))
+    assert (balance(labels, 3, 0.0) == 1).all()
 
 
 def test_grey_levels_differ_from_sample_to_sample_and_edges_stay() -> None:

@@ -85,6 +85,16 @@ class Sampling:
     sampler: str
     steps: int
     guidance: float
+    guidance_range: tuple[float, float] = (0.0, 1.0)
+    """Noise levels between which there is guidance (Kynkäänniemi et al. 2024, eq. 5); here the
+    standard deviation of the noise, from 0 to 1."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As in a manifest, which says a range where it is not all there is."""
+        content = asdict(self)
+        if self.guidance_range == Sampling.guidance_range:
+            del content["guidance_range"]
+        return content
 
 
 @dataclass(frozen=True)
@@ -178,7 +188,7 @@ class Manifest:
             "channels": [asdict(channel) for channel in self.channels],
             "grid": asdict(self.grid),
             "intensity": _without_none(asdict(self.intensity)),
-            "sampling": asdict(self.sampling),
+            "sampling": self.sampling.to_json(),
             "license": self.license,
             "attribution": self.attribution,
             "figures": [asdict(figure) for figure in self.figures],
@@ -291,6 +301,7 @@ def _problem(content: Any, schema: Schema, where: str = MANIFEST_NAME) -> str | 
     ranges = [channel["range"] for channel in content["channels"]]
     ends = {"a channel's range": ranges, "a window of its intensity": windows}
     ends |= {"the percentiles of its intensity": [intensity.get("percentiles", [0, 1])]}
+    ends |= {"its guidance_range": [content["sampling"].get("guidance_range", [0, 1])]}
     for words, pairs in ends.items():
         # What computes with them has float32.
         if any(np.float32(low) >= np.float32(high) for low, high in pairs):
@@ -334,7 +345,7 @@ def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
             tuple(intensity["percentiles"]) if "percentiles" in intensity else None,
             tuple(map(tuple, intensity["window"])) if "window" in intensity else None,
         ),
-        sampling=Sampling(**content["sampling"]),
+        sampling=_sampling(content["sampling"]),
         license=content["license"],
         attribution=content["attribution"],
         training=TrainingFacts.from_json(training) if training else None,
@@ -345,6 +356,11 @@ def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
         shape_model_kind=content.get("shape_model", {}).get("kind", DEFAULT_KIND),
         read_version=read_version,
     )
+
+
+def _sampling(content: Mapping[str, Any]) -> Sampling:
+    low, high = content.get("guidance_range", Sampling.guidance_range)
+    return Sampling(content["sampler"], content["steps"], content["guidance"], (low, high))
 
 
 def _without_none(content: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from .shape_file import Shapes, read_shape_file, write_shape_file
 from .shape_model import truncated_normal
 
 KIND = "deformation"
-_DRAWS = 4
+_DRAWS = 6
 """Label maps drawn in search of one whose labels all have a usual volume."""
 _MOST_TEMPLATES, _MOST_MODES = 256, 256
 _FARTHEST = 2.0
@@ -70,7 +70,7 @@ class TemplateModel:
         lies at RAS (0, 0, 0).
 
         Its labels' volumes are within the 1st to the 99th percentile of the training maps', or as
-        close as 4 draws come. Raises UserError when no draw has every label.
+        close as 6 draws come. Raises UserError when no draw has every label.
         """
         closest, least_excess = None, np.inf
         for draw in range(_DRAWS):

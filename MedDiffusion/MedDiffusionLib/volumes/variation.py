@@ -21,7 +21,7 @@ from .deformation import (
     resized,
     smooth_noise,
 )
-from .topology import Topology, topology
+from .topology import Topology, remove_specks, topology
 from .volume import Volume
 
 Limits = Mapping[tuple[int, ...], tuple[float, float]]
@@ -84,7 +84,7 @@ class Variation:
             displacement = exponential(self._velocity(generator, less * strength))
             if jacobian(displacement).min() <= 0:
                 continue
-            labels = self._deformable.deformed(displacement)
+            labels = self._cleaned(self._deformable.deformed(displacement))
             variant = Variant(labels, less * strength, self._broken(labels))
             if not variant.broken:
                 return variant
@@ -113,6 +113,14 @@ class Variation:
             "ij,jxyz->ixyz", torch.from_numpy(linear.astype(np.float32)), identity(nodes)
         )
         return strength * field
+
+    def _cleaned(self, labels: Volume) -> Volume:
+        """Without the specks that broke off from where a label is as thin as a voxel."""
+        array = labels.array
+        for value, known in self._topologies.items():
+            if known.is_whole:
+                remove_specks(array[self._deformable.box], value, known.pieces)
+        return Volume(array, labels.affine, labels.kind, labels.segments)
 
     def _broken(self, labels: Volume) -> tuple[int, ...]:
         found = _topologies(labels, self._deformable.box)

@@ -46,7 +46,7 @@ from .segmenter import Segmenter
 WEIGHTS_NAME = "weights.safetensors"
 FEWEST_CASES = 5
 """Real cases to train on, without which a segmenter judges nothing."""
-_VERSION = 1
+_VERSION = 2
 """Of what is trained, and how: part of the key."""
 _VOXELS = 2**18
 """About so many voxels a step."""

@@ -20,9 +20,9 @@ _MOST_MAPS = 64
 
 _PRIVATE = """\
 This folder is not to be passed on: montage.png shows slices of patients' scans, and the checkpoint
-and the folder "cases" hold the names of cases, as does the folder "representation" where there is
-one. What may be shared, as far as the license of your
-data allows, is the file that this command writes, which holds the model and nothing else:
+and the folder "cases" hold the names of cases, as do the folders "representation" and
+"distillation" where there are such. What may be shared, as far as the license of your data allows,
+is the file that this command writes, which holds the model and nothing else:
 
     meddiffusion export THIS-FOLDER -o MODEL.zip
 """
