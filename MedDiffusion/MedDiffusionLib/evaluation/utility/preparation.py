@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -103,11 +103,15 @@ class Experiment:
 
     def key(self, draw: Draw, *parts: str) -> str:
         """SHA-256 of all that something made of a draw depends on."""
+        grid, sampling = self.manifest.grid, self.request.settings.resolve(self.manifest)
         content = {
             "fixed": self.request.fixed(),
             "version": __version__,
             "plan": self.plan,
-            "manifest": self.manifest.to_json(),
+            "grid": [grid.orientation, grid.spacing, grid.size],
+            "labels": self.label_values,
+            "intensity": asdict(self.manifest.intensity),
+            "sampling": [sampling.sampler, sampling.steps, sampling.guidance],
             "generator": dict(self.generator_facts),
             "seed": draw.seed,
             "cases": [[case.name, self.digests[case.name]] for case in self.cases(draw)],
