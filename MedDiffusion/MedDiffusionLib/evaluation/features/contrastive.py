@@ -1,0 +1,198 @@
+"""The contrastive encoder: volumes that show one scan lie together, those of different ones apart.
+
+Chen et al. 2020 (NT-Xent), as Dar et al. 2025 use it to find copies. A small 3D network is trained
+on the user's own real volumes and needs nothing else. It sees them coarsely: that a scan was
+copied shows there, grain and sharpness do not matter; a few seconds to minutes on a CPU suffice,
+whatever the field of view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from .views import Views, random_views
+
+NAME = "contrastive"
+MOST_VOXELS = 6_000
+"""Of a coarse volume: what training takes does not grow with the field of view."""
+_LEAST_DEVIATION = 1e-6
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """How an encoder is made and trained. Features have ``size`` numbers."""
+
+    steps: int = 400
+    batch: int = 32
+    channels: tuple[int, ...] = (16, 32, 64)
+    size: int = 128
+    rate: float = 2e-3
+    temperature: float = 0.1
+    views: Views = field(default_factory=Views)
+
+
+class ContrastiveEncoder(nn.Module):
+    """From coarse volumes and their validity, ``[B, C, x, y, z]`` and ``[B, 1, x, y, z]``, to
+    features ``[B, size]`` of mean 0 and length 1: their inner product is their correlation."""
+
+    def __init__(self, channels: int, settings: EncoderSettings) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = channels + 1
+        for number, width in enumerate(settings.channels):
+            layers += [
+                nn.Conv3d(before, width, 3, stride=1 if number == 0 else 2, padding=1),
+                nn.BatchNorm3d(width),
+                nn.ReLU(),
+            ]
+            before = width
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(before * 27, settings.size)
+        # Without it all features share one large direction for long.
+        self.centre = nn.BatchNorm1d(settings.size, affine=False)
+
+    def forward(self, images: Tensor, valid: Tensor) -> Tensor:
+        """See the class."""
+        found = self.layers(torch.cat([standardized(images, valid), valid - 1], 1))
+        # Where things lie tells much; 3 x 3 x 3 parts of the field of view keep it.
+        features = self.centre(self.head(F.adaptive_avg_pool3d(found, 3).flatten(1)))
+        return F.normalize(features - features.mean(1, keepdim=True), dim=1)
+
+
+@dataclass(frozen=True)
+class Contrastive:
+    """A trained encoder as an extractor of features; see :mod:`.base`.
+
+    ``grid``: voxels of the model's field of view, to which volumes are cut or filled up.
+    """
+
+    encoder: ContrastiveEncoder
+    grid: tuple[int, int, int]
+    name: str = NAME
+
+    def features(
+        self, image: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """The features ``[d]`` of a volume ``[C, X, Y, Z]`` in [-1, 1], of mean 0 and length 1."""
+        return self.encode(*coarse(image, valid, self.grid))
+
+    @torch.inference_mode()
+    def encode(self, image: Tensor, valid: Tensor) -> NDArray[np.float64]:
+        """The features of a coarse volume ``[C, x, y, z]`` and its validity ``[1, x, y, z]``."""
+        return self.encoder(image[None], valid[None])[0].double().numpy()
+
+
+def train_encoder(
+    volumes: Sequence[tuple[Tensor, Tensor]],
+    settings: EncoderSettings,
+    seed: int,
+    on_step: Callable[[int, int], None] = lambda done, total: None,
+) -> ContrastiveEncoder:
+    """Train an encoder on coarse volumes and their validity, as :func:`coarse` makes them.
+
+    A function of its arguments alone. ``on_step`` hears how many steps are done, of how many, and
+    may raise to stop. Raises ValueError for fewer than two volumes.
+    """
+    if len(volumes) < 2:
+        raise ValueError("an encoder needs two volumes to tell apart")
+    images = torch.stack([image for image, _ in volumes])
+    valid = torch.stack([part for _, part in volumes])
+    random = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = ContrastiveEncoder(images.shape[1], settings)
+    optimizer = torch.optim.AdamW(encoder.parameters(), settings.rate, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.rate, total_steps=settings.steps, pct_start=0.1
+    )
+    for step in range(settings.steps):
+        chosen = torch.randperm(len(images), generator=random)[: settings.batch]
+        loss = _loss(encoder, images[chosen], valid[chosen], settings, random)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        on_step(step + 1, settings.steps)
+    return encoder.eval().requires_grad_(False)
+
+
+def _loss(
+    encoder: ContrastiveEncoder,
+    images: Tensor,
+    valid: Tensor,
+    settings: EncoderSettings,
+    random: torch.Generator,
+) -> Tensor:
+    """NT-Xent over two views of each volume of a batch."""
+    first = random_views(images, valid, settings.views, random)
+    second = random_views(images, valid, settings.views, random)
+    features = encoder(*(torch.cat(both) for both in list(zip(first, second, strict=True))[:2]))
+    return nt_xent(features, torch.cat([first[2], second[2]]), settings.temperature)
+
+
+def nt_xent(features: Tensor, whose: Tensor, temperature: float) -> Tensor:
+    """The normalized temperature-scaled cross entropy (Chen et al. 2020, eq. 1), a scalar.
+
+    ``features`` ``[V, d]`` of length 1; ``whose`` ``[V, B]``: how much of each view is of each
+    volume. Where each view is of one volume the target is the other view of it; a view that is
+    blended of two has both volumes' views for its target, each by its part.
+    """
+    itself = torch.eye(len(features), dtype=torch.bool)
+    similarity = (features @ features.T / temperature).masked_fill(itself, -torch.inf)
+    target = (whose @ whose.T).masked_fill(itself, 0.0)
+    target = target / target.sum(1, keepdim=True)
+    logarithms = similarity.log_softmax(1).masked_fill(itself, 0.0)
+    return -(target * logarithms).sum(1).mean()
+
+
+def standardized(images: Tensor, valid: Tensor) -> Tensor:
+    """Volumes ``[B, C, x, y, z]`` of mean 0 and deviation 1 over what is valid, 0 elsewhere."""
+    total = valid.sum((2, 3, 4), keepdim=True).clamp(min=1e-6)
+    mean = (images * valid).sum((2, 3, 4), keepdim=True) / total
+    variance = ((images - mean).square() * valid).sum((2, 3, 4), keepdim=True) / total
+    return (images - mean) / variance.sqrt().clamp(min=_LEAST_DEVIATION) * valid
+
+
+def coarse(
+    image: NDArray[np.float32], valid: NDArray[np.bool_], grid: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """A volume ``[C, X, Y, Z]`` and where it is valid ``[X, Y, Z]``, both in few voxels.
+
+    They are cut to ``grid`` about their middle, or filled up with what is not valid; each coarse
+    voxel is the mean over what is valid in it.
+    """
+    whole = torch.from_numpy(_fitted(image, grid))[None].float()
+    known = torch.from_numpy(_fitted(valid[None], grid))[None].float()
+    size = coarse_size(grid)
+    share = F.adaptive_avg_pool3d(known, size)
+    total = F.adaptive_avg_pool3d(whole * known, size)
+    return (total / share.clamp(min=1e-6))[0], share[0]
+
+
+def coarse_size(grid: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The voxels of a coarse volume: the grid's by one whole number, :data:`MOST_VOXELS` at most."""
+    for factor in range(1, max(grid) + 1):
+        x, y, z = (-(-n // factor) for n in grid)
+        if x * y * z <= MOST_VOXELS:
+            break
+    return x, y, z
+
+
+def _fitted(array: NDArray, grid: tuple[int, int, int]) -> NDArray:
+    """An array ``[C, X, Y, Z]`` cut or filled up with 0 to a grid, about its middle."""
+    result = np.zeros((len(array), *grid), array.dtype)
+    source: list[slice] = [slice(None)]
+    target: list[slice] = [slice(None)]
+    for own, wanted in zip(array.shape[1:], grid, strict=True):
+        count = min(own, wanted)
+        source.append(slice((own - count) // 2, (own - count) // 2 + count))
+        target.append(slice((wanted - count) // 2, (wanted - count) // 2 + count))
+    result[tuple(target)] = array[tuple(source)]
+    return result
