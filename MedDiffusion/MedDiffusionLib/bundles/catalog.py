@@ -100,6 +100,7 @@ def describe(folder: Path, manifest: Manifest) -> str:
     if source := manifest.source:
         lines.append(f"Imported from  {source.file} ({source.importer}), SHA-256 {source.sha256}")
     lines += [
+        f"Copies         {audit_words(manifest)}",
         f"License        {manifest.license}",
         f"Attribution    {manifest.attribution}",
     ]
@@ -113,6 +114,14 @@ def describe(folder: Path, manifest: Manifest) -> str:
         lines += ["", "Figures (each with the command that reproduces it)"]
         lines += [f"  {f.name}: {f.value}\n      {f.command}" for f in manifest.figures]
     return "\n".join(lines)
+
+
+def audit_words(manifest: Manifest) -> str:
+    """Whether it was audited for copies of training cases, and the verdict."""
+    audit = manifest.valid_audit
+    if audit is None:
+        return "not audited"
+    return f"audit {audit.verdict} on {audit.date} (audit.json: SHA-256 {audit.report_sha256})"
 
 
 def _may_lack(manifest: Manifest) -> str:

@@ -32,6 +32,7 @@ class EncoderSettings:
     steps: int = 400
     batch: int = 32
     channels: tuple[int, ...] = (16, 32, 64)
+    strides: tuple[int, ...] = (1, 2, 2)
     size: int = 128
     rate: float = 2e-3
     temperature: float = 0.1
@@ -46,9 +47,9 @@ class ContrastiveEncoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         before = channels + 1
-        for number, width in enumerate(settings.channels):
+        for width, stride in zip(settings.channels, settings.strides, strict=True):
             layers += [
-                nn.Conv3d(before, width, 3, stride=1 if number == 0 else 2, padding=1),
+                nn.Conv3d(before, width, 3, stride=stride, padding=1),
                 nn.BatchNorm3d(width),
                 nn.ReLU(),
             ]
@@ -168,8 +169,8 @@ def coarse(
     They are cut to ``grid`` about their middle, or filled up with what is not valid; each coarse
     voxel is the mean over what is valid in it.
     """
-    whole = torch.from_numpy(_fitted(image, grid))[None].float()
-    known = torch.from_numpy(_fitted(valid[None], grid))[None].float()
+    whole = torch.from_numpy(fitted(image, grid))[None].float()
+    known = torch.from_numpy(fitted(valid[None], grid))[None].float()
     size = coarse_size(grid)
     share = F.adaptive_avg_pool3d(known, size)
     total = F.adaptive_avg_pool3d(whole * known, size)
@@ -185,7 +186,7 @@ def coarse_size(grid: tuple[int, int, int]) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _fitted(array: NDArray, grid: tuple[int, int, int]) -> NDArray:
+def fitted(array: NDArray, grid: tuple[int, int, int]) -> NDArray:
     """An array ``[C, X, Y, Z]`` cut or filled up with 0 to a grid, about its middle."""
     result = np.zeros((len(array), *grid), array.dtype)
     source: list[slice] = [slice(None)]
