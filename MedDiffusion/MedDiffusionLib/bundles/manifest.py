@@ -115,8 +115,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit for memorization found: its verdict and day, and SHA-256 (in hexadecimal) of the
-    weights that it was about, of its cases and of its ``audit.json``."""
+    """What an audit for memorization found: its verdict and day, and SHA-256 (in hexadecimal) of
+    the weights that it was about, of its cases and of its ``audit.json``."""
 
     verdict: str
     date: str

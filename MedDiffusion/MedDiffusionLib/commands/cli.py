@@ -15,7 +15,7 @@ from ..compute.files import refuse_existing, refuse_overlap
 from ..compute.threads import wait_passively
 from ..compute.version import __version__
 from ..synthesis.settings import check_seed
-from . import generate, synthesize
+from . import audit, generate, synthesize
 from . import models as cli_models
 from . import study as cli_study
 from . import train as cli_train
@@ -115,6 +115,16 @@ def _parser() -> argparse.ArgumentParser:
     cli_train.add_options(command)
     _add_seed(command)
     _add_device(command)
+
+    command = commands.add_parser(
+        "audit", help="find out whether a model copies its training cases"
+    )
+    command.set_defaults(run=audit.run, engine="..evaluation")
+    audit.add_options(command)
+    _add_seed(command)
+    _add_model(command)
+    _add_device(command)
+    _add_overwrite(command)
 
     cli_study.add_commands(commands)
     return parser

@@ -87,7 +87,9 @@ def outside_similarity(
 
 def _untold(labels: NDArray[np.integer], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Where the label map tells nothing of the detail."""
-    low, high = (f(labels, 3, mode="nearest") for f in (ndimage.minimum_filter, ndimage.maximum_filter))
+    low, high = (
+        f(labels, 3, mode="nearest") for f in (ndimage.minimum_filter, ndimage.maximum_filter)
+    )
     away = ndimage.distance_transform_edt(low == high) > _NEAR
     outside = valid & away & (labels == 0)
     return outside if outside.sum() >= 0.1 * valid.sum() else valid & away

@@ -32,39 +32,74 @@ class EncoderSettings:
     steps: int = 400
     batch: int = 32
     channels: tuple[int, ...] = (16, 32, 64)
-    strides: tuple[int, ...] = (1, 2, 2)
     size: int = 128
     rate: float = 2e-3
-    temperature: float = 0.1
+    temperature: float = 0.2
     views: Views = field(default_factory=Views)
 
 
 class ContrastiveEncoder(nn.Module):
     """From coarse volumes and their validity, ``[B, C, x, y, z]`` and ``[B, 1, x, y, z]``, to
-    features ``[B, size]`` of mean 0 and length 1: their inner product is their correlation."""
+    features ``[B, size]`` of mean 0 and length 1: their inner product is their correlation.
+
+    Mirrored volumes have the same features, to the last bits: intensities and the sizes of their
+    slopes go in, filters are even along each axis, and mirrored places count together.
+    """
 
     def __init__(self, channels: int, settings: EncoderSettings) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before = channels + 1
-        for width, stride in zip(settings.channels, settings.strides, strict=True):
-            layers += [
-                nn.Conv3d(before, width, 3, stride=stride, padding=1),
-                nn.BatchNorm3d(width),
-                nn.ReLU(),
-            ]
-            before = width
-        self.layers = nn.Sequential(*layers)
-        self.head = nn.Linear(before * 27, settings.size)
+        widths = (4 * channels, *settings.channels)
+        self.filters = nn.ModuleList(map(EvenFilter, widths, widths[1:]))
+        self.norms = nn.ModuleList(map(nn.BatchNorm3d, settings.channels))
+        self.head = nn.Linear(8 * widths[-1], settings.size)
         # Without it all features share one large direction for long.
         self.centre = nn.BatchNorm1d(settings.size, affine=False)
 
     def forward(self, images: Tensor, valid: Tensor) -> Tensor:
         """See the class."""
-        found = self.layers(torch.cat([standardized(images, valid), valid - 1], 1))
-        # Where things lie tells much; 3 x 3 x 3 parts of the field of view keep it.
-        features = self.centre(self.head(F.adaptive_avg_pool3d(found, 3).flatten(1)))
+        found = _with_slopes(standardized(images, valid))
+        for number, (filters, norm) in enumerate(zip(self.filters, self.norms, strict=True)):
+            if number:
+                half = [-(-n // 2) for n in found.shape[2:]]
+                found = F.adaptive_avg_pool3d(found, half)
+            found = F.relu(norm(filters(found)))
+        features = self.centre(self.head(_folded(F.adaptive_avg_pool3d(found, 3)).flatten(1)))
         return F.normalize(features - features.mean(1, keepdim=True), dim=1)
+
+
+class EvenFilter(nn.Module):
+    """A 3 x 3 x 3 convolution that is even along each axis."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(after, before, 2, 2, 2) * (2 / (8 * before)) ** 0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``[B, before, x, y, z]`` to ``[B, after, x, y, z]``."""
+        weight = self.weight
+        for axis in (2, 3, 4):
+            weight = weight.index_select(axis, torch.tensor([1, 0, 1]))
+        return F.conv3d(F.pad(images, (1,) * 6, mode="replicate"), weight)
+
+
+def _with_slopes(images: Tensor) -> Tensor:
+    """The volumes ``[B, C, x, y, z]`` and the sizes of their differences along each axis."""
+    padded = F.pad(images, (1,) * 6, mode="replicate")
+    inner = [slice(None)] * 2 + [slice(1, -1)] * 3
+    parts = [images]
+    for axis in (2, 3, 4):
+        one, other = inner.copy(), inner.copy()
+        one[axis], other[axis] = slice(2, None), slice(None, -2)
+        parts.append((padded[tuple(one)] - padded[tuple(other)]).abs())
+    return torch.cat(parts, 1)
+
+
+def _folded(found: Tensor) -> Tensor:
+    """``[B, C, 3, 3, 3]`` to ``[B, C, 2, 2, 2]``: of each axis both ends together, and the middle."""
+    for axis in (2, 3, 4):
+        first, middle, last = found.split(1, axis)
+        found = torch.cat([(first + last) / 2, middle], axis)
+    return found
 
 
 @dataclass(frozen=True)
@@ -78,9 +113,7 @@ class Contrastive:
     grid: tuple[int, int, int]
     name: str = NAME
 
-    def features(
-        self, image: NDArray[np.float32], valid: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
+    def features(self, image: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The features ``[d]`` of a volume ``[C, X, Y, Z]`` in [-1, 1], of mean 0 and length 1."""
         return self.encode(*coarse(image, valid, self.grid))
 
@@ -178,7 +211,7 @@ def coarse(
 
 
 def coarse_size(grid: tuple[int, int, int]) -> tuple[int, int, int]:
-    """The voxels of a coarse volume: the grid's by one whole number, :data:`MOST_VOXELS` at most."""
+    """A coarse volume's voxels: the grid's by one whole number, :data:`MOST_VOXELS` at most."""
     for factor in range(1, max(grid) + 1):
         x, y, z = (-(-n // factor) for n in grid)
         if x * y * z <= MOST_VOXELS:

@@ -1,6 +1,7 @@
 """Random views of volumes: what a copy may have gone through and still be one.
 
-All run on whole batches, coarse ones, and are seeded. ``images`` are ``[B, C, x, y, z]`` in
+All run on whole batches, coarse ones, and are seeded. Flips are not among them: to the encoder a
+volume and its mirror image are the same. ``images`` are ``[B, C, x, y, z]`` in
 [-1, 1], ``valid`` is ``[B, 1, x, y, z]`` in [0, 1], how much of a voxel was scanned.
 """
 
@@ -25,16 +26,16 @@ class Views:
     are not at the rim of what was learned.
     """
 
-    rotation: float = 9.0
+    rotation: float = 8.0
     """Degrees about each axis."""
-    scale: float = 0.09
-    shift: float = 0.04
+    scale: float = 0.08
+    shift: float = 0.03
     """Of the field of view."""
-    elastic: float = 0.06
+    elastic: float = 0.05
     """Displacement, of half the field of view."""
-    gamma: float = 0.4
+    gamma: float = 0.35
     """Natural logarithm of the exponent."""
-    bias: float = 0.5
+    bias: float = 0.4
     """Natural logarithm of the factor."""
     grain: float = 0.12
     """Deviation of the noise, of the range of intensities."""
@@ -42,7 +43,7 @@ class Views:
     """Deviation of the blur in coarse voxels."""
     blend: float = 0.35
     """Share of the views that are blended with another volume, which has at most half of them."""
-    crop: float = 0.2
+    crop: float = 0.12
     """Of the field of view that may be missing on either side of an axis."""
 
 
@@ -60,10 +61,6 @@ def random_views(
     images, valid = (
         F.grid_sample(x, place, padding_mode="border", align_corners=False) for x in (images, valid)
     )
-    for axis in _AXES:
-        flipped = _uniform((len(images), 1, 1, 1, 1), 0, 1, random) < 0.5
-        images = torch.where(flipped, images.flip(axis), images)
-        valid = torch.where(flipped, valid.flip(axis), valid)
     images = _intensities(images, views, random)
     return images, valid * _box(images, views.crop, random), whose
 

@@ -1,0 +1,188 @@
+"""What an audit is asked for, and the cases that it is about."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...compute.errors import UserError
+from ...synthesis.settings import Settings, check_seed
+from ...training.data.cases import CaseFiles, find_data
+from ...training.data.fingerprint import digest_of, take_stamps
+from ...training.plan.presets import read_split
+from ..features.contrastive import EncoderSettings
+from .detector import FEWEST_NEW
+
+SAMPLES = 400
+MOST_SAMPLES = 10_000
+PLANTED = 60
+"""Copies of each kind."""
+FEWEST_PART = 10
+"""Cases of either part that any of the tests needs."""
+_FEWEST = 2 * FEWEST_NEW
+_SPLIT_NAME = "split.json"
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """Which model, by which cases, how. ``vary``: the strength of varied label maps for
+    re-identification, from 0 to 1; ``varied``: a folder of them, named as the cases, instead."""
+
+    model: str
+    output: Path
+    data: Path | None = None
+    images: Path | None = None
+    labels: Path | None = None
+    split: Path | None = None
+    group_pattern: str | None = None
+    samples: int = SAMPLES
+    seed: int = 0
+    device: str = "auto"
+    reidentify: bool = False
+    varied: Path | None = None
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+
+    @property
+    def settings(self) -> Settings:
+        """By which volumes are made: the model's own, which its users take."""
+        return Settings(native=True, accept_costs=True)
+
+    def check(self) -> None:
+        """Raise UserError for what no audit can be."""
+        check_seed(self.seed)
+        if not 2 * FEWEST_PART <= self.samples <= MOST_SAMPLES:
+            raise UserError(
+                f"{self.samples} samples are asked for",
+                f"give {2 * FEWEST_PART} to {MOST_SAMPLES:,}: half of them are made from training "
+                "label maps, half from held-out ones",
+            )
+        if self.varied is not None and not self.reidentify:
+            raise UserError("Varied label maps are for re-identification", "ask for it as well")
+
+
+@dataclass(frozen=True, eq=False)
+class AuditedCases:
+    """The cases, training cases first. All arrays ``[n]``: ``digests`` are SHA-256 of the contents
+    of a case's files; ``is_seen``: what the encoder learns from, half of each part."""
+
+    files: tuple[CaseFiles, ...]
+    digests: tuple[str, ...]
+    is_member: NDArray[np.bool_]
+    is_seen: NDArray[np.bool_]
+    patients: NDArray[np.int64]
+
+    @property
+    def sha256(self) -> str:
+        """Of the cases, their parts and their contents."""
+        content = [
+            [case.name, case.group, digest, bool(member)]
+            for case, digest, member in zip(self.files, self.digests, self.is_member, strict=True)
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def find_audited(request: AuditRequest) -> AuditedCases:
+    """The cases of a request; each file is hashed, no voxel read.
+
+    Raises UserError where the data or the split cannot be used, there are too few cases, or a case
+    or a patient is in both parts.
+    """
+    path = request.split
+    if path is None and request.data is not None and (request.data / _SPLIT_NAME).is_file():
+        path = request.data / _SPLIT_NAME
+    if path is None:
+        raise UserError(
+            "Which of the cases the model was trained on is not known",
+            'give a split: a JSON file with their names under "train", and others, which it has '
+            'never seen, under "validation"',
+            code="no-split",
+        )
+    split = read_split(path)
+    names = [*split.train, *split.validation]
+    data = find_data(request.data, request.images, request.labels, request.group_pattern, names)
+    files = data.cases
+    is_member = np.arange(len(files)) < len(split.train)
+    _refuse_too_few(int(is_member.sum()), int((~is_member).sum()))
+    groups = sorted({case.group for case in files})
+    patients = np.array([groups.index(case.group) for case in files])
+    if both := set(patients[is_member]) & set(patients[~is_member]):
+        raise UserError(
+            f"{groups[min(both)]} is a patient in both parts of the split",
+            "put all cases of a patient into one part, or leave them out",
+            code="patient-in-both",
+        )
+    digests = tuple(digest_of(take_stamps(case)) for case in files)
+    refuse_same([case.name for case in files], digests)
+    return AuditedCases(files, digests, is_member, _seen(patients, is_member, request.seed),
+                        patients)  # fmt: skip
+
+
+def refuse_same(names: Sequence[str], contents: Sequence[str]) -> None:
+    """Raise UserError where two cases have the same contents, given as hashes."""
+    first: dict[str, str] = {}
+    for name, content in zip(names, contents, strict=True):
+        if content in first:
+            raise UserError(
+                f"{first[content]} and {name} are the same case",
+                "leave one of them out, and see that none is in both parts of the split",
+                code="same-case",
+            )
+        first[content] = name
+
+
+def _refuse_too_few(trained: int, held_out: int) -> None:
+    if min(trained, held_out) < FEWEST_PART or trained + held_out < _FEWEST:
+        raise UserError(
+            f"There are {trained} training and {held_out} held-out cases, too few for an audit",
+            f"give at least {FEWEST_PART} of each for the gaps between them, and {_FEWEST} in all "
+            f"for the threshold of a copy (half of them are new to the encoder, and 5 % of fewer "
+            f"than {FEWEST_NEW} is less than one); with 180 and 40 the areas are known to about "
+            "0.10, with 40 and 40 to 0.13",
+            code="too-few-cases",
+        )
+
+
+def _seen(
+    patients: NDArray[np.int64], is_member: NDArray[np.bool_], seed: int
+) -> NDArray[np.bool_]:
+    """Half of the patients of each part, by chance; the held-out part rounds down."""
+    random = np.random.default_rng(seed)
+    seen = np.zeros(len(patients), bool)
+    for part in (is_member, ~is_member):
+        own = random.permutation(np.unique(patients[part]))
+        seen |= np.isin(patients, own[: len(own) // 2])
+    return seen
+
+
+def sample_plan(cases: AuditedCases, samples: int, seed: int) -> list[tuple[int, int]]:
+    """The samples to make: the number of a case, and how many of it came before.
+
+    Every second is from a held-out label map. More samples have fewer for their beginning.
+    """
+    random = np.random.default_rng(seed)
+    parts = [random.permutation(np.flatnonzero(p)) for p in (cases.is_member, ~cases.is_member)]
+    plan = []
+    for number in range(samples):
+        part = parts[number % 2]
+        before, place = divmod(number // 2, len(part))
+        plan.append((int(part[place]), before))
+    return plan
+
+
+def identity(request: AuditRequest, cases: AuditedCases, weights: str, version: str) -> Any:
+    """All that what is measured of a case or a sample depends on besides its number."""
+    encoder = request.encoder
+    return {
+        "meddiffusion": version,
+        "weights": weights,
+        "data": cases.sha256,
+        "seed": request.seed,
+        "encoder": [encoder.steps, encoder.batch, list(encoder.channels), encoder.size],
+    }
