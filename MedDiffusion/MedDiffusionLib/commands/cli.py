@@ -15,7 +15,9 @@ from ..compute.files import refuse_existing, refuse_overlap
 from ..compute.threads import wait_passively
 from ..compute.version import __version__
 from ..synthesis.settings import check_seed
-from . import audit, generate, synthesize
+from . import audit as cli_audit
+from . import evaluate as cli_evaluate
+from . import generate, synthesize
 from . import models as cli_models
 from . import study as cli_study
 from . import train as cli_train
@@ -116,11 +118,15 @@ def _parser() -> argparse.ArgumentParser:
     _add_seed(command)
     _add_device(command)
 
-    command = commands.add_parser(
-        "audit", help="find out whether a model copies its training cases"
-    )
-    command.set_defaults(run=audit.run, engine="..evaluation")
-    audit.add_options(command)
+    command = commands.add_parser("evaluate", help="judge a model by volumes it has not seen")
+    command.set_defaults(run=cli_evaluate.run, engine="..evaluation")
+    cli_evaluate.add_options(command)
+    _add_model(command)
+    _add_device(command)
+
+    command = commands.add_parser("audit", help="see whether a model copies what it learned from")
+    command.set_defaults(run=cli_audit.run, engine="..evaluation")
+    cli_audit.add_options(command)
     _add_seed(command)
     _add_model(command)
     _add_device(command)

@@ -95,7 +95,7 @@ def _with_slopes(images: Tensor) -> Tensor:
 
 
 def _folded(found: Tensor) -> Tensor:
-    """``[B, C, 3, 3, 3]`` to ``[B, C, 2, 2, 2]``: of each axis both ends together, and the middle."""
+    """``[B, C, 3, 3, 3]`` to ``[B, C, 2, 2, 2]``: of each axis both ends as one, and the middle."""
     for axis in (2, 3, 4):
         first, middle, last = found.split(1, axis)
         found = torch.cat([(first + last) / 2, middle], axis)
