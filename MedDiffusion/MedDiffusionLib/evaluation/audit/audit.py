@@ -172,8 +172,7 @@ class Audit:
         """The encoder, trained on the cases that it may learn from."""
         settings = self._request.encoder
         encoder = ContrastiveEncoder(len(self._manifest.channels), settings)
-        known = self.work.read_weights("encoder")
-        if known is not None:
+        if known := self.work.read_weights("encoder"):
             encoder.load_state_dict(known)
             encoder.eval().requires_grad_(False)
         else:

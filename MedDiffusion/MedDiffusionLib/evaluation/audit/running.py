@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +12,12 @@ from ...bundles.catalog import find_model
 from ...compute.errors import UserError
 from ...compute.files import atomic_together, json_bytes, refuse_existing
 from ...compute.locks import folder_lock
-from ...synthesis.labels import refuse_label_map
 from ...synthesis.synthesizer import load
 from .audit import Audit, OnProgress
 from .report import PAGE_NAME, page
 from .request import AuditRequest, find_audited
 from .results import JSON_NAME, card_of, read_report, report_content
-from .work import FOLDER_NAME
+from .work import FOLDER_NAME, remove_work
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,12 @@ def run_audit(
     cases = find_audited(request)
     synthesizer = load(request.model, request.device)
     manifest = synthesizer.model.manifest
-    refuse_label_map(manifest)
+    if not manifest.labels:
+        raise UserError(
+            f"{manifest.name} knows no labels, and an audit compares what is made of label maps",
+            "audit a model that takes label maps",
+            code="model-without-labels",
+        )
     with _held(request.output):
         audit = Audit(request, cases, synthesizer, on_progress)
         measured = audit.measure()
@@ -60,8 +63,8 @@ def run_audit(
         with atomic_together(files) as (numbers, shown):
             numbers.write_bytes(json_bytes(content))
             shown.write_text(text, "utf-8", newline="")
-        # Parts of other runs as well: a report is there, and pictures of patients stay in it alone.
-        shutil.rmtree(request.output / FOLDER_NAME, ignore_errors=True)
+        # A report is there now, and pictures of patients stay in it alone.
+        remove_work(request.output)
     return Audited(judged.verdict, judged.sentences, files[1])
 
 
@@ -85,8 +88,14 @@ def _held(output: Path) -> Iterator[None]:
         output.mkdir(parents=True, exist_ok=True)
         work = output / FOLDER_NAME
         work.mkdir(exist_ok=True)
-        with folder_lock(output), folder_lock(work):
-            yield
+        try:
+            with folder_lock(output), folder_lock(work):
+                yield
+        finally:
+            # Where nothing was made nothing is left.
+            for folder in (work, output):
+                with suppress(OSError):
+                    folder.rmdir()
     except OSError as error:
         raise UserError(
             f"cannot be written ({error.strerror or error})",

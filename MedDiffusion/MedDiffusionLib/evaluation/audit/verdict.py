@@ -55,22 +55,25 @@ def judge(evidence: Evidence, seed: int) -> Judged:
     raised = holm([test.p for test in tests])
     positive = [t for t, p in zip(tests, raised, strict=True) if p < _FALSE_ALARMS]
     unproved = [kind for kind, found in proof.items() if not found.is_proof]
+    unknown = [test for test in tests if np.isnan(test.not_seen)]
     blind = [test for test in tests if test.not_seen - test.null > _BLIND]
     if positive:
         verdict = FAILED
-    elif unproved or blind:
+    elif unproved or unknown or blind:
         verdict = INCONCLUSIVE
     else:
         verdict = PASSED
-    said = (*_positive(positive), *_unproved(proof, unproved), *_blind(blind, positive),
-            _limits(tests))  # fmt: skip
+    known = [test for test in tests if test not in unknown]
+    said = (*_positive(positive), *_unproved(proof, unproved), *_unknown(unknown),
+            *_blind(blind, positive), _limits(known))  # fmt: skip
     return Judged(verdict, said, detector, proof, tests, raised, shares, control, flagged)
 
 
 def holm(ps: list[float]) -> tuple[float, ...]:
-    """p values raised for their number (Holm 1979)."""
-    order = np.argsort(ps)
-    steps = [min(1.0, (len(ps) - n) * ps[place]) for n, place in enumerate(order)]
+    """p values raised for their number (Holm 1979); NaN counts as 1."""
+    known = np.where(np.isnan(ps), 1.0, ps)
+    order = np.argsort(known)
+    steps = [min(1.0, (len(ps) - n) * known[place]) for n, place in enumerate(order)]
     raised = np.empty(len(ps))
     raised[order] = np.maximum.accumulate(steps)
     return tuple(float(p) for p in raised)
@@ -101,7 +104,14 @@ def _blind(tests: list[Test], positive: list[Test]) -> list[str]:
     ]
 
 
-def _limits(tests: tuple[Test, ...]) -> str:
+def _unknown(tests: list[Test]) -> list[str]:
+    return [
+        f"The {test.name} could not be measured: the label maps leave too little of the volumes."
+        for test in tests
+    ]
+
+
+def _limits(tests: list[Test]) -> str:
     seen = ", ".join(f"{test.name} up to {test.not_seen:.2f}" for test in tests)
     trained, held_out = tests[0].counts
     return (

@@ -7,25 +7,26 @@ folder is removed once the report is written: it holds small pictures of patient
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import shutil
+import re
 import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ...compute.files import atomic
 
-FOLDER_NAME = "work"
+FOLDER_NAME = "audit-work"
+_OWN = re.compile(r"[0-9a-f]{16}-[a-z]+[0-9a-f-]*\.(npz|safetensors)")
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Any]
+"""Arrays by name."""
 
 
 class Work:
@@ -44,7 +45,7 @@ class Work:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
-    def write(self, name: str, arrays: Mapping[str, Any]) -> None:
+    def write(self, name: str, arrays: Arrays) -> None:
         """Keep the arrays of a part; raises OSError."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic(self._path(name, ".npz")) as temporary, temporary.open("wb") as file:
@@ -63,9 +64,14 @@ class Work:
         with atomic(self._path(name, ".safetensors")) as temporary:
             temporary.write_bytes(save(tensors))
 
-    def remove(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _path(self, name: str, suffix: str) -> Path:
         return self.folder / f"{self._key}-{name}{suffix}"
+
+
+def remove_work(output: Path) -> None:
+    """Remove all finished parts in an output folder, of whichever run, and nothing else."""
+    folder = output / FOLDER_NAME
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _OWN.fullmatch(path.name):
+                path.unlink()

@@ -8,8 +8,9 @@ whatever the field of view.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,17 +24,21 @@ NAME = "contrastive"
 MOST_VOXELS = 6_000
 """Of a coarse volume: what training takes does not grow with the field of view."""
 _LEAST_DEVIATION = 1e-6
+_STARTING_VIEWS = 8
+"""Of each volume, from which the head begins."""
+_RIDGE = 0.1
+"""Of the mean variance between views, added to that along each direction."""
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
     """How an encoder is made and trained. Features have ``size`` numbers."""
 
-    steps: int = 400
+    steps: int = 300
     batch: int = 32
     channels: tuple[int, ...] = (16, 32, 64)
     size: int = 128
-    rate: float = 2e-3
+    rate: float = 1e-3
     temperature: float = 0.2
     views: Views = field(default_factory=Views)
 
@@ -51,20 +56,25 @@ class ContrastiveEncoder(nn.Module):
         widths = (4 * channels, *settings.channels)
         self.filters = nn.ModuleList(map(EvenFilter, widths, widths[1:]))
         self.norms = nn.ModuleList(map(nn.BatchNorm3d, settings.channels))
-        self.head = nn.Linear(8 * widths[-1], settings.size)
         # Without it all features share one large direction for long.
-        self.centre = nn.BatchNorm1d(settings.size, affine=False)
+        self.centre = nn.BatchNorm1d(8 * widths[-1], affine=False)
+        self.head = nn.Linear(8 * widths[-1], settings.size)
 
     def forward(self, images: Tensor, valid: Tensor) -> Tensor:
         """See the class."""
+        features = self.head(self.found(images, valid))
+        return F.normalize(features - features.mean(1, keepdim=True), dim=1)
+
+    def found(self, images: Tensor, valid: Tensor) -> Tensor:
+        """What the filters find in 2 x 2 x 2 parts of the field of view, ``[B, 8 width]``."""
         found = _with_slopes(standardized(images, valid))
         for number, (filters, norm) in enumerate(zip(self.filters, self.norms, strict=True)):
             if number:
                 half = [-(-n // 2) for n in found.shape[2:]]
                 found = F.adaptive_avg_pool3d(found, half)
             found = F.relu(norm(filters(found)))
-        features = self.centre(self.head(_folded(F.adaptive_avg_pool3d(found, 3)).flatten(1)))
-        return F.normalize(features - features.mean(1, keepdim=True), dim=1)
+        centred: Tensor = self.centre(_folded(F.adaptive_avg_pool3d(found, 3)).flatten(1))
+        return centred
 
 
 class EvenFilter(nn.Module):
@@ -142,19 +152,83 @@ def train_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = ContrastiveEncoder(images.shape[1], settings)
+    _start_head(encoder, images, valid, settings, random)
     optimizer = torch.optim.AdamW(encoder.parameters(), settings.rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.rate, total_steps=settings.steps, pct_start=0.1
-    )
     for step in range(settings.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
         chosen = torch.randperm(len(images), generator=random)[: settings.batch]
         loss = _loss(encoder, images[chosen], valid[chosen], settings, random)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        schedule.step()
         on_step(step + 1, settings.steps)
+    _calibrate(encoder, images, valid, settings, random)
     return encoder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def _start_head(
+    encoder: ContrastiveEncoder,
+    images: Tensor,
+    valid: Tensor,
+    settings: EncoderSettings,
+    random: torch.Generator,
+) -> None:
+    """Let the head begin as the linear discriminants of views of different volumes.
+
+    What the untrained filters find is rotated so that it differs between volumes as much, and
+    between views of one as little, as it can: NT-Xent would need many steps for that.
+    """
+    _calibrate(encoder, images, valid, settings, random)
+    encoder.eval()
+    unblended = replace(settings.views, blend=0.0)
+    found = torch.stack([
+        torch.cat([
+            encoder.found(*random_views(i, v, unblended, random)[:2])
+            for i, v in _batches(images, valid, settings.batch)
+        ])
+        for _ in range(_STARTING_VIEWS)
+    ]).double()  # fmt: skip
+    middle = found.mean(0)
+    within = (found - middle).flatten(0, 1)
+    scatter = within.T @ within / len(within)
+    ridge = _RIDGE * float(scatter.diagonal().mean())
+    values, vectors = torch.linalg.eigh(scatter + ridge * torch.eye(len(scatter)))
+    whitening = vectors / values.sqrt() @ vectors.T
+    between = (middle - middle.mean(0)) @ whitening
+    directions = torch.linalg.svd(between, full_matrices=False)[2][: settings.size]
+    weight = encoder.head.weight
+    weight[: len(directions)] = (directions @ whitening).to(weight.dtype)
+    weight[len(directions) :] *= _RIDGE
+    encoder.head.bias.zero_()
+    encoder.train()
+
+
+@torch.no_grad()
+def _calibrate(
+    encoder: ContrastiveEncoder,
+    images: Tensor,
+    valid: Tensor,
+    settings: EncoderSettings,
+    random: torch.Generator,
+) -> None:
+    """Let all norms know the means and deviations of views as the encoder is now."""
+    norms = [m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    encoder.train()
+    for part in _batches(images, valid, settings.batch):
+        encoder(*random_views(*part, settings.views, random)[:2])
+    for norm in norms:
+        norm.momentum = 0.1
+
+
+def _batches(images: Tensor, valid: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Parts of about that size, two volumes at least."""
+    count = max(1, len(images) // size)
+    return list(zip(images.tensor_split(count), valid.tensor_split(count), strict=True))
 
 
 def _loss(
