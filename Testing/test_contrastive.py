@@ -131,10 +131,20 @@ def test_a_coarse_voxel_is_the_mean_of_what_is_valid_in_it() -> None:
     grid = (40, 56, 40)
     image = np.random.default_rng(0).random((1, *grid), np.float32)
     valid = np.random.default_rng(1).random(grid) < 0.5
-    small, share = coarse(image, valid, grid)
+    small, _ = coarse(image, valid, grid)
     place = np.s_[:3, :3, :3]
     assert float(small[0, 0, 0, 0]) == pytest.approx(image[0][place][valid[place]].mean(), abs=1e-5)
-    assert float(share[0, 0, 0, 0]) == pytest.approx(valid[place].mean(), abs=1e-6)
+
+
+def test_what_is_valid_is_even_unless_that_costs_more_than_half_of_it() -> None:
+    valid = EVERYWHERE.copy()
+    valid[:3] = False
+    share = coarse(volume(0), valid, GRID)[1][0]
+    assert torch.equal(share, share.flip(0))
+    assert share[3:9].min() == 1
+    assert share[9:].max() == 0
+    valid[:8] = False
+    assert coarse(volume(0), valid, GRID)[1][0, 8:].min() == 1
 
 
 def test_brightness_and_contrast_of_the_whole_do_not_matter() -> None:

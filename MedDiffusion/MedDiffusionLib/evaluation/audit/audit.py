@@ -87,7 +87,7 @@ class Audit:
         self._synthesizer = synthesizer
         self._on_progress = on_progress
         self._manifest: Manifest = synthesizer.model.manifest
-        self._pair: tuple[int, Pair] | None = None
+        self._pairs: dict[int, Pair] = {}
         weights = synthesizer.model.sha256
         self.work = Work(request.output, identity(request, cases, weights, __version__))
 
@@ -99,7 +99,9 @@ class Audit:
         extractor = self._extractor(real)
         planted = self._planted(extractor)
         plan = sample_plan(cases, request.samples, request.seed)
-        made = [self._sample(case, n, done, len(plan)) for done, (case, n) in enumerate(plan)]
+        # Case by case, so that each is read once.
+        of = {each: self._sample(*each, done, len(plan)) for done, each in enumerate(sorted(plan))}
+        made = [of[each] for each in plan]
         own = np.array([case for case, _ in plan])
         evidence = Evidence(
             Cases(_features(extractor, real), cases.is_member, cases.is_seen, cases.patients,
@@ -163,10 +165,12 @@ class Audit:
         }
 
     def _read(self, number: int) -> Pair:
-        """A case on the model's grid; the last one is remembered."""
-        if self._pair is None or self._pair[0] != number:
-            self._pair = number, real_case(self._cases.files[number], self._synthesizer)
-        return self._pair[1]
+        """A case on the model's grid; the last two are remembered."""
+        if number not in self._pairs:
+            kept = list(self._pairs.items())[-1:]
+            pair = real_case(self._cases.files[number], self._synthesizer)
+            self._pairs = dict([*kept, (number, pair)])
+        return self._pairs[number]
 
     def _extractor(self, real: Sequence[Arrays]) -> Contrastive:
         """The encoder, trained on the cases that it may learn from."""

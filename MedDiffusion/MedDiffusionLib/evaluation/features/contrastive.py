@@ -274,14 +274,24 @@ def coarse(
     """A volume ``[C, X, Y, Z]`` and where it is valid ``[X, Y, Z]``, both in few voxels.
 
     They are cut to ``grid`` about their middle, or filled up with what is not valid; each coarse
-    voxel is the mean over what is valid in it.
+    voxel is the mean over what is valid in it. How much of a voxel is valid is then made even along
+    each axis where that costs no more than half of it: where a scan ended does not tell a volume
+    from its mirror image.
     """
     whole = torch.from_numpy(fitted(image, grid))[None].float()
     known = torch.from_numpy(fitted(valid[None], grid))[None].float()
     size = coarse_size(grid)
     share = F.adaptive_avg_pool3d(known, size)
     total = F.adaptive_avg_pool3d(whole * known, size)
-    return (total / share.clamp(min=1e-6))[0], share[0]
+    return (total / share.clamp(min=1e-6))[0], _even(share)[0]
+
+
+def _even(share: Tensor) -> Tensor:
+    for axis in (2, 3, 4):
+        both = torch.minimum(share, share.flip(axis))
+        if 2 * both.sum() >= share.sum():
+            share = both
+    return share
 
 
 def coarse_size(grid: tuple[int, int, int]) -> tuple[int, int, int]:
