@@ -20,10 +20,10 @@ from MedDiffusionLib.training.objectives.batch import stack
 from MedDiffusionLib.training.objectives.denoising import Denoising, DenoisingBatch
 
 SHAPE = (16, 16, 16)
-NETWORK = {"name": "resunet", "channels": [24, 48], "blocks": 1, "groups": 4, "embedding": 16}
+NETWORK = {"name": "resunet", "channels": [64], "blocks": 2, "groups": 4, "embedding": 32}
 ARCHITECTURE = {
     "network": NETWORK,
-    "representation": {"name": "haar", "levels": 1},
+    "representation": {"name": "haar", "levels": 2},
     "schedule": {"name": "cosine"},
     "parameterization": "v",
 }
@@ -62,11 +62,11 @@ def write_model(folder: Path, pairs: Sequence[Pair], steps: int) -> Path:
     torch.manual_seed(0)
     model = build_model(manifest)
     objective = Denoising(model)
-    optimizer = torch.optim.Adam(model.parameters(), 4e-3)
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     shape = model.latent_shape
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 4e-3 * (1 - step / steps)
+            group["lr"] = 2e-3 * (1 - step / steps)
         batch = stack([
             DenoisingBatch(
                 torch.from_numpy(pair.real),

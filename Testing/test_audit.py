@@ -30,7 +30,7 @@ from MedDiffusionLib.synthesis.synthesizer import load
 from MedDiffusionLib.training.data.cases import find_data
 
 TRAINED, HELD_OUT = 10, 30
-ENCODER = EncoderSettings(steps=20, batch=16, channels=(8, 16), size=32)
+ENCODER = EncoderSettings(steps=4, batch=16, channels=(8,), parts=5, size=32)
 STEPS = 300
 STOPPED_AT = 7
 

@@ -231,9 +231,9 @@ def test_few_held_out_cases_make_it_inconclusive_and_it_says_what_could_not_be_s
 
 
 def test_honest_models_are_rarely_failed() -> None:
-    failed = [judge(simulated(seed, like_own=1.0), 0).verdict == "failed" for seed in range(20)]
-    # Five in a hundred are expected: three or more of 20 come in 8 % of such series.
-    assert sum(failed) <= 3
+    failed = [judge(simulated(seed, like_own=1.0), 0).verdict == "failed" for seed in range(12)]
+    # Five in a hundred are expected: three or more of 12 come in 2 % of such series.
+    assert sum(failed) <= 2
 
 
 def test_p_values_are_raised_as_holm_does() -> None:

@@ -43,6 +43,11 @@ class Test:
         """Up to which value the figure may truly be: less than this could not be ruled out."""
         return self.found.high
 
+    @property
+    def half_width(self) -> float:
+        """How far the interval reaches above what was found."""
+        return self.found.high - self.found.estimate
+
 
 def own_case_gap(evidence: Evidence) -> Test:
     """Whether samples from training label maps are more like their own case than others are.
@@ -85,11 +90,11 @@ def nearest_share(evidence: Evidence, seed: int) -> Test:
     own = samples.cases[chosen]
     similarity = correlations(samples.features[chosen], cases.features)
     others = cases.of_others(own)
-    share = _share_of_members(similarity, others, cases.is_member, own)
+    ranked = _Ranked(np.argsort(np.where(others, -similarity, 2.0), axis=1), others, own)
+    share = ranked.share(cases.is_member)
     random = np.random.default_rng(seed)
     by_chance = np.array([
-        _share_of_members(similarity, others, random.permutation(cases.is_member), own)
-        for _ in range(_RELABELLINGS)
+        ranked.share(random.permutation(cases.is_member)) for _ in range(_RELABELLINGS)
     ])  # fmt: skip
     low, high = np.quantile(by_chance - 0.5, [0.025, 0.975])
     interval = Interval(share, max(0.0, share - float(high)), min(1.0, share - float(low)))
@@ -98,26 +103,28 @@ def nearest_share(evidence: Evidence, seed: int) -> Test:
     return Test("nearest-case share", interval, 0.5, _p(by_chance, share), sizes)
 
 
-def _share_of_members(
-    similarity: Floats,
-    others: NDArray[np.bool_],
-    is_member: NDArray[np.bool_],
-    own: NDArray[np.int64],
-) -> float:
-    """The mean chance that the nearest case is a member, where as many of both are drawn."""
-    members, held_out = others & is_member, others & ~is_member
-    best = np.where(held_out, similarity, -2.0).max(1)
-    size = held_out.sum(1)
-    total = members.sum(1)
-    nearer = (members & (similarity > best[:, None])).sum(1)
-    # A draw of ``size`` of the members without any that is nearer than the best held-out case. Of
-    # fewer members than that all are taken.
-    none = np.where(
-        total - nearer >= size,
-        np.exp(_log_ways(total - nearer, size) - _log_ways(total, size)),
-        0.0,
-    )
-    return float(per_case(1 - np.where(nearer == 0, 1.0, none), own)[1].mean())
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """The cases of other patients than each sample's ``own`` ``[k]``, from the most similar on,
+    ``order`` ``[k, n]``; ``others`` ``[k, n]``: which these are."""
+
+    order: NDArray[np.int64]
+    others: NDArray[np.bool_]
+    own: NDArray[np.int64]
+
+    def share(self, is_member: NDArray[np.bool_]) -> float:
+        """The mean chance that the nearest case is a member, where as many of both are drawn."""
+        total = self.others @ is_member.astype(np.int64)
+        size = self.others.sum(1) - total
+        # Members that are nearer than the first of the others.
+        nearer = np.minimum((~is_member)[self.order].argmax(1), total)
+        # A draw of ``size`` of the members without any of those. Of fewer members all are taken.
+        none = np.where(
+            total - nearer >= size,
+            np.exp(_log_ways(total - nearer, size) - _log_ways(total, size)),
+            nearer == 0,
+        )
+        return float(per_case(1 - none, self.own)[1].mean())
 
 
 def _log_ways(total: NDArray, chosen: NDArray) -> Floats:

@@ -17,6 +17,8 @@ _FALSE_ALARMS = 0.05
 """The chance of "failed" for a model that memorized nothing, over all tests."""
 _BLIND = 0.25
 """By how much a figure may lie above its null and not be seen, in an audit that is passed."""
+_WIDEST = 0.2
+"""How far an interval may reach above what was found there; 0.10 with 180 and 40 cases."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +58,7 @@ def judge(evidence: Evidence, seed: int) -> Judged:
     positive = [t for t, p in zip(tests, raised, strict=True) if p < _FALSE_ALARMS]
     unproved = [kind for kind, found in proof.items() if not found.is_proof]
     unknown = [test for test in tests if np.isnan(test.not_seen)]
-    blind = [test for test in tests if test.not_seen - test.null > _BLIND]
+    blind = [t for t in tests if t.not_seen - t.null > _BLIND or t.half_width > _WIDEST]
     if positive:
         verdict = FAILED
     elif unproved or unknown or blind:
@@ -98,7 +100,8 @@ def _unproved(proof: Mapping[str, Found], kinds: list[str]) -> list[str]:
 def _blind(tests: list[Test], positive: list[Test]) -> list[str]:
     return [
         f"With {test.counts[0]} training and {test.counts[1]} held-out cases a {test.name} of "
-        f"{test.not_seen:.2f} could not be told from {test.null:g}: give more held-out cases."
+        f"{test.null + test.half_width:.2f} could not be told from {test.null:g}: give more "
+        "held-out cases."
         for test in tests
         if test not in positive
     ]

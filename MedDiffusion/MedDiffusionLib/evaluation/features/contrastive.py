@@ -24,19 +24,27 @@ NAME = "contrastive"
 MOST_VOXELS = 6_000
 """Of a coarse volume: what training takes does not grow with the field of view."""
 _LEAST_DEVIATION = 1e-6
-_STARTING_VIEWS = 8
+_LEAST_SHARE = 1e-3
+_NEARBY = 5
+"""Coarse voxels over which contrast is local."""
+_STARTING_VIEWS = 12
 """Of each volume, from which the head begins."""
+_EVENNESS = 0.4
+"""Power of the variance between volumes along a direction by which the direction is weakened."""
 _RIDGE = 0.1
 """Of the mean variance between views, added to that along each direction."""
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """How an encoder is made and trained. Features have ``size`` numbers."""
+    """How an encoder is made and trained. Features have ``size`` numbers; ``channels`` are those of
+    its layers, each at half the resolution of the one before; ``parts``, an odd number: into how
+    many the field of view is divided along each axis in the end."""
 
     steps: int = 300
     batch: int = 32
-    channels: tuple[int, ...] = (16, 32, 64)
+    channels: tuple[int, ...] = (16,)
+    parts: int = 7
     size: int = 128
     rate: float = 1e-3
     temperature: float = 0.2
@@ -47,18 +55,20 @@ class ContrastiveEncoder(nn.Module):
     """From coarse volumes and their validity, ``[B, C, x, y, z]`` and ``[B, 1, x, y, z]``, to
     features ``[B, size]`` of mean 0 and length 1: their inner product is their correlation.
 
-    Mirrored volumes have the same features, to the last bits: intensities and the sizes of their
-    slopes go in, filters are even along each axis, and mirrored places count together.
+    Mirrored volumes have the same features, to the last bits: filters are even along each axis, and
+    mirrored parts of the field of view count together.
     """
 
     def __init__(self, channels: int, settings: EncoderSettings) -> None:
         super().__init__()
-        widths = (4 * channels, *settings.channels)
+        widths = (channels, *settings.channels)
+        count = widths[-1] * (settings.parts // 2 + 1) ** 3
+        self.parts = settings.parts
         self.filters = nn.ModuleList(map(EvenFilter, widths, widths[1:]))
         self.norms = nn.ModuleList(map(nn.BatchNorm3d, settings.channels))
         # Without it all features share one large direction for long.
-        self.centre = nn.BatchNorm1d(8 * widths[-1], affine=False)
-        self.head = nn.Linear(8 * widths[-1], settings.size)
+        self.centre = nn.BatchNorm1d(count, affine=False)
+        self.head = nn.Linear(count, settings.size)
 
     def forward(self, images: Tensor, valid: Tensor) -> Tensor:
         """See the class."""
@@ -66,14 +76,15 @@ class ContrastiveEncoder(nn.Module):
         return F.normalize(features - features.mean(1, keepdim=True), dim=1)
 
     def found(self, images: Tensor, valid: Tensor) -> Tensor:
-        """What the filters find in 2 x 2 x 2 parts of the field of view, ``[B, 8 width]``."""
-        found = _with_slopes(standardized(images, valid))
+        """What the filters find in the parts of the field of view, ``[B, n]``."""
+        found = local_contrast(images, valid)
         for number, (filters, norm) in enumerate(zip(self.filters, self.norms, strict=True)):
             if number:
-                half = [-(-n // 2) for n in found.shape[2:]]
-                found = F.adaptive_avg_pool3d(found, half)
+                x, y, z = (-(-n // 2) for n in found.shape[2:])
+                found = F.adaptive_avg_pool3d(found, (x, y, z))
             found = F.relu(norm(filters(found)))
-        centred: Tensor = self.centre(_folded(F.adaptive_avg_pool3d(found, 3)).flatten(1))
+        parts = _folded(F.adaptive_avg_pool3d(found, self.parts))
+        centred: Tensor = self.centre(parts.flatten(1))
         return centred
 
 
@@ -86,29 +97,17 @@ class EvenFilter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """``[B, before, x, y, z]`` to ``[B, after, x, y, z]``."""
-        weight = self.weight
+        weight: Tensor = self.weight
         for axis in (2, 3, 4):
             weight = weight.index_select(axis, torch.tensor([1, 0, 1]))
         return F.conv3d(F.pad(images, (1,) * 6, mode="replicate"), weight)
 
 
-def _with_slopes(images: Tensor) -> Tensor:
-    """The volumes ``[B, C, x, y, z]`` and the sizes of their differences along each axis."""
-    padded = F.pad(images, (1,) * 6, mode="replicate")
-    inner = [slice(None)] * 2 + [slice(1, -1)] * 3
-    parts = [images]
-    for axis in (2, 3, 4):
-        one, other = inner.copy(), inner.copy()
-        one[axis], other[axis] = slice(2, None), slice(None, -2)
-        parts.append((padded[tuple(one)] - padded[tuple(other)]).abs())
-    return torch.cat(parts, 1)
-
-
 def _folded(found: Tensor) -> Tensor:
-    """``[B, C, 3, 3, 3]`` to ``[B, C, 2, 2, 2]``: of each axis both ends as one, and the middle."""
+    """``[B, C, p, p, p]`` to half of each axis, the middle included: the mean of both halves."""
     for axis in (2, 3, 4):
-        first, middle, last = found.split(1, axis)
-        found = torch.cat([(first + last) / 2, middle], axis)
+        half = found.shape[axis] // 2 + 1
+        found = (found + found.flip(axis)).narrow(axis, 0, half) / 2
     return found
 
 
@@ -197,7 +196,10 @@ def _start_head(
     values, vectors = torch.linalg.eigh(scatter + ridge * torch.eye(len(scatter)))
     whitening = vectors / values.sqrt() @ vectors.T
     between = (middle - middle.mean(0)) @ whitening
-    directions = torch.linalg.svd(between, full_matrices=False)[2][: settings.size]
+    _, sizes, directions = torch.linalg.svd(between, full_matrices=False)
+    variance = sizes.square() / len(between) + 1 / _STARTING_VIEWS
+    # What differs most between volumes does not outdo all else.
+    directions = (directions / variance[:, None] ** _EVENNESS)[: settings.size]
     weight = encoder.head.weight
     weight[: len(directions)] = (directions @ whitening).to(weight.dtype)
     weight[len(directions) :] *= _RIDGE
@@ -260,12 +262,21 @@ def nt_xent(features: Tensor, whose: Tensor, temperature: float) -> Tensor:
     return -(target * logarithms).sum(1).mean()
 
 
-def standardized(images: Tensor, valid: Tensor) -> Tensor:
-    """Volumes ``[B, C, x, y, z]`` of mean 0 and deviation 1 over what is valid, 0 elsewhere."""
+def local_contrast(images: Tensor, valid: Tensor) -> Tensor:
+    """Volumes ``[B, C, x, y, z]`` less their mean nearby, over their deviation there; 0 where they
+    are not valid. What is brighter on one side, or has less contrast, becomes the same."""
+    share = _nearby(valid).clamp(min=_LEAST_SHARE)
+    apart = (images - _nearby(images * valid) / share) * valid
+    deviation = (_nearby(apart.square()) / share).sqrt()
     total = valid.sum((2, 3, 4), keepdim=True).clamp(min=1e-6)
-    mean = (images * valid).sum((2, 3, 4), keepdim=True) / total
-    variance = ((images - mean).square() * valid).sum((2, 3, 4), keepdim=True) / total
-    return (images - mean) / variance.sqrt().clamp(min=_LEAST_DEVIATION) * valid
+    usual = (deviation * valid).sum((2, 3, 4), keepdim=True) / total
+    return apart / (deviation + usual / 2).clamp(min=_LEAST_DEVIATION)
+
+
+def _nearby(images: Tensor) -> Tensor:
+    """The means over the cubes of :data:`_NEARBY` voxels around each voxel."""
+    padded = F.pad(images, (_NEARBY // 2,) * 6, mode="replicate")
+    return F.avg_pool3d(padded, _NEARBY, 1)
 
 
 def coarse(

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 _AXES = (2, 3, 4)
+_EACH = (-1, 1, 1, 1, 1)
+"""The shape of a number for each view of a batch."""
 _CONTROL = 5
 """Points along an axis between which fields of displacement and bias are interpolated."""
 
@@ -23,7 +25,8 @@ class Views:
     """How far a view may stray; each share is drawn evenly from 0, or both ways, to these ends.
 
     Somewhat further than the copies that are to be found (:mod:`..audit.plants`), so that these
-    are not at the rim of what was learned.
+    are not at the rim of what was learned. Of turns and shifts, bending, gamma, bias, grain, blur
+    and cropping each view has about half.
     """
 
     rotation: float = 8.0
@@ -69,6 +72,11 @@ def _uniform(size: tuple[int, ...], low: float, high: float, random: torch.Gener
     return low + (high - low) * torch.rand(size, generator=random)
 
 
+def _half(count: int, random: torch.Generator) -> Tensor:
+    """1 for about half of the views, 0 for the others, ``[B]``."""
+    return (torch.rand(count, generator=random) < 0.5).float()
+
+
 def _blending(count: int, share: float, random: torch.Generator) -> Tensor:
     partner = torch.roll(torch.eye(count), int(torch.randint(1, count, (), generator=random)), 0)
     blended = (torch.rand(count, generator=random) < share).float()
@@ -79,7 +87,8 @@ def _blending(count: int, share: float, random: torch.Generator) -> Tensor:
 def _places(images: Tensor, views: Views, random: torch.Generator) -> Tensor:
     """Where each voxel of the views is taken from, ``[B, x, y, z, 3]`` in [-1, 1]."""
     count, size = len(images), images.shape[2:]
-    angles = torch.deg2rad(_uniform((count, 3), -views.rotation, views.rotation, random))
+    moved = _half(count, random).view(-1, 1)
+    angles = moved * torch.deg2rad(_uniform((count, 3), -views.rotation, views.rotation, random))
     matrix = torch.eye(3).repeat(count, 1, 1)
     for axis in range(3):
         a, b = (n for n in range(3) if n != axis)
@@ -87,13 +96,14 @@ def _places(images: Tensor, views: Views, random: torch.Generator) -> Tensor:
         cos, sin = angles[:, axis].cos(), angles[:, axis].sin()
         turn[:, a, a], turn[:, b, b], turn[:, a, b], turn[:, b, a] = cos, cos, -sin, sin
         matrix = matrix @ turn
-    matrix = matrix * (1 + _uniform((count, 1, 3), -views.scale, views.scale, random))
+    scales = _uniform((count, 3), -views.scale, views.scale, random)
+    matrix = matrix * (1 + moved * scales)[:, None]
     # Turns are in voxels, and places in shares of an axis, of which the last comes first.
     extent = torch.tensor(size[::-1], dtype=torch.float32)
     matrix = matrix * extent / extent[:, None]
-    shift = _uniform((count, 3, 1), -2 * views.shift, 2 * views.shift, random)
+    shift = (moved * _uniform((count, 3), -2 * views.shift, 2 * views.shift, random))[..., None]
     place = F.affine_grid(torch.cat([matrix, shift], 2), list(images.shape), align_corners=False)
-    strength = _uniform((count, 1, 1, 1, 1), 0, views.elastic, random)
+    strength = (_half(count, random) * _uniform((count,), 0, views.elastic, random)).view(_EACH)
     return place + (strength * _smooth(count, 3, size, random)).permute(0, 2, 3, 4, 1)
 
 
@@ -108,13 +118,13 @@ def _intensities(images: Tensor, views: Views, random: torch.Generator) -> Tenso
     count, channels = images.shape[:2]
     each = (count, channels, 1, 1, 1)
     gray = ((images + 1) / 2).clamp(0, 1)
-    gray = gray ** _uniform(each, -views.gamma, views.gamma, random).exp()
-    strength = _uniform((count, 1, 1, 1, 1), 0, views.bias, random)
+    bent = _half(count, random).view(_EACH)
+    gray = gray ** (bent * _uniform(each, -views.gamma, views.gamma, random)).exp()
+    strength = (_half(count, random) * _uniform((count,), 0, views.bias, random)).view(_EACH)
     gray = gray * (strength * _smooth(count, 1, images.shape[2:], random)).exp()
-    # Half of the views are not blurred, and half have no grain.
-    sharp = _uniform((count, 1, 1, 1, 1), -1, 1, random).clamp(min=0)
-    gray = _blurred(gray, sharp * views.blur)
-    deviation = _uniform(each, -views.grain, views.grain, random).clamp(min=0)
+    blur = _half(count, random) * _uniform((count,), 0, views.blur, random)
+    gray = _blurred(gray, blur)
+    deviation = _half(count, random).view(_EACH) * _uniform(each, 0, views.grain, random)
     # Rician, as the grain of a magnitude image is.
     first, second = torch.randn((2, *gray.shape), generator=random) * deviation
     gray = ((gray + first).square() + second.square()).sqrt()
@@ -122,9 +132,9 @@ def _intensities(images: Tensor, views: Views, random: torch.Generator) -> Tenso
 
 
 def _blurred(images: Tensor, deviation: Tensor) -> Tensor:
-    """The views under Gaussians of these deviations in voxels, ``[B, 1, 1, 1, 1]``."""
+    """The views under Gaussians of these deviations in voxels, ``[B]``."""
     steps = torch.arange(-3, 4, dtype=torch.float32)
-    kernel = torch.exp(-0.5 * (steps / deviation.flatten()[:, None].clamp(min=1e-3)).square())
+    kernel = torch.exp(-0.5 * (steps / deviation[:, None].clamp(min=1e-3)).square())
     kernel = kernel / kernel.sum(1, keepdim=True)
     count, channels = images.shape[:2]
     # A group for each view, since each has a kernel of its own.
@@ -143,11 +153,12 @@ def _blurred(images: Tensor, deviation: Tensor) -> Tensor:
 def _box(images: Tensor, crop: float, random: torch.Generator) -> Tensor:
     """1 within a random box of the field of view and 0 outside, ``[B, 1, x, y, z]``."""
     inside = torch.ones(len(images), 1, *images.shape[2:])
+    cropped = _half(len(images), random).view(_EACH)
     for axis in _AXES:
         shape = [1] * 5
         shape[axis] = images.shape[axis]
         place = (torch.arange(images.shape[axis], dtype=torch.float32) + 0.5).view(shape)
-        ends = _uniform((2, len(images), 1, 1, 1, 1), -crop, crop, random).clamp(min=0)
+        ends = cropped * _uniform((2, len(images), 1, 1, 1, 1), 0, crop, random)
         length = images.shape[axis]
         inside = inside * ((place > ends[0] * length) & (place < length * (1 - ends[1])))
     return inside
