@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from MedDiffusionLib.evaluation.audit.detector import Found, make_detector, prove
+from MedDiffusionLib.evaluation.audit.detector import Found, alike, make_detector, prove
 from MedDiffusionLib.evaluation.audit.evidence import (
     Cases,
     Evidence,
@@ -125,6 +125,17 @@ def test_planted_copies_are_found_where_they_are_near_and_not_where_they_are_far
         proof = prove(detector, evidence, 0)
         assert len(proof) >= 10
         assert all((each.found >= found) == (noise == 0.05) for each in proof.values())
+
+
+def test_two_scans_of_a_patient_are_named_unless_it_is_said_that_they_are_its_own() -> None:
+    cases = simulated().cases
+    features = cases.features.copy()
+    features[5] = normalized(features[[4]] + 0.02 * features[[7]])[0]
+    twice = replace(cases, features=features)
+    assert alike(twice, make_detector(twice, 0))[0][:2] == (4, 5)
+    known = replace(twice, patients=np.where(cases.patients == 5, 4, cases.patients))
+    assert (4, 5) not in [pair[:2] for pair in alike(known, make_detector(known, 0))]
+    assert make_detector(known, 0).threshold <= make_detector(twice, 0).threshold
 
 
 def test_own_case_gap_is_one_half_whatever_label_maps_tell_and_above_it_for_copies() -> None:

@@ -86,6 +86,26 @@ def prove(detector: Detector, evidence: Evidence, seed: int) -> dict[str, Found]
     }
 
 
+def alike(cases: Cases, detector: Detector) -> list[tuple[int, int, float]]:
+    """Pairs of real cases that the detector takes for copies of each other, the nearest first, with
+    their correlation: each is the other's nearest, and not of its patient as far as is known.
+
+    Two scans of a patient, or its left and right side, are such pairs. They raise the threshold
+    where it is not said that they are of one patient.
+    """
+    everything = np.arange(len(cases.patients))
+    similarity = correlations(cases.features, cases.features)
+    similarity = np.where(cases.of_others(everything), similarity, _NONE)
+    nearest = similarity.argmax(1)
+    pairs = [
+        (int(n), int(nearest[n]), float(similarity[n, nearest[n]]))
+        for n in everything
+        if n < nearest[n] and nearest[nearest[n]] == n
+    ]
+    found = [pair for pair in pairs if pair[2] > detector.threshold]
+    return sorted(found, key=lambda pair: -pair[2])
+
+
 def _found(detector: Detector, cases: Cases, planted: Planted, seed: int) -> Found:
     members = np.flatnonzero(cases.is_member)
     similarity = correlations(planted.features, cases.features[members])

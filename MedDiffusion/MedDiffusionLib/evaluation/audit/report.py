@@ -18,6 +18,7 @@ from .verdict import FAILED, INCONCLUSIVE, PASSED, Judged
 
 PAGE_NAME = "report.html"
 _PAIRS = 12
+_MOST_NAMED = 12
 _HEIGHT = 150
 """Pixels of a picture."""
 # Nothing may be loaded, whatever a text in the page says.
@@ -99,8 +100,22 @@ def _proof(content: Mapping[str, Any]) -> str:
         f"than {content['detector']['distance']:.3f} (correlation distance). 59 of 60 found, or 49 "
         "of 50, prove that at least 90 % of such copies are."
     )
-    return _section("Does the detector find copies?", said,
-                    _table(("kind of copy", "found", "proved"), rows))  # fmt: skip
+    table = _table(("kind of copy", "found", "proved"), rows)
+    return _section("Does the detector find copies?", said, table + _alike(content))
+
+
+def _alike(content: Mapping[str, Any]) -> str:
+    pairs = content["real_cases_that_are_alike"]
+    if not pairs:
+        return ""
+    shown = ", ".join(" and ".join(pair["cases"]) for pair in pairs[:_MOST_NAMED])
+    more = f", and {len(pairs) - _MOST_NAMED} more pairs" if len(pairs) > _MOST_NAMED else ""
+    said = (
+        f"Real cases that the detector takes for copies of each other: {shown}{more}. Where they "
+        "are of one patient, as left and right side or two scans are, say so by a group pattern or "
+        "a table's column group: else they make the threshold too lenient."
+    )
+    return f"<p>{_text(said)}</p>"
 
 
 def _tests(content: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from ...compute.version import __version__
 from ..figures.intervals import Interval
 from ..json_arrays import listed
 from .audit import Measured
+from .detector import alike
 from .evidence import Cases, Evidence, Floats, Planted, Samples, correlations
 from .request import AuditedCases, AuditRequest
 from .verdict import Judged, judge
@@ -103,6 +104,11 @@ def report_content(
     evidence = evidence_of(numbers)
     judged = judge(evidence, request.seed)
     _add_nearest(numbers, evidence, judged)
+    names = [case["name"] for case in numbers["cases"]]
+    pairs = [
+        {"cases": [names[one], names[other]], "distance": listed(1 - similarity)}
+        for one, other, similarity in alike(evidence.cases, judged.detector)
+    ]
     settings = asdict(request.settings.resolve(manifest))
     content = {
         "format": FORMAT,
@@ -122,6 +128,7 @@ def report_content(
             "sha256": measured.encoder_sha256,
         },
         **figures_of(judged),
+        "real_cases_that_are_alike": pairs,
         "reidentification": {
             maps: {way: _reidentified(found) for way, found in ways.items()}
             for maps, ways in measured.reidentified.items()
