@@ -31,7 +31,7 @@ from MedDiffusionLib.training.data.cases import find_data
 
 TRAINED, HELD_OUT = 10, 30
 ENCODER = EncoderSettings(steps=4, batch=16, channels=(8,), parts=5, size=32)
-STEPS = 300
+STEPS = 160
 STOPPED_AT = 7
 
 
