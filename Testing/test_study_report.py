@@ -18,13 +18,13 @@ from scipy import stats
 
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import UserError
+from MedDiffusionLib.reports.tables import table
 from MedDiffusionLib.statistics import planning, planning_readers
 from MedDiffusionLib.statistics.estimate import Estimate
 from MedDiffusionLib.studies.exports import REDCAP, redcap_csv
 from MedDiffusionLib.studies.protocols import protocol_bytes, protocol_names, read_protocol
 from MedDiffusionLib.studies.report import write_report
 from MedDiffusionLib.studies.sizes import Wish, describe
-from MedDiffusionLib.studies.tables import table
 from study_factory import write_study
 from study_readers import answer_all, choice_study, drawn, opened, with_key
 

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from MedDiffusionLib.bundles.bundle import read_bundle
+from MedDiffusionLib.bundles.membership import TrainingImages, voxels_sha256
 from MedDiffusionLib.bundles.model import build_model
 from MedDiffusionLib.bundles.shape_model import load_shape_model
 from MedDiffusionLib.compute.distributed import Ranks
@@ -29,6 +30,7 @@ from MedDiffusionLib.training.loop.state import initial_state
 from MedDiffusionLib.training.objectives.denoising import Denoising
 from MedDiffusionLib.training.plan.presets import load_preset, read_preset, read_split
 from MedDiffusionLib.training.plan.settings import Limits, check_manifest, read_settings
+from MedDiffusionLib.volumes.reading import read_image
 from training_factory import CPU, boxes, make_plan, prepared, read_log, run, write, write_data
 
 
@@ -65,6 +67,11 @@ def test_a_run_leaves_a_bundle_that_loads_and_says_how_it_was_made(
     facts = read_bundle(tmp_path / "model").manifest.to_json()["training"]
     assert (facts["cases"], facts["iterations"], facts["data"]) == (3, 3, "made up")
     assert facts["command"] == "meddiffusion train"
+    record = TrainingImages.from_json(facts["images"])
+    scans = [read_image(case.images[0]).array for case in cases]
+    assert [record.has(voxels_sha256(scan)) for scan in (*scans, scans[0] + 1)] == [True] * 3 + [
+        False
+    ]
     assert not list((tmp_path / "model").glob(".*"))
 
 
@@ -74,6 +81,26 @@ def test_a_model_of_several_contrasts_and_fixed_windows_is_trained(tmp_path: Pat
     plan["manifest"]["intensity"] = {"window": [[0, 200], [-100, 200]]}
     run(two, tmp_path / "model", 1, plan=plan)
     assert [c.name for c in read_bundle(tmp_path / "model").manifest.channels] == ["c0", "c1"]
+
+
+def test_a_run_begins_with_the_weights_of_the_model_that_it_starts_from(
+    cases: list[CaseFiles], tmp_path: Path, tiny_bundle: Path
+) -> None:
+    plan = make_plan(start_from=str(tiny_bundle), learning_rate=1e-9, warmup=1)
+    plan["manifest"]["channels"] = read_bundle(tiny_bundle).manifest.to_json()["channels"]
+    run(cases, tmp_path / "model", 1, plan=plan)
+    assert_same_weights(tmp_path / "model", tiny_bundle, atol=1e-6)
+
+
+def test_a_plan_with_another_network_than_the_model_it_starts_from_is_refused(
+    cases: list[CaseFiles], tmp_path: Path, tiny_bundle: Path
+) -> None:
+    plan = make_plan(start_from=str(tiny_bundle))
+    plan["manifest"]["channels"] = read_bundle(tiny_bundle).manifest.to_json()["channels"]
+    plan["manifest"]["architecture"]["network"]["blocks"] += 1
+    with pytest.raises(UserError, match=r"network, .* are not those of tiny"):
+        run(cases, tmp_path / "model", 1, plan=plan)
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_run_fits_a_shape_model_where_its_label_maps_have_all_labels(

@@ -95,6 +95,28 @@ def test_labels_that_the_plan_names_are_not_said_to_have_no_names(
     assert "labels" in refused(capfd, 1)
 
 
+def test_a_model_that_is_trained_on_stays_what_it_is_with_its_license_and_the_data_are_mine(
+    data: Path, tiny_bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((tiny_bundle / "model.json").read_text())
+    manifest["channels"][0]["name"] = "image"
+    manifest["license"] = "CC0-1.0"
+    (tiny_bundle / "model.json").write_text(json.dumps(manifest))
+    more = ["--start-from", tiny_bundle, "--iterations", 1]
+    assert train(data, data / "model", *more) == 0
+    made = json.loads((data / "model" / "model.json").read_text())
+    for kept in ("architecture", "labels", "grid", "intensity", "license"):
+        assert made[kept] == manifest[kept]
+    assert (made["name"], made["training"]["cases"]) == ("model", 5)
+    assert "--start-from tiny" in made["training"]["command"]
+
+    manifest["labels"] = manifest["labels"][:1]
+    (tiny_bundle / "model.json").write_text(json.dumps(manifest))
+    capfd.readouterr()
+    assert train(data, data / "other", *more) == 1
+    assert "has the labels 1, and the data have 2" in refused(capfd, 1)
+
+
 def test_two_folders_and_a_preset_make_a_model_whose_card_says_how(
     data: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,7 +55,8 @@ def _covering(scan: Grid, direction: np.ndarray, spacing: tuple[float, float, fl
 def main() -> None:
     options = arguments("Label fidelity on other grids.").parse_args()
     cases = hippocampus_cases("validation", options.cases)
-    judge = segmenter.load()
+    manifest = segmenter.manifest_of(options.model)
+    judge = segmenter.trained("unet", manifest, segmenter.data_of("hippocampus"))
     scores: dict[str, list[np.ndarray]] = {}
     real: dict[str, list[np.ndarray]] = {}
     headers: dict[str, float] = {}
@@ -77,7 +78,7 @@ def main() -> None:
                     (real, resample(case.image, grid)),
                 ):
                     back = resample(image, case.image.grid)
-                    judged = segmenter.dice(judge, back, case.labels, case.image.grid)
+                    judged = segmenter.dice(judge, manifest, back, case.labels, case.image.grid)
                     found.setdefault(name, []).append(judged)
     plain, plain_real = np.mean(scores["plain"], 0), np.mean(real["plain"], 0)
     rows = []
@@ -87,7 +88,7 @@ def main() -> None:
             [name, *(f"{v:.4f}" for v in mean), *(f"{v:+.4f}" for v in mean - plain),
              *(f"{v:+.4f}" for v in np.mean(real[name], 0) - plain_real), f"{headers[name]:.1e}"]
         )  # fmt: skip
-    labels = [label.name for label in segmenter.MANIFEST.labels]
+    labels = [label.name for label in manifest.labels]
     report(
         "geometry",
         f"One label map on other grids: mean Dice on {len(cases)} validation cases",

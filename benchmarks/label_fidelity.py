@@ -1,86 +1,74 @@
-"""Label fidelity: does a segmenter that never saw synthetic volumes find the label map in them?
+"""Label fidelity and noise of a model on the hippocampus data, by ``meddiffusion evaluate``.
 
-    python benchmarks/label_fidelity.py
+    python benchmarks/label_fidelity.py [--half second]
 
-Mean Dice per label on real validation scans and on volumes synthesized from the validation label
-maps, in the precision that is used here and in float32. Needs the evaluation extra and the
-hippocampus data.
+Mean Dice per label and segmenter on real validation scans and on volumes synthesized from the
+validation label maps, and the power of high frequencies. Needs the evaluation extra and the
+hippocampus data. The report with pictures is written to ``runs/evaluation``.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from common import ROOT, arguments, data_folder, report
+from MedDiffusionLib.commands.terminal import ProgressLine
+from MedDiffusionLib.evaluation.evaluate import Evaluation, evaluate
+from MedDiffusionLib.evaluation.figures.intervals import Interval
+from MedDiffusionLib.evaluation.request import EvaluationRequest
+from MedDiffusionLib.training.loop.stopping import StopWatch
+from segmenter import FOLDER
 
-import segmenter
-from common import HippocampusCase, arguments, hippocampus_cases, report
-from MedDiffusionLib import load
-from MedDiffusionLib.compute.execution import Execution
-from MedDiffusionLib.synthesis.settings import Settings
-from MedDiffusionLib.synthesis.synthesizer import Synthesizer
-
-
-def fidelity(
-    cases: list[HippocampusCase],
-    judge: torch.nn.Module,
-    synthesizer: Synthesizer,
-    settings: Settings,
-) -> NDArray[np.float64]:
-    """Dice ``[cases, labels]``, averaged over ``settings.samples`` synthetic volumes per case.
-
-    Sample i of case n is drawn with seed ``n * samples + i``.
-    """
-    scores = []
-    for number, case in enumerate(cases):
-        own = replace(settings, seed=number * settings.samples, native=True)
-        each = [
-            segmenter.dice(judge, sample.volumes[0], case.labels, case.image.grid)
-            for sample in synthesizer.samples(case.labels, own)
-        ]
-        scores.append(np.mean(each, axis=0))
-    return np.array(scores)
+SUBJECTS = ("label-fidelity", "noise")
 
 
-def row(name: str, scores: NDArray[np.float64], real: NDArray[np.float64]) -> list[str]:
-    """Mean Dice per label, and its difference from the same cases' real scans (95 % interval)."""
-    cells = [name, *(f"{v:.4f}" for v in scores.mean(0))]
-    difference = scores - real
-    half = 1.96 * difference.std(0, ddof=1) / len(scores) ** 0.5
-    return cells + [f"{m:+.4f} ± {h:.4f}" for m, h in zip(difference.mean(0), half, strict=True)]
+def judged(model: str, output: Path, **settings: Any) -> Evaluation:
+    """The evaluation of a model on the validation cases of the hippocampus data."""
+    data = data_folder() / "hippocampus"
+    request = EvaluationRequest(
+        model, output, images=data / "images", labels=data / "labels", split=data / "split.json",
+        segmenter_folder=FOLDER, device="cpu", subjects=SUBJECTS, **settings,
+    )  # fmt: skip
+    progress = ProgressLine()
+    with StopWatch() as stop:
+        done = evaluate(request, stop, progress.text)
+    progress.close()
+    return done
 
 
 def main() -> None:
     parser = arguments("Label fidelity of a model.")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
-    parser.add_argument("--samples", type=int, default=3, help="volumes per label map")
+    parser.add_argument("--seeds", default="0,1,2", help="a volume of each label map for each")
+    parser.add_argument("--half", default="all", help="first or second half of the cases")
     options = parser.parse_args()
-    cases = hippocampus_cases("validation", options.cases)
-    judge = segmenter.load()
-    settings = Settings(options.samples, steps=options.steps, guidance=options.guidance)
-    real = np.array([segmenter.dice(judge, c.image, c.labels, c.image.grid) for c in cases])
-    synthesizer = load(options.model, "cpu")
-    model, fast = synthesizer.model, synthesizer.execution
-    rows = [row("real", real, real)]
-    for name, execution in (
-        (f"synthetic, {'bfloat16' if fast.bf16 else 'float32'} (as chosen here)", fast),
-        ("synthetic, float32", Execution(fast.device, channels_last=True)),
-    ):
-        scores = fidelity(cases, judge, Synthesizer(model, execution), settings)
-        rows.append(row(name, scores, real))
-    labels = [label.name for label in segmenter.MANIFEST.labels]
-    chosen = settings.resolve(model.manifest)
+    seeds = tuple(int(seed) for seed in options.seeds.split(","))
+    done = judged(
+        options.model, ROOT / "runs" / "evaluation", cases=options.cases, steps=options.steps,
+        guidance=options.guidance, seeds=seeds, half=options.half,
+    )  # fmt: skip
+    rows = [
+        [figure.name, _shown(figure.value), _shown(figure.real),
+         " ".join(f"{seed:.4f}" for seed in figure.seeds), figure.verdict]
+        for figure in done.figures
+    ]  # fmt: skip
+    settings = done.content["settings"]
     report(
         "label_fidelity",
-        f"Label fidelity of {model.manifest.name}: mean Dice on {len(cases)} validation cases, "
-        f"{chosen.samples} samples each ({chosen.sampler}, {chosen.steps} steps, "
-        f"guidance {chosen.guidance:g})",
-        ["volumes", *labels, *(f"{label}: synthetic - real" for label in labels)],
+        f"Label fidelity of {done.content['inputs']['model']} on {len(done.content['cases'])} "
+        f"validation cases ({settings['half']}), seeds {options.seeds} ({settings['sampler']}, "
+        f"{settings['steps']} steps, guidance {settings['guidance']:g})",
+        ["figure", "synthetic", "real", "by seed", "verdict"],
         rows,
     )
+
+
+def _shown(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    return f"{interval.estimate:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
 if __name__ == "__main__":

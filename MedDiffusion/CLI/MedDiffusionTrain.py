@@ -68,6 +68,7 @@ def make_parser() -> ModuleParser:
     add("skip_bad", action="store_true", help="Train without the cases that cannot be used.")
     add("preset", help="A plan by name or JSON file, or the part of one that is not to be "
         "automatic.")  # fmt: skip
+    add("start_from", help="A model, by name or folder, whose weights are trained on.")
     add("split", type=path, help="JSON file with case names under train and, if wanted, under "
         "validation.")  # fmt: skip
     add("group_pattern", help="Regular expression for the part of a case's name that is its "

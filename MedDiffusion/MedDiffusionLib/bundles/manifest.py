@@ -20,6 +20,7 @@ from ..compute.schema import Schema, validate
 from ..volumes.grids import GridSpec
 from ..volumes.normalization import Intensity
 from . import version_1
+from .membership import TrainingImages
 from .names import MANIFEST_NAME
 
 BUNDLE_VERSION = 2
@@ -93,6 +94,15 @@ class TrainingFacts:
     iterations: int
     command: str
     minutes: float | None = None
+    images: TrainingImages | None = None
+    """Which images these were; None of models that do not say so."""
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> TrainingFacts:
+        """As a manifest holds it."""
+        images = content.get("images")
+        known = None if images is None else TrainingImages.from_json(images)
+        return TrainingFacts(**{**content, "images": known})
 
 
 @dataclass(frozen=True)
@@ -343,7 +353,7 @@ def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
         sampling=Sampling(**content["sampling"]),
         license=content["license"],
         attribution=content["attribution"],
-        training=TrainingFacts(**training) if training else None,
+        training=TrainingFacts.from_json(training) if training else None,
         figures=tuple(Figure(**figure) for figure in content.get("figures", [])),
         weights=Weights(**weights) if weights else None,
         source=Source(**source) if source else None,

@@ -31,6 +31,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--preset", type=options.words, metavar="NAME|FILE",
                          help="a plan, or the part of one that is not to be automatic")  # fmt: skip
+    command.add_argument("--start-from", type=options.words, metavar="NAME|PATH",
+                         help="a model, whose weights are trained on")  # fmt: skip
     length = command.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=options.number, metavar="N")
     length.add_argument("--iterations", type=options.integer, metavar="N")

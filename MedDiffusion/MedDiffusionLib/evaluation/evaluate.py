@@ -19,8 +19,9 @@ import numpy
 import scipy
 import torch
 
+from ..bundles.manifest import Manifest
 from ..compute.errors import Cancelled, UserError
-from ..compute.files import write_json
+from ..compute.files import atomic, write_json
 from ..compute.locks import folder_lock
 from ..compute.parsing import read_json
 from ..compute.version import __version__
@@ -30,13 +31,16 @@ from ..synthesis.synthesizer import Synthesizer, load
 from ..training.loop.log import TrainingReport
 from ..training.loop.names import PRIVATE_NAME
 from ..training.loop.stopping import StopWatch
+from .cases import real_case
 from .features import EXTRACTORS, Extractor
 from .features.encoders import SegmenterFeatures
 from .features.weights import read_weights
 from .figure import Figure
 from .figures.similarity import pairs_of
 from .findings import findings_of, refuse_mixed
-from .measuring import Plan, measured, measured_pair
+from .measuring import Plan, measured, measured_pair, medians
+from .report.page import page
+from .report.pictures import pictures
 from .request import EvaluationData, EvaluationRequest, KnownCase, find_evaluation_data
 from .results import Results
 from .segmenters.segmenter import Segmenter
@@ -51,11 +55,17 @@ from .subjects.base import Tools
 from .summary import summarize
 
 JSON_NAME = "report.json"
+PAGE_NAME = "report.html"
+PICTURES_NAME = "pictures"
 CASES_NAME = "cases"
 MARK_NAME = "evaluation.json"
 """Says whose folder it is; there before anything else."""
 _FORMAT = 1
 _MOST_PAIRS = 60
+_OF_VOLUMES = ("architecture", "labels", "channels", "grid", "intensity")
+"""What in a manifest volumes depend on; the rest is the model's card."""
+_TRAINING_LOOK = 6
+"""Training cases that held-out ones are compared with, as to whether they are of their contrast."""
 _PRIVATE = """\
 This folder is not to be passed on: its page, its pictures and the folder "cases" show patients'
 scans, and its files hold the names of cases.
@@ -102,7 +112,7 @@ def evaluate(
         evaluation = concluded(content, request.output)
         on_progress("writing the report")
         with _written(request.output):
-            write_json(request.output / JSON_NAME, evaluation.content)
+            _write_report(evaluation, synthesizer.model.manifest)
     return evaluation
 
 
@@ -121,6 +131,21 @@ def concluded(content: dict[str, Any], folder: Path) -> Evaluation:
     # Numbers are those that the file holds.
     whole = json.loads(json.dumps(whole))
     return Evaluation(whole, tuple(figures), tuple(missing), tuple(findings), folder)
+
+
+def _write_report(evaluation: Evaluation, manifest: Manifest) -> None:
+    """The page, and last the JSON, which vouches for it; raises OSError."""
+    folder = evaluation.folder
+    shown = pictures(Results(evaluation.content), manifest, folder / CASES_NAME)
+    (folder / PICTURES_NAME).mkdir(exist_ok=True)
+    for case in shown:
+        for name, png in (("real", case.real), ("synthetic", case.synthetic)):
+            with atomic(folder / PICTURES_NAME / f"{case.words}-{name}.png") as temporary:
+                temporary.write_bytes(png)
+    with atomic(folder / PAGE_NAME) as temporary:
+        text = page(evaluation.content, evaluation.figures, shown)
+        temporary.write_text(text, "utf-8", newline="")
+    write_json(folder / JSON_NAME, evaluation.content)
 
 
 @contextlib.contextmanager
@@ -177,7 +202,7 @@ def _segmenters(
     if not any(SUBJECTS[name].needs_segmenters for name in request.subjects):
         return []
     manifest, digests = synthesizer.model.manifest, [case.digest for case in data.training]
-    folder, effort = request.segmenters_in, request.effort
+    folder, effort = request.segmenters_in, request.effort(manifest)
     wanted = request.segmenters
     are_there = all(is_trained(name, manifest, digests, folder, effort) for name in wanted)
 
@@ -215,7 +240,7 @@ def _measure(
         "model": manifest.name,
         "model_version": manifest.version,
         "weights_sha256": tools.synthesizer.model.sha256,
-        "manifest_sha256": _sha256(manifest.to_json()),
+        "manifest_sha256": _sha256({name: manifest.to_json()[name] for name in _OF_VOLUMES}),
         "segmenters": {segmenter.name: segmenter.key for segmenter in tools.segmenters},
         "extractors": {
             extractor.name: getattr(extractor, "sha256", "") for extractor in tools.extractors
@@ -249,7 +274,7 @@ def _measure(
         "settings": {
             **chosen, "part": request.part, "half": request.half,
             "training_cases": len(data.training),
-            "segmenter_iterations": request.segmenter_iterations,
+            "segmenter_iterations": request.effort(manifest).iterations,
         },
         "computed": {
             "device": tools.synthesizer.execution.device.type,
@@ -261,6 +286,10 @@ def _measure(
         "labels": [label.name for label in manifest.labels],
         "channels": [channel.name for channel in manifest.channels],
         "grid": {"spacing": list(manifest.grid.spacing), "size": list(manifest.grid.size)},
+        "training_medians": [
+            medians(real_case(case.files, tools.synthesizer))
+            for case in data.training[:_TRAINING_LOOK]
+        ],
         "cases": cases,
         "pairs": pairs,
     }  # fmt: skip

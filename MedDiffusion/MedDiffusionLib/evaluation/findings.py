@@ -7,15 +7,15 @@ import numpy as np
 from ..compute.errors import UserError
 from .figures.checks import Floats
 from .results import Results
-from .subjects.label_fidelity import nanmean
+from .subjects.label_fidelity import POOR, nanmean
 
 _MISFIT = 0.4
 """Of the median Dice of the real volumes: a case below this share fits its label map badly."""
-_POOR = 0.5
-"""Dice of real volumes below which segmenters are no judges."""
 _MIXED = 0.25
 """Share of cases with a bad fit from which on the data are mixed up."""
 _FEWEST = 4
+_OTHER = 0.5
+"""How far medians of labels in [-1, 1] lie from the training cases' in another contrast."""
 _COARSE = 1.5
 _MOST_NAMED = 5
 
@@ -35,6 +35,11 @@ def refuse_mixed(results: Results) -> None:
 def findings_of(results: Results) -> list[str]:
     """Sentences about single cases and about the judges."""
     said = []
+    if len(results.segmenters) == 1:
+        said.append(
+            f"Only {results.segmenters[0]} judged: what two segmenters of different make agree in "
+            "is worth more."
+        )
     for case in results.content["cases"]:
         if case["lacks"]:
             said.append(
@@ -47,6 +52,11 @@ def findings_of(results: Results) -> list[str]:
                 f"model's {max(results.content['grid']['spacing']):g} mm: it is smoother than what "
                 "the model makes."
             )
+    for name in _other_contrasts(results):
+        said.append(
+            f"{name} looks like another contrast than the training cases: its labels are brighter "
+            "or darker by a quarter of the model's range and more."
+        )
     for name in _misfits(results):
         said.append(
             f"In the real volume of {name} segmenters do not find its label map: see whether both "
@@ -54,13 +64,29 @@ def findings_of(results: Results) -> list[str]:
         )
     for segmenter in results.segmenters:
         dice = _real_dice(results, segmenter)
-        if len(dice) and np.nanmedian(dice) < _POOR:
+        if len(dice) and np.nanmedian(dice) < POOR:
             said.append(
                 f"The segmenter {segmenter} finds the labels of real volumes poorly (Dice "
                 f"{np.nanmedian(dice):.2f}): it is no judge. Train it longer, on more cases, and "
                 "see whether the images are of the model's contrast."
             )
     return said
+
+
+def _other_contrasts(results: Results) -> list[str]:
+    """The cases whose labels have grey levels far from those of the training cases."""
+    training = np.array(results.content["training_medians"], np.float64)
+    if not training.size:
+        return []
+    usual = np.nanmedian(training, 0)
+    spread = np.nanmax(np.abs(training - usual))
+    found = []
+    for case in results.content["cases"]:
+        away = np.abs(np.array(case["medians"], np.float64) - usual)
+        known = away[~np.isnan(away)]
+        if known.size and known.mean() > max(_OTHER, 2 * spread):
+            found.append(case["name"])
+    return found
 
 
 def _misfits(results: Results) -> list[str]:

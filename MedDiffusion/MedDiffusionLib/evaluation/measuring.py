@@ -24,6 +24,7 @@ from ..synthesis.synthesis import Step
 from ..training.data.cases import CaseFiles
 from ..volumes.volume import Grid
 from .cases import Pair, real_case, synthetic
+from .json_arrays import listed
 from .subjects.base import Kept, Subject, Tools
 
 _CODES = 255
@@ -40,9 +41,9 @@ class Plan:
     seeds: Sequence[int]
     identity: Mapping[str, Any]
 
-    def key(self, digest: str) -> str:
-        """What the files of a case of such contents are named by."""
-        content = json.dumps([self.identity, digest], sort_keys=True)
+    def key(self, name: str, digest: str) -> str:
+        """What the files of a case of this name and such contents are named by."""
+        content = json.dumps([self.identity, name, digest], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
@@ -53,7 +54,7 @@ def measured(
 
     Raises UserError where the case cannot be used, what ``on_step`` raises, and OSError.
     """
-    path = folder / f"{plan.key(digest)}.json"
+    path = folder / f"{plan.key(files.name, digest)}.json"
     try:
         known: dict[str, Any] = read_json(path)
         if known["digest"] == digest and volumes_path(folder, known).is_file():
@@ -65,10 +66,11 @@ def measured(
         "name": files.name,
         "patient": files.group,
         "digest": digest,
-        "key": plan.key(digest),
+        "key": plan.key(files.name, digest),
         "size": list(pair.grid.size),
         "spacing": pair.source.grid.spacing.tolist(),
         "lacks": lacking(pair, tools),
+        "medians": medians(pair),
         "real": _of_case(pair, plan, tools),
         "synthetic": [],
     }
@@ -137,6 +139,17 @@ def lacking(pair: Pair, tools: Tools) -> list[str]:
     """The names of the model's labels that a case's label map lacks."""
     labels = tools.synthesizer.model.labels
     return [label.name for label, known in zip(labels, pair.annotated, strict=True) if not known]
+
+
+def medians(pair: Pair) -> list[list[float | None]]:
+    """The median of each contrast in each label of a real volume, ``[C][L]``."""
+    found = np.full((len(pair.real), len(pair.annotated)), np.nan)
+    for label in np.flatnonzero(pair.annotated):
+        where = pair.valid & (pair.labels == label + 1)
+        if where.any():
+            found[:, label] = np.median(pair.real[:, where], 1)
+    rows: list[list[float | None]] = listed(found)
+    return rows
 
 
 def _of_case(pair: Pair, plan: Plan, tools: Tools) -> dict[str, Any]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..bundles.manifest import Manifest
+from ..bundles.membership import TrainingImages, voxels_sha256
 from ..compute.errors import UserError
 from ..synthesis.settings import Settings, check_seed
 from ..training.data.cases import CaseFiles, find_data
 from ..training.data.fingerprint import FileStamp, digest_of, take_stamps
 from ..training.plan.presets import read_split
+from ..volumes.reading import read_image
 from .cases import half_of
 from .segmenters import SEGMENTERS
-from .segmenters.training import Effort
+from .segmenters.training import Effort, installed_segmenters, usual_effort
 from .subjects import SUBJECTS
 from .summary import fewest_sentence
 
@@ -43,9 +46,9 @@ class EvaluationRequest:
     sampler: str | None = None
     guidance: float | None = None
     subjects: tuple[str, ...] = tuple(SUBJECTS)
-    segmenters: tuple[str, ...] = tuple(SEGMENTERS)
+    segmenters: tuple[str, ...] = field(default_factory=installed_segmenters)
     segmenter_folder: Path | None = None
-    segmenter_iterations: int = Effort.iterations
+    segmenter_iterations: int | None = None
     weights: tuple[Path, ...] = ()
     group_pattern: str | None = None
     device: str = "auto"
@@ -55,9 +58,10 @@ class EvaluationRequest:
         """By which volumes are made."""
         return Settings(steps=self.steps, sampler=self.sampler, guidance=self.guidance)
 
-    @property
-    def effort(self) -> Effort:
+    def effort(self, manifest: Manifest) -> Effort:
         """How long segmenters are trained."""
+        if self.segmenter_iterations is None:
+            return usual_effort(manifest)
         return Effort(self.segmenter_iterations)
 
     @property
@@ -113,35 +117,58 @@ class EvaluationData:
 
 
 def find_evaluation_data(request: EvaluationRequest, manifest: Manifest) -> EvaluationData:
-    """The cases of a request; no voxel is read, each file is hashed.
+    """The cases of a request, each file hashed: by a split, or by the model's record of its images.
 
     Raises UserError where the data cannot be found, are too few, or a case that is held out is one
-    of those to train on.
+    that the model was trained on.
     """
     split = read_split(request.split) if request.split else None
     names = [*split.train, *split.validation] if split else None
     data = find_data(request.data, request.images, request.labels, request.group_pattern, names)
-    if split is None:
-        raise UserError(
-            "Which of the cases the model was trained on is not known",
-            'give a split: a JSON file with their names under "train", and the others under '
-            '"validation"',
-            code="no-split",
-        )
     by_name = {case.name: case for case in data.cases}
-    chosen = {"train": split.train, "validation": split.validation, "all": tuple(by_name)}
-    held_out = half_of([by_name[name] for name in chosen[request.part]], request.half)
-    held_out = held_out[: request.cases]
+    record = manifest.training.images if manifest.training else None
+    if split is None:
+        if record is None:
+            raise UserError(
+                f"{manifest.name} has no record of the images that it was trained on",
+                'give a split: a JSON file with the names of these cases under "train", and the '
+                'others under "validation"',
+                code="no-split",
+            )
+        train = tuple(name for name, case in by_name.items() if _is_of(case, record))
+        validation = tuple(name for name in by_name if name not in train)
+    else:
+        train, validation = split.train, split.validation
+    chosen = {"train": train, "validation": validation, "all": tuple(by_name)}[request.part]
+    held_out = half_of([by_name[name] for name in chosen], request.half)[: request.cases]
     if len(held_out) < FEWEST:
         raise _too_few(len(held_out))
-    known = {name: KnownCase(by_name[name], take_stamps(by_name[name]))
-             for name in {*split.train, *(case.name for case in held_out)}}  # fmt: skip
+    wanted = dict.fromkeys([*train, *(case.name for case in held_out)])
+    known = {name: KnownCase(by_name[name], take_stamps(by_name[name])) for name in wanted}
     found = EvaluationData(
-        tuple(known[case.name] for case in held_out), tuple(known[n] for n in split.train)
+        tuple(known[case.name] for case in held_out), tuple(known[name] for name in train)
     )
     if request.part == "validation":
         _refuse_training_images(found)
+        if record is not None and split is not None:
+            _refuse_recorded(held_out, record, manifest.name)
     return found
+
+
+def _is_of(case: CaseFiles, record: TrainingImages) -> bool:
+    """Whether any image of a case is one that a model was trained on."""
+    return any(record.has(voxels_sha256(read_image(path).array)) for path in case.images)
+
+
+def _refuse_recorded(cases: Sequence[CaseFiles], record: TrainingImages, model: str) -> None:
+    twice = [case.name for case in cases if _is_of(case, record)]
+    if twice:
+        more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
+        raise UserError(
+            f"{model} was trained on {twice[0]}{more}, which is to be held out",
+            "leave it out: a model is not judged by what it was trained on",
+            code="not-held-out",
+        )
 
 
 def _refuse_training_images(data: EvaluationData) -> None:

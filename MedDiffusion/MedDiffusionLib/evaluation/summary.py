@@ -20,11 +20,8 @@ def summarize(results: Results, names: Iterable[str]) -> tuple[list[Figure], lis
     patients = len(set(results.patient_numbers))
     for name in names:
         subject = SUBJECTS[name]
+        missing += subject.missing(patients)
         if patients < subject.fewest:
-            missing.append(
-                f"{subject.title}: at least {subject.fewest} patients are needed, and there are "
-                f"{patients}."
-            )
             continue
         try:
             figures += subject.figures(results)

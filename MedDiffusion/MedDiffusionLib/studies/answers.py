@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 from ..compute.errors import UserError
 from ..compute.files import atomic, read_regular
+from ..reports.spreadsheets import no_formula
 from ..volumes.writing import writing
 from .answer_lines import (
     COLUMNS,
@@ -237,11 +238,6 @@ def log_path(study: Study, reader: str) -> Path:
     """The file of a reader's answers."""
     check_reader(reader)
     return study.folder / ANSWERS_NAME / f"{reader}.jsonl"
-
-
-def no_formula(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t") else text
 
 
 def _check_value(answer: Answer, question: Question) -> None:

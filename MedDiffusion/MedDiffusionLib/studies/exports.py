@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 from ..compute.parsing import printable
-from .answers import no_formula
+from ..reports.spreadsheets import no_formula
 from .judged import Gathered
 from .protocols import REAL, Protocol, Question
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..compute.parsing import shortened
+from ..reports.tables import Cell, Section, table
 from .analysis import Analysis
 from .consistency import BETWEEN
 from .results import pooled_rows
-from .tables import Cell, Section, table
 
 _MOST_COMMENTS = 200
 _LONGEST_COMMENT = 300

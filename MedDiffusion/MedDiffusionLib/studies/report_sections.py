@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..compute.parsing import shortened
+from ..reports import plots
+from ..reports.tables import Cell, Section, Table, shown, table
 from ..statistics.equivalence import Equivalence
 from ..statistics.estimate import Estimate
 from ..statistics.roc import roc_curve
-from . import report_plots as plots
 from .analysis import Analysis, Criterion, Reality
 from .judged import Judged, is_about_reality
 from .report_consistency import agreement, comments, effects, left_out
 from .results import BOOTSTRAP, OTHERS, Result, pooled_rows
-from .tables import Cell, Section, Table, shown, table
 
 
 def sections(analysis: Analysis) -> list[Section]:

@@ -48,7 +48,13 @@ from .plan.planning import (
     why_representation,
 )
 from .plan.presets import check_card, is_complete, label_names, preset_path, read_preset, read_split
-from .plan.reuse import check_representation, is_learned, with_representation_of
+from .plan.reuse import (
+    check_representation,
+    check_start,
+    is_learned,
+    with_model,
+    with_representation_of,
+)
 from .plan.settings import (
     Limits,
     RepresentationSettings,
@@ -70,6 +76,7 @@ class TrainingRequest:
     images: Path | None = None
     labels: Path | None = None
     preset: str | None = None
+    start_from: str | None = None
     split: Path | None = None
     group_pattern: str | None = None
     skip_bad: bool = False
@@ -90,6 +97,7 @@ class TrainingRequest:
             path = getattr(self, option)
             words += [f"--{option} {path.name}"] if path else []
         words += [f"--preset {Path(self.preset).name}"] if self.preset else []
+        words += [f"--start-from {Path(self.start_from).name}"] if self.start_from else []
         words += [f"--group-pattern {self.group_pattern!r}"] if self.group_pattern else []
         words += ["--skip-bad"] if self.skip_bad else []
         words += [f"--minutes {self.minutes:g}"] if self.minutes else []
@@ -300,8 +308,12 @@ def _plan(
     """
     given = read_preset(request.preset) if request.preset else {}
     before = read_identity(request.output)["plan"] if request.resume else None
+    start = request.start_from or given.get("training", {}).get("start_from")
     if is_complete(given):
-        plan = given
+        plan = {
+            **given,
+            "training": {**given["training"], **({"start_from": start} if start else {})},
+        }
     elif before and not given:
         plan = before
     else:
@@ -313,6 +325,8 @@ def _plan(
         own = given.get("training", {}).get("representation", {})
         if own.get("from"):
             made = with_representation_of(made, own["from"])
+        if start:
+            made = with_model(made, start)
         made["training"] = with_defaults(made["training"])
         plan = merge(made, given, request.preset or "")
         if not own and not is_learned(check_manifest(plan["manifest"])):
@@ -333,6 +347,7 @@ def _plan(
         )
     if not request.resume:
         check_representation(checked, settings.representation)
+        check_start(checked, settings.start_from)
     return {"manifest": manifest, "training": plan["training"]}
 
 

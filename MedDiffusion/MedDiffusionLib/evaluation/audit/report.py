@@ -1,18 +1,19 @@
-"""The page of an audit: one HTML file, no script, nothing from elsewhere."""
+"""The page of an audit: the verdict and why, then what it rests on, and the nearest pairs."""
 
 from __future__ import annotations
 
 import base64
 import struct
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...compute.parsing import printable
+from ...reports.page import html_page
+from ...reports.tables import Cell, Section, shown_text, table
+from ...statistics.estimate import Estimate
 from .audit import Measured
 from .verdict import FAILED, INCONCLUSIVE, PASSED, Judged
 
@@ -20,28 +21,7 @@ PAGE_NAME = "report.html"
 _PAIRS = 12
 _MOST_NAMED = 12
 _HEIGHT = 150
-"""Pixels of a picture."""
-# Nothing may be loaded, whatever a text in the page says.
-_HEAD = (
-    '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-    '<meta http-equiv="Content-Security-Policy" '
-    "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
-    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-)
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d242b; max-width: 1100px; margin: 2em auto;
-  padding: 0 1em; }
-h1 { font-size: 1.6em; }
-h2 { font-size: 1.25em; margin-top: 2em; border-bottom: 1px solid #ccd3da; }
-table { border-collapse: collapse; margin: .8em 0 1.4em; font-size: 13px; }
-th, td { text-align: left; padding: .25em .7em; border-bottom: 1px solid #e3e7eb; }
-.verdict { font-size: 1.3em; font-weight: 600; padding: .5em .8em; border-left: 6px solid #888; }
-.passed { border-color: #3d8b45; } .failed { border-color: #b3261e; }
-.inconclusive { border-color: #c48a1c; }
-figure { display: inline-block; margin: 0 1.4em 1.2em 0; } figcaption { font-size: 13px; }
-figure img { display: block; margin-bottom: 2px; image-rendering: pixelated; }
-footer { color: #5c6570; margin: 3em 0 1em; font-size: 13px; }
-"""
+"""Pixels of a picture, about."""
 _MEANS = {
     PASSED: "no test found more than chance gives, and the detector finds what was planted",
     FAILED: "the model gives back more of its training cases than of cases that it has not seen",
@@ -50,180 +30,162 @@ _MEANS = {
 
 
 def page(content: Mapping[str, Any], measured: Measured, judged: Judged) -> str:
-    """The page of ``audit.json``'s content, with pictures of the nearest pairs."""
+    """The page of ``audit.json``'s content, as HTML that needs nothing else."""
     model = content["model"]
-    title = _text(f"Audit of {model['name']} {model['version']}: does it copy its training cases?")
-    verdict = _text(f"{judged.verdict.capitalize()}: {_MEANS[judged.verdict]}.")
-    said = "".join(f"<p>{_text(sentence)}</p>" for sentence in judged.sentences)
     parts = [
-        f'<p class="verdict {judged.verdict}">{verdict}</p>{said}',
+        Section(
+            "What was found",
+            (
+                f"{judged.verdict.capitalize()}: {_MEANS[judged.verdict]}.",
+                *judged.sentences,
+                "This page shows slices of real scans: do not pass it on further than these.",
+            ),
+        ),
         _facts(content),
         _proof(content),
         _tests(content),
         _copies(content),
-        _reidentification(content),
+        *_reidentification(content),
         _pairs(content, measured, judged),
     ]
-    foot = _text(
-        f"MedDiffusion {content['meddiffusion']}, {content['date']}. This page shows slices of "
-        "real scans: do not pass it on further than these. For research only."
-    )
-    return (
-        f"{_HEAD}<title>{title}</title><style>{_STYLE}</style></head><body><h1>{title}</h1>"
-        f"{''.join(parts)}<footer>{foot}</footer></body></html>\n"
-    )
+    title = f"Audit of {model['name']} {model['version']}: does it copy its training cases?"
+    return html_page(title, parts)
 
 
-def _facts(content: Mapping[str, Any]) -> str:
-    cases, samples = content["cases"], content["samples"]
+def _facts(content: Mapping[str, Any]) -> Section:
+    cases, made = content["cases"], content["settings"]
     trained = sum(case["part"] == "training" for case in cases)
-    made = content["settings"]
-    rows = [
+    rows: list[tuple[str, Cell]] = [
         ("training cases", trained),
         ("held-out cases", len(cases) - trained),
-        ("samples", f"{len(samples)}: {made['sampler']}, {made['steps']} steps, guidance "
-                    f"{made['guidance']:g}"),
+        ("patients", len({case["patient"] for case in cases})),
+        ("samples", len(content["samples"])),
+        ("sampler, steps, guidance",
+         f"{made['sampler']}, {made['steps']}, {made['guidance']:g}"),
         ("seed", content["seed"]),
+        ("date", content["date"]),
         ("SHA-256 of the weights", content["model"]["weights_sha256"]),
         ("SHA-256 of the data", content["data_sha256"]),
     ]  # fmt: skip
-    return _section("What was audited", "", _table(("what", "value"), rows))
+    return Section("What was audited", (), (), (table("facts", "Facts", ("what", ""), rows),))
 
 
-def _proof(content: Mapping[str, Any]) -> str:
-    found = content["detector"]["planted_copies_found"]
-    rows = [(kind, f"{row['found']} of {row['of']}", "yes" if row["proved"] else "no")
-            for kind, row in found.items()]  # fmt: skip
-    said = (
+def _proof(content: Mapping[str, Any]) -> Section:
+    detector = content["detector"]
+    rows: list[tuple[Cell, ...]] = [
+        (kind, row["found"], row["of"], "yes" if row["proved"] else "no")
+        for kind, row in detector["planted_copies_found"].items()
+    ]
+    said = [
         "Copies of training cases were planted. The detector, which learned from half of the cases "
         "what volumes of one scan have in common, calls a copy what is nearer to a training case "
-        f"than {content['detector']['distance']:.3f} (correlation distance). 59 of 60 found, or 49 "
-        "of 50, prove that at least 90 % of such copies are."
-    )
-    table = _table(("kind of copy", "found", "proved"), rows)
-    return _section("Does the detector find copies?", said, table + _alike(content))
+        f"than {detector['distance']:.3f} (correlation distance). 59 of 60 found, or 49 of 50, "
+        "prove that at least 90 % of such copies are."
+    ]
+    if pairs := content["real_cases_that_are_alike"]:
+        named = ", ".join(" and ".join(pair["cases"]) for pair in pairs[:_MOST_NAMED])
+        more = f", and {len(pairs) - _MOST_NAMED} more" if len(pairs) > _MOST_NAMED else ""
+        said.append(
+            f"Real cases that the detector takes for copies of each other: {named}{more}. Where "
+            "they are of one patient, as left and right side or two scans are, say so by a group "
+            "pattern or a table's column group: else they make the threshold too lenient."
+        )
+    columns = ("kind of copy", "found", "of", "proved")
+    tables = (table("planted", "Planted copies", columns, rows),)
+    return Section("Does the detector find copies?", tuple(said), (), tables)
 
 
-def _alike(content: Mapping[str, Any]) -> str:
-    pairs = content["real_cases_that_are_alike"]
-    if not pairs:
-        return ""
-    shown = ", ".join(" and ".join(pair["cases"]) for pair in pairs[:_MOST_NAMED])
-    more = f", and {len(pairs) - _MOST_NAMED} more pairs" if len(pairs) > _MOST_NAMED else ""
-    said = (
-        f"Real cases that the detector takes for copies of each other: {shown}{more}. Where they "
-        "are of one patient, as left and right side or two scans are, say so by a group pattern or "
-        "a table's column group: else they make the threshold too lenient."
-    )
-    return f"<p>{_text(said)}</p>"
-
-
-def _tests(content: Mapping[str, Any]) -> str:
-    rows = [
-        (test["name"], _shown(test), f"{test['null']:g}", f"{test['p_holm']:.3g}",
-         f"{test['training']} / {test['held_out']}")
+def _tests(content: Mapping[str, Any]) -> Section:
+    rows: list[tuple[Cell, ...]] = [
+        (test["name"], _estimate(test), test["null"], _number(test["p_holm"]), test["training"],
+         test["held_out"])
         for test in content["tests"]
     ]  # fmt: skip
     control = content["loss_gap_between_training_cases"]
+    rows.append(("loss gap between training cases (control)", _estimate(control), 0.5, None, None,
+                 None))  # fmt: skip
     said = (
-        "What is compared are training cases and held-out cases. Without memorization the first "
-        "four figures are 0.5 and the last is 0. The loss gap's control, between parts of the "
-        f"training cases, is {_shown(control)}. p is raised for the number of tests (Holm)."
+        "Compared are training cases and held-out cases. Numbers in brackets are 95 % intervals; p "
+        "is raised for the number of tests (Holm).",
     )
-    columns = ("test", "found, 95 % interval", "without memorization", "p", "training / held out")
-    return _section("Are training cases favoured?", said, _table(columns, rows))
+    columns = ("test", "found", "without memorization", "p", "training", "held out")
+    tables = (table("tests", "Tests", columns, rows),)
+    return Section("Are training cases favoured?", said, (), tables)
 
 
-def _copies(content: Mapping[str, Any]) -> str:
-    rows = [(name, _shown(share)) for name, share in content["copies"].items()]
+def _copies(content: Mapping[str, Any]) -> Section:
+    rows: list[tuple[Cell, ...]] = [
+        (name, _estimate(share)) for name, share in content["copies"].items()
+    ]
     said = (
         "5 % of real volumes that are no copies are called so by construction. A sample is like "
         "the case whose label map it has: what counts is the share from training label maps beyond "
-        "that from held-out ones with their own case among the compared."
+        "that from held-out ones with their own case among the compared.",
     )
-    return _section("How many samples are called copies", said,
-                    _table(("samples", "share, 95 % interval"), rows))  # fmt: skip
+    tables = (table("copies", "Shares of copies", ("samples", "share"), rows),)
+    return Section("How many samples are called copies", said, (), tables)
 
 
-def _reidentification(content: Mapping[str, Any]) -> str:
-    rows = [
-        (maps, way, _shown(found["rank_1"]), f"{found['by_chance']:.3f}", _shown(found["area"]),
+def _reidentification(content: Mapping[str, Any]) -> list[Section]:
+    rows: list[tuple[Cell, ...]] = [
+        (maps, way, _estimate(found["rank_1"]), found["by_chance"], _estimate(found["area"]),
          found["volumes"])
         for maps, ways in content["reidentification"].items()
         for way, found in ways.items()
     ]  # fmt: skip
     if not rows:
-        return ""
+        return []
     said = (
         "Who has the real scans looks for the one that a synthetic volume belongs to. Rank 1: how "
-        "often it is the first. Area: how often it comes before another; 0.5 by guessing."
+        "often it is the first. Area: how often it comes before another; 0.5 by guessing.",
     )
     columns = ("made from", "compared by", "rank 1", "by guessing", "area", "volumes")
-    return _section("Re-identification", said, _table(columns, rows))
+    tables = (table("reidentification", "Re-identification", columns, rows),)
+    return [Section("Whose is it?", said, (), tables)]
 
 
-def _pairs(content: Mapping[str, Any], measured: Measured, judged: Judged) -> str:
+def _pairs(content: Mapping[str, Any], measured: Measured, judged: Judged) -> Section:
     place = {case["name"]: n for n, case in enumerate(content["cases"])}
     samples = content["samples"]
-    order = sorted(range(len(samples)), key=lambda n: samples[n]["distance"])[:_PAIRS]
     figures = []
-    for n in order:
+    for n in sorted(range(len(samples)), key=lambda n: samples[n]["distance"])[:_PAIRS]:
         sample = samples[n]
         nearest = sample["nearest_training_case"]
         said = (
-            f"sample of {sample['case']} (seed {sample['seed']}) above, {nearest} below; distance "
+            f"sample of {sample['case']} (seed {sample['seed']}), and {nearest}; distance "
             f"{sample['distance']:.3f}{', called a copy' if judged.flagged[n] > 0.5 else ''}"
         )
         pictures = [measured.sample_planes[n], measured.case_planes[place[nearest]]]
-        shown = "".join(f'<img alt="" src="{_picture(each)}">' for each in pictures)
-        figures.append(f"<figure>{shown}<figcaption>{_text(said)}</figcaption></figure>")
-    said = "The samples that are nearest to a training case: middle slices, first contrast."
-    return _section("The nearest pairs", said, "".join(figures))
+        shown = " ".join(f'<img alt="" src="{_picture(each)}">' for each in pictures)
+        figures.append(f"<figure><figcaption>{shown_text(said)}</figcaption>{shown}</figure>")
+    said_first = (
+        "The samples that are nearest to a training case, and that case: middle slices of the "
+        "first contrast.",
+    )
+    return Section("The nearest pairs", said_first, tuple(figures))
 
 
 def _picture(panels: Sequence[NDArray[np.uint8]]) -> str:
-    """Three planes beside each other as a PNG in the page."""
+    """Three planes beside each other as the address of a PNG that holds them."""
     height = max(panel.shape[0] for panel in panels)
     row = np.concatenate([np.pad(p, ((0, height - p.shape[0]), (0, 2))) for p in panels], 1)
     scale = max(1, _HEIGHT // height)
-    return png_url(row.repeat(scale, 0).repeat(scale, 1))
-
-
-def png_url(picture: NDArray[np.uint8]) -> str:
-    """A gray picture ``[row, column]`` as an address that holds it."""
-    height, width = picture.shape
-    lines = b"".join(b"\0" + row.tobytes() for row in picture)
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(name + data))
-        return struct.pack(">I", len(data)) + name + data + check
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    picture = row.repeat(scale, 0).repeat(scale, 1)
+    lines = b"".join(b"\0" + line.tobytes() for line in picture)
+    header = struct.pack(">IIBBBBB", picture.shape[1], picture.shape[0], 8, 0, 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b"")]
-    file = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    file = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*part) for part in parts)
     return f"data:image/png;base64,{base64.b64encode(file).decode('ascii')}"
 
 
-def _section(title: str, said: str, inner: str) -> str:
-    text = f"<p>{_text(said)}</p>" if said else ""
-    return f"<section><h2>{_text(title)}</h2>{text}{inner}</section>"
+def _chunk(name: bytes, data: bytes) -> bytes:
+    check = struct.pack(">I", zlib.crc32(name + data))
+    return struct.pack(">I", len(data)) + name + data + check
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in columns)
-    lines = "".join(
-        "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+def _estimate(found: Mapping[str, Any]) -> Estimate:
+    return Estimate(*(_number(found[key]) for key in ("estimate", "low", "high")))
 
 
-def _shown(found: Mapping[str, Any]) -> str:
-    numbers = [found[key] for key in ("estimate", "low", "high")]
-    if numbers[0] is None:
-        return "-"
-    one, low, high = ("-" if number is None else f"{number:.3f}" for number in numbers)
-    return f"{one} [{low}, {high}]"
-
-
-def _text(content: object) -> str:
-    return escape(printable(str(content)))
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

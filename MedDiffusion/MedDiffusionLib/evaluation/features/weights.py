@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...compute.archives import StoredTensor, read_archive
 from ...compute.errors import UserError
-from ...compute.files import file_sha256
+from ...compute.files import file_sha256, open_regular
 from .base import checked
 from .resnets import LAYOUTS, Layout, ResNet, find_layout
 
@@ -159,6 +159,8 @@ def _read_safetensors(path: Path) -> dict[str, _Stored]:
         return load
 
     try:
+        # A pipe or a device would be waited for.
+        open_regular(path).close()
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
             shapes = [tuple(file.get_slice(name).get_shape()) for name in names]

@@ -28,6 +28,8 @@ _FEWEST_BLOCKS, _MOST_BLOCKS = 8, 2000
 _FEWEST_VOXELS = 50
 _BINS = 8
 """Of the spectrum, up to Nyquist's frequency of all axes at once, which is sqrt(3)."""
+_LEAST_POWER = 1e-12
+"""Below this is rounding of intensities of some 1."""
 _BINOMIAL = (0.25, 0.5, 0.25)
 
 
@@ -96,7 +98,7 @@ def high_frequency_ratio(real: PowerSpectrum, synthetic: PowerSpectrum) -> float
     """
     if real.method != synthetic.method:
         raise ValueError("spectra that were found in different ways")
-    if real.high <= 0:
+    if real.high <= _LEAST_POWER:
         raise UserError(
             "A real volume is constant within its labels",
             "leave this case out",

@@ -21,6 +21,8 @@ from .network import SegmentationNetwork
 
 _GAIN, _OFFSET, _GAMMA, _GRAIN = 0.15, 0.1, 0.3, 0.08
 """Deviations of gain and offset in [-1, 1]; largest logarithm of gamma, and deviation of grain."""
+_FIRST_EXPONENT = 0.5
+_LEAST = 1e-12
 _SMOOTH = 1.0
 """Voxels added above and below in a Dice, against jumps where a label has few."""
 
@@ -38,12 +40,18 @@ class SegmentationBatch(Batch):
 
 
 class Segmentation:
-    """The loss of a segmenter: cross-entropy, and 1 - Dice of the labels that a sample shows."""
+    """The loss of a segmenter: cross-entropy, and 1 - Dice of the labels that a sample shows.
+
+    At first a label's voxels count the more in the cross-entropy the fewer they are, by the root of
+    their number, and at the end all alike: small labels are found in a tenth of the steps, and
+    edges lie where they should.
+    """
 
     recompute = False
 
     def __init__(self, network: SegmentationNetwork) -> None:
         self._network = network
+        self._exponent = 0.0
 
     @property
     def players(self) -> tuple[Player, ...]:
@@ -59,7 +67,8 @@ class Segmentation:
         return float(len(batch))
 
     def begin(self, progress: float) -> None:
-        """Nothing is gathered."""
+        """Takes over how much of the run is done; nothing is gathered."""
+        self._exponent = _FIRST_EXPONENT * (1 - progress)
 
     def loss_sum(self, player: str, batch: SegmentationBatch) -> Tensor:
         """The loss, summed over the samples (scalar)."""
@@ -72,9 +81,10 @@ class Segmentation:
         """The loss of a network, summed over the samples (scalar)."""
         logits = trained(_in_order_of(trained, batch.images)).float()
         labels, weight = batch.labels.long(), batch.weight
-        entropy = functional.cross_entropy(logits, labels, reduction="none") * weight
+        entropy = functional.cross_entropy(logits, labels, reduction="none")
+        counted = weight * balance(labels, logits.shape[1], self._exponent)
         space = (1, 2, 3)
-        mean = entropy.sum(space) / weight.sum(space).clamp(min=1)
+        mean = (entropy * counted).sum(space) / counted.sum(space).clamp(min=_LEAST)
         return mean.sum() + dice_loss(logits, labels, weight).sum()
 
     def figures(self) -> dict[str, float]:
@@ -84,6 +94,14 @@ class Segmentation:
     def alarms(self) -> list[str]:
         """None but what the run itself sees."""
         return []
+
+
+def balance(labels: Tensor, classes: int, exponent: float) -> Tensor:
+    """How much each voxel counts ``[B, X, Y, Z]``, by how many others of its sample have its label:
+    their number to the power of -``exponent``."""
+    shown = functional.one_hot(labels.flatten(1), classes).sum(1)
+    weights = shown.clamp(min=1).float() ** -exponent
+    return weights.gather(1, labels.flatten(1)).view(labels.shape)
 
 
 def dice_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from ...training.data.cases import CaseFiles
 from ...training.data.fingerprint import digest_of, take_stamps
 from ...training.data.patches import PatchSamples
 from ...training.data.samples import Augmentation
-from ...training.data.store import CaseStore
+from ...training.data.store import FINGERPRINT_NAME, CaseStore
 from ...training.loop.checkpoint import load_checkpoint, save_checkpoint
 from ...training.loop.log import TrainingReport
 from ...training.loop.names import CHECKPOINT_NAME
@@ -46,20 +46,28 @@ from .segmenter import Segmenter
 WEIGHTS_NAME = "weights.safetensors"
 FEWEST_CASES = 5
 """Real cases to train on, without which a segmenter judges nothing."""
-_VERSION = 1
+_VERSION = 2
 """Of what is trained, and how: part of the key."""
 _VOXELS = 2**18
 """About so many voxels a step."""
 _MOST_BATCH = 8
-_ITERATIONS = 1000
+_ITERATIONS, _MORE_ITERATIONS = 1000, 1600
+"""Steps where a patch is a whole field of view, and where it is a part. On two cores the first take
+about 6 minutes and the others 12."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How long a segmenter is trained; the defaults take minutes on two cores."""
+    """How long a segmenter is trained."""
 
-    iterations: int = _ITERATIONS
+    iterations: int
     seed: int = 0
+
+
+def usual_effort(manifest: Manifest) -> Effort:
+    """How long a segmenter for a model's grid is trained, unless told otherwise: some minutes."""
+    whole = patch_of(manifest.grid.size) == manifest.grid.size
+    return Effort(_ITERATIONS if whole else _MORE_ITERATIONS)
 
 
 def case_digest(case: CaseFiles) -> str:
@@ -78,6 +86,12 @@ def require_segmenter(name: str) -> None:
             'install it with pip install "meddiffusion[evaluation]", or judge with another',
             code="no-segmenter",
         )
+
+
+def installed_segmenters() -> tuple[str, ...]:
+    """The names of those that need nothing that is missing here."""
+    needs = {name: network.REQUIRES for name, network in SEGMENTERS.items()}
+    return tuple(name for name, package in needs.items() if not package or find_spec(package))
 
 
 def segmenter_key(name: str, manifest: Manifest, digests: Sequence[str], effort: Effort) -> str:
@@ -252,5 +266,10 @@ def shortened_reason(error: Exception) -> str:
 
 
 def remove_training_voxels(folder: Path) -> None:
-    """Remove the voxels of patients that a training has left among the segmenters."""
-    CaseStore(folder).remove_voxels()
+    """Remove the patients' voxels and names that a training has left among the segmenters."""
+    store = CaseStore(folder)
+    store.remove_voxels()
+    (store.folder / FINGERPRINT_NAME).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        # Where it holds nothing else.
+        store.folder.rmdir()

@@ -58,9 +58,9 @@ class _Block(nn.Module):
     def __init__(self, before: int, after: int, stride: Size) -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(before, after, 3, stride, 1, bias=False)
-        self.norm1 = _InstanceNorm(after)
+        self.norm1 = InstanceNorm(after)
         self.conv2 = nn.Conv3d(after, after, 3, padding=1, bias=False)
-        self.norm2 = _InstanceNorm(after)
+        self.norm2 = InstanceNorm(after)
         self.shortcut = nn.Conv3d(before, after, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class _Block(nn.Module):
         return functional.leaky_relu(h, 0.01)
 
 
-class _InstanceNorm(nn.Module):
+class InstanceNorm(nn.Module):
     """Instance normalization (Ulyanov et al. 2016), by batch normalization of single samples.
 
     What torch has for it, or for as many groups as channels, takes half of a training step here:

@@ -76,9 +76,20 @@ class Subject:
         """What is measured of the volumes of two patients."""
         return {}
 
+    def missing(self, patients: int) -> list[str]:
+        """A sentence for each figure that so many patients are too few for."""
+        if patients >= self.fewest:
+            return []
+        return [too_few(self.title, self.fewest, patients)]
+
     def figures(self, results: Results) -> list[Figure]:
         """All figures; raises UserError where the cases do not determine any."""
         raise NotImplementedError
+
+
+def too_few(figure: str, fewest: int, patients: int) -> str:
+    """The sentence for a figure that needs more patients."""
+    return f"{figure}: at least {fewest} patients are needed, and there are {patients}."
 
 
 def mean_over_pairs(

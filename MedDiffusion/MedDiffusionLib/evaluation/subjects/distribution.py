@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..cases import Pair
 from ..figure import Figure, within
+from ..figures import FEWEST_CASES
 from ..figures.checks import Floats
 from ..figures.frechet import fit_dimensions, frechet_distance, project
 from ..figures.intervals import Interval
@@ -18,7 +19,7 @@ from ..figures.neighbours import neighbour_figures
 from ..figures.null import compare_alike, split_halves
 from ..json_arrays import listed
 from ..results import Results
-from .base import SEED, Subject, Tools
+from .base import SEED, Subject, Tools, too_few
 
 NEIGHBOURS = 5
 _SPLITS, _PARTS = 400, 100
@@ -38,7 +39,7 @@ class Distribution(Subject):
         "synthetic ones are like; density and coverage the same, less moved by single cases. "
         "Figures of different extractors do not compare, nor do published ones."
     )
-    fewest: ClassVar[int] = 2 * (NEIGHBOURS + 1)
+    fewest: ClassVar[int] = min(FEWEST_CASES["frechet"], FEWEST_CASES["kernel"])
     needs_segmenters: ClassVar[bool] = True
 
     def of_volume(self, image: NDArray[np.float32], pair: Pair, tools: Tools) -> dict[str, Any]:
@@ -48,6 +49,12 @@ class Distribution(Subject):
                 for extractor in tools.extractors
             }
         }
+
+    def missing(self, patients: int) -> list[str]:
+        needed = FEWEST_CASES["neighbours"]
+        if self.fewest <= patients < needed:
+            return [too_few("Precision, recall, density and coverage", needed, patients)]
+        return super().missing(patients)
 
     def figures(self, results: Results) -> list[Figure]:
         figures = []
@@ -76,11 +83,14 @@ def _comparisons(real: Floats) -> dict[str, Compare]:
 
         return compare
 
-    return {
+    found: dict[str, Compare] = {
         "kernel distance": lambda one, other: kernel_distance(one, other, real),
         f"Fréchet distance in {dimensions} dimensions": frechet,
-        **{name: of_neighbours(name) for name in ("precision", "recall", "density", "coverage")},
     }
+    if len(real) >= FEWEST_CASES["neighbours"]:
+        names = ("precision", "recall", "density", "coverage")
+        found |= {name: of_neighbours(name) for name in names}
+    return found
 
 
 def _figure(name: str, words: str, real: Floats, made: Floats, compare: Compare) -> Figure:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bundles.membership import voxels_sha256
 from ...compute.errors import UserError
 from ...compute.files import file_sha256
 from ...volumes.formats.content import MAX_FILE_BYTES
@@ -227,11 +228,9 @@ def _read(path: Path, read: Callable[[Path], Volume]) -> tuple[Contents, Volume 
     problem = remedy = ""
     if volume.kind is Kind.INTENSITY and array.min() == array.max():
         problem, remedy = f"has the value {array.flat[0]:g} everywhere", "replace it with the scan"
-    voxels = hashlib.sha256(f"{array.shape}".encode())
-    voxels.update(np.ascontiguousarray(array).data)
     whole = array.dtype.kind != "f" or bool((array == np.rint(array)).all())
     affine = tuple(tuple(row) for row in volume.affine.tolist())
-    return Contents(problem, remedy, volume.grid.size, affine, voxels.hexdigest(), whole), volume
+    return Contents(problem, remedy, volume.grid.size, affine, voxels_sha256(array), whole), volume
 
 
 def _facts(name: str, labels: Volume) -> CaseFacts:

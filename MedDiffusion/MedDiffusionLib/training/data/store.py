@@ -17,7 +17,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -100,6 +100,11 @@ class CaseStore:
         record = self._records[case.name]
         array = np.load(self._folder(record) / "labels.npy").astype(np.int32)
         return Volume(array, np.array(record.labels.affine), Kind.LABEL)
+
+    def images(self, cases: Iterable[CaseFiles]) -> list[str]:
+        """The digests of the voxels of all images of cases that were recorded."""
+        records = [self._records[case.name] for case in cases]
+        return [image.voxels for record in records for image in record.images]
 
     def prepare(self, case: CaseFiles, manifest: Manifest) -> StoredCase:
         """Prepare a case for a plan as :func:`make_case` does; the images as read are removed.

@@ -28,7 +28,7 @@ from ..data.samples import Samples, TrainingSamples
 from ..data.store import CaseStore
 from ..objectives.denoising import Denoising
 from ..output import check_output, make_output
-from ..plan.reuse import check_representation
+from ..plan.reuse import check_representation, check_start, read_denoiser, training_images
 from .checkpoint import (
     Identity,
     check_same_run,
@@ -76,6 +76,7 @@ def train(
     # Whether the plan can be used is seen here, before anything is written.
     if not job.resume:
         check_representation(job.manifest, job.settings.representation)
+        check_start(job.manifest, job.settings.start_from)
     try:
         with nullcontext(stop) if stop else _watched(job.output, ranks) as watch:
             identity = _prepare(job, watch, report) if ranks.is_main else {}
@@ -129,7 +130,10 @@ def _run(
     store = CaseStore(job.output)
     cases = [store.prepared(case, job.manifest) for case in job.cases]
     torch.manual_seed(job.seed)
-    model = job.execution.prepare(build_model(job.manifest))
+    model = build_model(job.manifest)
+    if job.settings.start_from and not job.resume:
+        model.denoiser.load_state_dict(read_denoiser(job.settings.start_from).state_dict())
+    model = job.execution.prepare(model)
     state = initial_state(Denoising(model).players, job.settings)
     if ranks.is_main:
         write_notice(job.output)
@@ -169,6 +173,7 @@ def _run(
         facts = TrainingFacts(
             job.settings.data, len(job.cases), effort.iterations + state.iteration, job.command,
             round((effort.seconds + state.seconds) / 60, 1),
+            training_images(store.images(job.cases), job.settings),
         )  # fmt: skip
         label_maps = [partial(store.label_map, case) for case in job.cases]
         trained = Model(job.manifest, cast(Denoiser, state.average), model.representation)

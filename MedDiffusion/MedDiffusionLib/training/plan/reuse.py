@@ -1,8 +1,9 @@
-"""A representation that was trained before: which models' may be used, and for what."""
+"""What was trained before: which models' representation and weights may be used, and for what."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +11,12 @@ import torch
 from ...bundles.bundle import read_bundle
 from ...bundles.catalog import find_model
 from ...bundles.manifest import Manifest, parse_plan_manifest, read_manifest
+from ...bundles.membership import TrainingImages
 from ...bundles.model import build_model
 from ...compute.errors import UserError
+from ...diffusion.denoiser import Denoiser
 from ...diffusion.representations import Representation
-from .settings import RepresentationSettings
+from .settings import RepresentationSettings, TrainingSettings
 
 _LEAST_LATENT = 3
 """Latent voxels of a patch along each axis. On 2 the gradients of oneDNN's convolutions in bfloat16
@@ -47,6 +50,73 @@ def with_representation_of(plan: dict[str, Any], name: str) -> dict[str, Any]:
         -(-n // m) * m for n, m in zip(manifest["grid"]["size"], multiples, strict=True)
     ]
     return planned
+
+
+def with_model(plan: dict[str, Any], name: str) -> dict[str, Any]:
+    """A plan that was made from data, for the training of a model from its own weights on.
+
+    What the model is stays, its card's license and attribution too: they go with its weights.
+    Raises UserError where there is no such model, or the data have other contrasts or labels.
+    """
+    source = read_manifest(find_model(name))
+    planned = copy.deepcopy(plan)
+    manifest, training = planned["manifest"], planned["training"]
+    _check_contrasts(source, [channel["name"] for channel in manifest["channels"]])
+    values = [label.value for label in source.labels]
+    found = [label["value"] for label in manifest["labels"]]
+    if others := [value for value in found if value not in values]:
+        raise UserError(
+            f"{source.name} has the labels {_listed(values)}, and the data have {_listed(others)}",
+            "change the label maps, or train a model from the beginning",
+        )
+    own = source.to_json()
+    kept = {"name", "version", "title"}
+    planned["manifest"] = {k: manifest[k] if k in kept else own[k] for k in manifest}
+    training["start_from"] = name
+    training.pop("representation", None)
+    if is_learned(source):
+        training["representation"] = {"from": name}
+    return planned
+
+
+def check_start(manifest: Manifest, name: str) -> None:
+    """Raise UserError unless what is planned can begin with the weights of a model; ``name`` may
+    be empty."""
+    if not name:
+        return
+    source = read_manifest(find_model(name))
+    _check_contrasts(source, [channel.name for channel in manifest.channels])
+    own, planned = source.architecture, manifest.architecture
+    values, others = ([x.value for x in m.labels] for m in (source, manifest))
+    if own != planned or values != others:
+        what = "network, representation or schedule" if own != planned else "labels"
+        raise UserError(
+            f"The plan's {what} are not those of {source.name}, whose weights it is to begin with",
+            "copy them from the model's manifest, or train from the beginning",
+        )
+
+
+def read_denoiser(name: str) -> Denoiser:
+    """The denoiser of a model, with its weights; raises UserError where it cannot be read."""
+    return read_bundle(find_model(name)).denoiser
+
+
+def training_images(images: Sequence[str], settings: TrainingSettings) -> TrainingImages | None:
+    """The record of a run's images (by their ``voxels_sha256``) and of those that the models saw
+    whose weights it takes; None where one of these models has none, or they are of several."""
+    own = settings.representation
+    names = {settings.start_from, own.source if own else None} - {"", None}
+    records = set()
+    for name in names:
+        try:
+            facts = read_manifest(find_model(str(name))).training
+        except UserError:
+            # It was there when the run began.
+            return None
+        if facts is None or facts.images is None:
+            return None
+        records.add(facts.images)
+    return TrainingImages.of(images, *records) if len(records) < 2 else None
 
 
 def check_reuse(source: Manifest, planned: Manifest) -> None:

@@ -40,6 +40,7 @@ _TRAINING: dict[str, Any] = {
     "additionalProperties": False,
     "properties": {
         "data": {"type": "string", "maxLength": 10000},
+        "start_from": {"type": "string", "maxLength": 4096},
         "batch": _COUNT,
         "learning_rate": _POSITIVE,
         "weight_decay": _NOT_NEGATIVE,
@@ -110,6 +111,8 @@ class TrainingSettings:
     outside_weight: float
     """What a voxel outside the scan counts in the loss."""
     augmentation: Augmentation
+    start_from: str = ""
+    """The model, by its name or folder, whose weights the denoiser begins with; empty: none's."""
     checkpoint_minutes: float = 5.0
     validation_minutes: float = 10.0
     log_seconds: float = 10.0

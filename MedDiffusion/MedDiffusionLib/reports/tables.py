@@ -11,7 +11,7 @@ from html import escape
 
 from ..compute.parsing import printable
 from ..statistics.estimate import Estimate
-from .answers import no_formula
+from .spreadsheets import no_formula
 
 Cell = str | int | float | Estimate | None
 
