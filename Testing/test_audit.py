@@ -16,6 +16,7 @@ from audit_factory import scan, write_model, write_scans
 from conftest import make_bundle
 from data_factory import write_nifti
 from MedDiffusionLib.bundles.manifest import read_manifest
+from MedDiffusionLib.bundles.membership import TrainingImages, voxels_sha256
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import Cancelled, UserError
 from MedDiffusionLib.evaluation.audit import audit as audit_steps
@@ -28,6 +29,7 @@ from MedDiffusionLib.evaluation.cases import real_case
 from MedDiffusionLib.evaluation.features.contrastive import EncoderSettings
 from MedDiffusionLib.synthesis.synthesizer import load
 from MedDiffusionLib.training.data.cases import find_data
+from MedDiffusionLib.volumes.reading import read_image
 
 TRAINED, HELD_OUT = 10, 30
 ENCODER = EncoderSettings(steps=4, batch=16, channels=(8,), parts=5, size=32)
@@ -187,7 +189,7 @@ def test_a_report_that_is_there_is_kept(runs: Runs, folder: Path) -> None:
 def test_half_of_the_samples_are_from_held_out_label_maps_and_fewer_are_the_first_of_more(
     folder: Path, untrained: Path
 ) -> None:
-    cases = find_audited(request(folder, untrained))
+    cases = find_audited(request(folder, untrained), read_manifest(untrained))
     plan = sample_plan(cases, 100, 0)
     assert sum(cases.is_member[case] for case, _ in plan) == 50
     assert len(set(plan)) == 100
@@ -244,10 +246,53 @@ def test_without_a_split_nothing_is_said(folder: Path, untrained: Path, tmp_path
         run_audit(asked)
 
 
+def recorded(folder: Path, model: Path, target: Path, numbers: range) -> Path:
+    """A copy of a model that says which scans it was trained on."""
+    images = [
+        voxels_sha256(read_image(folder / "data" / "images" / f"scan_{n:03}.nii").array)
+        for n in numbers
+    ]
+    record = TrainingImages.of(images)
+    assert record is not None
+    path = shutil.copytree(model, target) / "model.json"
+    content = json.loads(path.read_text("utf-8"))
+    content["training"]["images"] = {"salt": record.salt, "hashes": list(record.hashes)}
+    path.write_text(json.dumps(content))
+    return target
+
+
+def test_a_model_that_knows_its_images_needs_no_split(
+    folder: Path, untrained: Path, tmp_path: Path
+) -> None:
+    model = recorded(folder, untrained, tmp_path / "known", range(3, 15))
+    data = shutil.copytree(folder / "data", tmp_path / "data")
+    (data / "split.json").unlink()
+    cases = find_audited(request(folder, model, data=data), read_manifest(model))
+    trained = [
+        case.name for case, member in zip(cases.files, cases.is_member, strict=True) if member
+    ]
+    assert trained == [f"scan_{n:03}" for n in range(3, 15)]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        (range(11), "was trained on scan_010, which the split has under validation"),
+        (range(9), "was not trained on scan_009, which the split has under train"),
+    ],
+)
+def test_a_split_that_is_not_as_the_models_record_is_refused(
+    folder: Path, untrained: Path, tmp_path: Path, numbers: range, said: str
+) -> None:
+    model = recorded(folder, untrained, tmp_path / "known", numbers)
+    with pytest.raises(UserError, match=said):
+        find_audited(request(folder, model), read_manifest(model))
+
+
 def test_a_patient_in_both_parts_is_refused(folder: Path, untrained: Path) -> None:
     asked = request(folder, untrained, group_pattern=r"scan_\d*(\d)")
     with pytest.raises(UserError, match="patient in both parts"):
-        find_audited(asked)
+        find_audited(asked, read_manifest(untrained))
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ class Audit:
             encoder.load_state_dict(known)
             encoder.eval().requires_grad_(False)
         else:
-            seen = [_tensors(real[n]) for n in np.flatnonzero(self._cases.is_seen)]
+            seen = [_tensors(real[int(n)]) for n in np.flatnonzero(self._cases.is_seen)]
             encoder = train_encoder(
                 seen, settings, self._request.seed,
                 lambda done, total: self._on_progress("encoder", done, total),

@@ -184,7 +184,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 
 
 def _estimate(found: Mapping[str, Any]) -> Estimate:
-    return Estimate(*(_number(found[key]) for key in ("estimate", "low", "high")))
+    return Estimate(_number(found["estimate"]), _number(found["low"]), _number(found["high"]))
 
 
 def _number(value: float | None) -> float:

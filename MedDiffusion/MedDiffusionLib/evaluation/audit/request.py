@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...bundles.manifest import Manifest
+from ...bundles.membership import TrainingImages, voxels_sha256
 from ...compute.errors import UserError
 from ...synthesis.settings import Settings, check_seed
 from ...training.data.cases import CaseFiles, find_data
 from ...training.data.fingerprint import digest_of, take_stamps
-from ...training.plan.presets import read_split
+from ...training.plan.presets import Split, read_split
+from ...volumes.reading import read_image
 from ..features.contrastive import EncoderSettings
 from .detector import FEWEST_NEW
 
@@ -88,27 +91,36 @@ class AuditedCases:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def find_audited(request: AuditRequest) -> AuditedCases:
-    """The cases of a request; each file is hashed, no voxel read.
+def find_audited(request: AuditRequest, manifest: Manifest) -> AuditedCases:
+    """The cases of a request, each file hashed: by a split, or by the model's record of its images.
 
-    Raises UserError where the data or the split cannot be used, there are too few cases, or a case
-    or a patient is in both parts.
+    Raises UserError where the data or the split cannot be used, there are too few cases, a case or
+    a patient is in both parts, or the split is not as the model's record.
     """
+    record = manifest.training.images if manifest.training else None
     path = request.split
     if path is None and request.data is not None and (request.data / _SPLIT_NAME).is_file():
         path = request.data / _SPLIT_NAME
-    if path is None:
+    if path is None and record is None:
         raise UserError(
             "Which of the cases the model was trained on is not known",
             'give a split: a JSON file with their names under "train", and others, which it has '
             'never seen, under "validation"',
             code="no-split",
         )
-    split = read_split(path)
-    names = [*split.train, *split.validation]
+    split = read_split(path) if path else None
+    names = [*split.train, *split.validation] if split else None
     data = find_data(request.data, request.images, request.labels, request.group_pattern, names)
     files = data.cases
-    is_member = np.arange(len(files)) < len(split.train)
+    if record is None:
+        assert split is not None
+        is_member = np.arange(len(files)) < len(split.train)
+    else:
+        is_member = np.array([_is_of(case, record) for case in files])
+        if split is not None:
+            _refuse_other_split(split, files, is_member, manifest.name)
+        order = np.argsort(~is_member, kind="stable")
+        files, is_member = tuple(files[n] for n in order), is_member[order]
     _refuse_too_few(int(is_member.sum()), int((~is_member).sum()))
     groups = sorted({case.group for case in files})
     patients = np.array([groups.index(case.group) for case in files])
@@ -122,6 +134,30 @@ def find_audited(request: AuditRequest) -> AuditedCases:
     refuse_same([case.name for case in files], digests)
     return AuditedCases(files, digests, is_member, _seen(patients, is_member, request.seed),
                         patients)  # fmt: skip
+
+
+def _is_of(case: CaseFiles, record: TrainingImages) -> bool:
+    """Whether any image of a case is one that a model was trained on."""
+    return any(record.has(voxels_sha256(read_image(path).array)) for path in case.images)
+
+
+def _refuse_other_split(
+    split: Split, files: Sequence[CaseFiles], is_member: NDArray[np.bool_], model: str
+) -> None:
+    """Raise UserError where a split says other than the model's record does."""
+    trained = {case.name for case, member in zip(files, is_member, strict=True) if member}
+    if wrong := sorted(trained & set(split.validation)):
+        raise UserError(
+            f"{model} was trained on {wrong[0]}, which the split has under validation",
+            "correct the split, or leave it out: the model knows its images",
+            code="not-held-out",
+        )
+    if wrong := sorted(set(split.train) - trained):
+        raise UserError(
+            f"{model} was not trained on {wrong[0]}, which the split has under train",
+            "correct the split, or leave it out: the model knows its images",
+            code="not-trained-on",
+        )
 
 
 def refuse_same(names: Sequence[str], contents: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...bundles.auditing import write_audit
 from ...bundles.catalog import find_model
+from ...bundles.manifest import read_manifest
 from ...compute.errors import UserError
 from ...compute.files import atomic_together, json_bytes, refuse_existing
 from ...compute.locks import folder_lock
@@ -44,15 +45,15 @@ def run_audit(
     files = [request.output / name for name in (JSON_NAME, PAGE_NAME)]
     if not overwrite:
         refuse_existing(files)
-    cases = find_audited(request)
-    synthesizer = load(request.model, request.device)
-    manifest = synthesizer.model.manifest
+    manifest = read_manifest(find_model(request.model))
     if not manifest.labels:
         raise UserError(
             f"{manifest.name} knows no labels, and an audit compares what is made of label maps",
             "audit a model that takes label maps",
             code="model-without-labels",
         )
+    cases = find_audited(request, manifest)
+    synthesizer = load(request.model, request.device)
     with _held(request.output):
         audit = Audit(request, cases, synthesizer, on_progress)
         measured = audit.measure()

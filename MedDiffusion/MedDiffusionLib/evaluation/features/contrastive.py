@@ -27,9 +27,11 @@ _LEAST_DEVIATION = 1e-6
 _LEAST_SHARE = 1e-3
 _NEARBY = 5
 """Coarse voxels over which contrast is local."""
+_LINEAR = 3
+"""Deviations of what is found up to which it counts in full, about."""
 _STARTING_VIEWS = 12
 """Of each volume, from which the head begins."""
-_EVENNESS = 0.4
+_EVENNESS = 0.35
 """Power of the variance between volumes along a direction by which the direction is weakened."""
 _RIDGE = 0.1
 """Of the mean variance between views, added to that along each direction."""
@@ -41,7 +43,7 @@ class EncoderSettings:
     its layers, each at half the resolution of the one before; ``parts``, an odd number: into how
     many the field of view is divided along each axis in the end."""
 
-    steps: int = 300
+    steps: int = 0
     batch: int = 32
     channels: tuple[int, ...] = (16,)
     parts: int = 7
@@ -82,7 +84,8 @@ class ContrastiveEncoder(nn.Module):
             if number:
                 x, y, z = (-(-n // 2) for n in found.shape[2:])
                 found = F.adaptive_avg_pool3d(found, (x, y, z))
-            found = F.relu(norm(filters(found)))
+            # Odd and nearly linear: of a volume that is blended in, about its part is found.
+            found = (norm(filters(found)) / _LINEAR).tanh()
         parts = _folded(F.adaptive_avg_pool3d(found, self.parts))
         centred: Tensor = self.centre(parts.flatten(1))
         return centred
