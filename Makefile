@@ -15,7 +15,7 @@ SLICER := .venv/.slicer
 # What Qt, and VTK's pictures without a screen, need on Debian and Ubuntu.
 SYSTEM := libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libxkbcommon-x11-0 libdbus-1-3 libfontconfig1 fonts-dejavu-core
 
-# Two at once: a file's tests stay together, and what takes long comes first (Testing/conftest.py).
+# Two at once: what shares a process stays together, and what takes long comes first (conftest.py).
 PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-fast lint house xml screenshot lock clean

@@ -7,28 +7,40 @@ say so themselves, and else all of a file that imports ``subprocess`` or asks fo
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import copy
+import hashlib
+import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Tests run beside each other, one to a core, and so do the processes that they start.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+from MedDiffusionLib.bundles.manifest import (
+    BUNDLE_VERSION,
+    Manifest,
+    parse_plan_manifest,
+    read_manifest,
+)
+from MedDiffusionLib.bundles.names import MANIFEST_NAME
+from MedDiffusionLib.compute.files import write_json
 
-import torch
-
-from MedDiffusionLib.bundles.bundle import write_bundle
-from MedDiffusionLib.bundles.manifest import BUNDLE_VERSION, Manifest, parse_plan_manifest
-from MedDiffusionLib.bundles.model import build_model
-
-torch.set_num_threads(1)
+# Tests run beside each other, one to a core, and so do the processes that they start. Torch reads
+# it once it is loaded, which no file of Slicer's parts needs: that takes longer than most of them.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 # A shell's background jobs, and so the processes that tests start there, would not hear Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SHELF = "MEDDIFFUSION_TEST_BUNDLES"  # The folder of the bundles that were made.
+NO_WEIGHTS = ("name", "title", "grid", "sampling")  # Of a manifest, what its weights do not follow.
 READING_PROCESS = "volumes.formats.itk_process"
 TINY: dict[str, Any] = {
     "bundle_version": BUNDLE_VERSION,
@@ -62,6 +74,38 @@ TINY: dict[str, Any] = {
     "training": {"data": "none", "cases": 1, "iterations": 0, "command": "none"},
     "figures": [],
 }
+
+
+def pytest_configure() -> None:
+    shelf()
+
+
+def shelf() -> Path:
+    """Where bundles are kept: one folder for a process and all that it starts."""
+    if SHELF not in os.environ:
+        os.environ[SHELF] = tempfile.mkdtemp(prefix="bundles-")
+        atexit.register(shutil.rmtree, os.environ[SHELF], ignore_errors=True)
+    return Path(os.environ[SHELF])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What shares a process stays together, and so do the tests of any other file."""
+    from xdist.scheduler import LoadFileScheduling
+
+    from host.isolation import process_of
+
+    class LoadProcessScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return process_of(super()._split_scope(nodeid))
+
+    return LoadProcessScheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_finish() -> None:
+    """Where torch is loaded anyway, make the bundle that processes without it want."""
+    if "torch" in sys.modules:
+        make_bundle(Path(tempfile.mkdtemp(dir=shelf())))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -107,14 +151,38 @@ def tiny_manifest(**changes: Any) -> Manifest:
 
 
 def make_bundle(folder: Path, **changes: Any) -> Path:
-    """Write the tiny bundle, its manifest changed as told; random weights, fixed seed."""
+    """Write the tiny bundle, its manifest changed as told; random weights, fixed seed.
+
+    Weights are made once in a run, then copied, so that a process without torch can have them.
+    """
+    shaping = {key: value for key, value in changes.items() if key not in NO_WEIGHTS}
+    facts = json.dumps(shaping, sort_keys=True)
+    kept = shelf() / hashlib.sha256(facts.encode()).hexdigest()
+    if not kept.exists():
+        build_bundle(kept, shaping)
+    shutil.copytree(kept, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    manifest = replace(tiny_manifest(**changes), weights=read_manifest(kept).weights)
+    write_json(folder / MANIFEST_NAME, manifest.to_json())
+    return folder
+
+
+def build_bundle(folder: Path, changes: dict[str, Any]) -> None:
+    """Make a bundle; another process may make the same one meanwhile."""
+    import torch
+
+    from MedDiffusionLib.bundles.bundle import write_bundle
+    from MedDiffusionLib.bundles.model import build_model
+
     torch.manual_seed(0)
     model = build_model(tiny_manifest(**changes))
     for parameter in model.parameters():
         # The zero-initialized layers would make every result independent of its label map.
         torch.nn.init.normal_(parameter, std=0.05)
-    write_bundle(folder, model)
-    return folder
+    made = Path(tempfile.mkdtemp(dir=folder.parent))
+    made.chmod(0o755)
+    write_bundle(made, model)
+    with contextlib.suppress(OSError):
+        made.rename(folder)
 
 
 @pytest.fixture

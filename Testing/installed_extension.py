@@ -1,6 +1,6 @@
-"""Uses the installed extension; test_install.py runs it with an interpreter of its own.
+"""Uses the installed panel; test_install.py runs it with an interpreter of its own.
 
-``python installed_extension.py engine|panel MODULES OUTPUT``: MODULES is the installed folder
+``python installed_extension.py MODULES OUTPUT``: MODULES is the installed folder
 qt-scripted-modules, OUTPUT the volume to write. Ends with an exception when anything is missing.
 """
 
@@ -12,16 +12,6 @@ from pathlib import Path
 
 MODEL = "hippocampus-mr"
 PATIENCE = 300.0
-
-
-def use_engine(output: Path) -> None:
-    """Synthesize from the bundled example with the bundled model, in one step."""
-    from MedDiffusionLib.bundles.catalog import resources_folder
-    from MedDiffusionLib.commands.cli import main
-
-    example = resources_folder() / "Examples" / "hippocampus.nii.gz"
-    code = main(["synthesize", str(example), "-o", str(output), "--model", MODEL, "--steps", "1"])
-    assert code == 0, f"exit code {code}"
 
 
 def use_panel(modules: Path, output: Path) -> None:
@@ -62,10 +52,7 @@ def check_origin(modules: Path) -> None:
 
 
 if __name__ == "__main__":
-    what, modules, output = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    if what == "engine":
-        use_engine(output)
-    else:
-        use_panel(modules, output)
+    modules, output = Path(sys.argv[1]), Path(sys.argv[2])
+    use_panel(modules, output)
     assert "MedDiffusionLib.bundles.catalog" in sys.modules
     check_origin(modules)

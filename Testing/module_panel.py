@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from conftest import make_bundle
+from host.fixtures import once
 from waiting import wait as wait
 
 MODULE = Path(__file__).parents[1] / "MedDiffusion" / "MedDiffusion.py"
@@ -20,13 +21,13 @@ MODULE = Path(__file__).parents[1] / "MedDiffusion" / "MedDiffusion.py"
 def module(started_host: Any) -> Any:
     from host.modules import load_module
 
-    return load_module(MODULE)
+    return once("module", lambda: load_module(MODULE))
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The user's folder of a whole file: the worker keeps the one that it was started with."""
-    return tmp_path_factory.mktemp("home")
+    """The user's folder of all files: the worker keeps the one that it was started with."""
+    return once("home", lambda: tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture
@@ -38,18 +39,18 @@ def own_user_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 
 
 @pytest.fixture(scope="module")
-def worker(started_host: Any) -> Iterator[Any]:
-    """The runner whose worker the panels of a file share; only its jobs end with a panel.
+def worker(started_host: Any, pytestconfig: pytest.Config) -> Iterator[Any]:
+    """The runner whose worker all panels share; only its jobs end with a panel.
 
     Its value is what really closes it.
     """
     from MedDiffusionLib.widget import runner
 
     close = runner.close_runner
+    once("worker", lambda: pytestconfig.add_cleanup(close))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "close_runner", lambda: shared_runner().scene_logic.cancelAll())
         yield close
-    close()
 
 
 def shared_runner() -> Any:

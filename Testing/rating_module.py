@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from host.fixtures import once
 from rating_factory import make_tiny_study
 from waiting import wait
 
@@ -20,13 +21,13 @@ MODULE = Path(__file__).parents[1] / "MedDiffusion" / "RealismRating.py"
 def rating_module(started_host: Any) -> Any:
     from host.modules import load_module
 
-    return load_module(MODULE)
+    return once("rating module", lambda: load_module(MODULE))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of 12 cases and 2 repeats, for R1 and R2, which nobody answers in."""
-    return make_tiny_study(tmp_path_factory.mktemp("made"))
+    return once("made", lambda: make_tiny_study(tmp_path_factory.mktemp("made")))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from MedDiffusionLib.bundles.manifest import Manifest, read_manifest
 from MedDiffusionLib.scene.jobs import SceneLogic
 from MedDiffusionLib.volumes.volume import Volume
 
-PATIENCE = 60.0
+PATIENCE = 600.0
 
 
 @pytest.fixture
@@ -26,8 +26,9 @@ def manifest(tiny_bundle: Path) -> Manifest:
     return read_manifest(tiny_bundle)
 
 
-@pytest.fixture
-def logic(booted_mrml: Any) -> Iterator[SceneLogic]:
+@pytest.fixture(scope="module")
+def lasting_logic(booted_mrml: Any) -> Iterator[SceneLogic]:
+    """One logic, and so one worker, for a whole file; nothing is left of all that it did."""
     before = set(booted_mrml.temporary.iterdir())
     made = SceneLogic([sys.executable])
     yield made
@@ -35,6 +36,15 @@ def logic(booted_mrml: Any) -> Iterator[SceneLogic]:
     assert not made.busy
     assert made.client.process_id is None
     assert set(booted_mrml.temporary.iterdir()) == before
+
+
+@pytest.fixture
+def logic(lasting_logic: SceneLogic) -> Iterator[SceneLogic]:
+    """The same without jobs, before and after."""
+    assert not lasting_logic.busy
+    yield lasting_logic
+    lasting_logic.cancelAll()
+    wait(lasting_logic, lambda: not lasting_logic.busy)
 
 
 def label_node(scene: Any, labels: Volume, name: str = "drawn") -> Any:

@@ -14,8 +14,9 @@ from conftest import make_bundle
 from data_factory import AFFINES, two_boxes
 from host import missing
 from host.fixtures import booted_mrml, scene
+from MedDiffusionLib import load
 from MedDiffusionLib.bundles.manifest import read_manifest
-from MedDiffusionLib.training.loop.names import CHECKPOINT_NAME
+from MedDiffusionLib.training.loop.names import CHECKPOINT_NAME, LOG_NAME
 from MedDiffusionLib.volumes.volume import Segment
 from training_factory import make_plan, read_log, write_data
 
@@ -152,19 +153,21 @@ def test_segments_and_labels_of_other_values_are_matched_and_a_contrast_is_chose
     moved = type(labels)(odd, labels.affine, labels.kind)
     made = []
     for node, more in (
-        (label_node(scene, labels), {}),
-        (label_node(scene, moved), {"channel": "T2w", "table": "7=anterior, 3=posterior"}),
-        (segmentation(scene, labels), {"channel": "T2w"}),
+        (label_node(scene, moved), {"table": "7=anterior, 3=posterior"}),
+        (segmentation(scene, labels), {}),
     ):
         volume = output_node(scene)
         run = Run(
             modules["synthesize"], labelMap=node, outputVolume=volume, model=model, device="cpu",
-            **more,
+            channel="T2w", **more,
         ).wait()  # fmt: skip
         assert (run.status, run.errors) == ("Completed", "")
         made.append(slicer.util.arrayFromVolume(volume))
-    assert not np.array_equal(made[0], made[1])
-    assert np.array_equal(made[1], made[2])
+    assert np.array_equal(made[0], made[1])
+    first, second = (v.array.transpose() for v in load(model, "cpu").synthesize(labels))
+    # The engine may compute in other bits here; the two contrasts differ by far more.
+    assert np.corrcoef(made[0].ravel(), second.ravel())[0, 1] > 0.99
+    assert np.corrcoef(made[0].ravel(), first.ravel())[0, 1] < 0.9
 
 
 def segmentation(scene: Any, labels: Any) -> Any:
@@ -218,12 +221,16 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def lines_of(path: Path) -> int:
+    return path.read_text("utf-8").count("\n")
+
+
 def training(data: Path) -> dict[str, Any]:
     folders = {name: data / name for name in ("images", "labels")}
     return {**folders, "output": data / "model", "preset": data / "preset.json", "device": "cpu"}
 
 
-def test_a_cancelled_training_goes_on_from_its_checkpoint_to_a_model(
+def test_a_cancelled_training_goes_on_from_its_checkpoint_until_a_file_stops_it_with_a_model(
     scene: Any, booted_mrml: Any, modules: Any, data: Path
 ) -> None:
     from host.command_line import Run
@@ -235,33 +242,24 @@ def test_a_cancelled_training_goes_on_from_its_checkpoint_to_a_model(
     run.wait()
     assert run.status == "Cancelled"
     assert not (output / "model.json").exists()
-    before = read_log(output)
-    assert 0 < before[-1]["iteration"] < many
-    end = before[-1]["iteration"] + 5
-    again = Run(modules["train"], **training(data), iterations=end, resume=True, name="mine").wait()
-    assert (again.status, again.errors) == ("Completed", "")
+    before, log = read_log(output), output / LOG_NAME
+    done = before[-1]["iteration"]
+    assert 0 < done < many
+    again = Run(modules["train"], **training(data), iterations=many, resume=True, name="mine")
+    again.wait(until=lambda: again.node.GetProgress() > 0 and lines_of(log) > len(before) + 1)
+    (output / "stop").touch()
+    again.wait()
+    assert (again.status, again.errors, again.value("ending")) == ("Completed", "", "stopped")
     assert_progress(again)
     # It did not begin anew: the lines before the checkpoint are those of the first run.
     assert read_log(output)[0] == before[0]
-    assert (again.value("iterationsDone"), again.value("ending")) == (str(end), "finished")
     assert 0 < float(again.value("finalLoss")) < 10
     manifest = read_manifest(Path(again.value("bundle")))
     assert manifest.training is not None
+    end = int(again.value("iterationsDone"))
+    assert done < end < many
     assert (manifest.name, manifest.training.iterations) == ("mine", end)
     assert files_left(booted_mrml) == []
-
-
-def test_a_stop_file_ends_a_training_with_a_model(scene: Any, modules: Any, data: Path) -> None:
-    from host.command_line import Run
-
-    run = Run(modules["train"], **training(data), iterations=100_000)
-    run.wait(until=(data / "model" / CHECKPOINT_NAME).is_file)
-    (data / "model" / "stop").touch()
-    run.wait()
-    assert (run.status, run.errors, run.value("ending")) == ("Completed", "", "stopped")
-    trained = read_manifest(data / "model").training
-    assert trained is not None
-    assert trained.iterations == int(run.value("iterationsDone"))
 
 
 def test_a_failed_training_says_why(scene: Any, modules: Any, data: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from MedDiffusionLib.compute.errors import UserError
 from test_training_stages import staged_plan
 from training_factory import make_plan, read_log, run, write_data
 
+PATIENCE = 600.0
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available() or sys.platform != "linux", reason="needs torchrun"
 )
@@ -53,7 +55,7 @@ def torchrun(*arguments: object) -> subprocess.Popen[str]:
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit code, what was printed, and our own sentences among the errors."""
     try:
-        out, errors = process.communicate(timeout=120)
+        out, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     ours = [line for line in errors.splitlines() if line.startswith("meddiffusion: ")]
@@ -74,7 +76,7 @@ def arguments(data: Path, output: Path, iterations: int, **training: Any) -> lis
 
 
 def wait_for(process: subprocess.Popen[str], output: Path, iteration: int) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         text = (output / "log.jsonl").read_text() if (output / "log.jsonl").exists() else ""
         if f'"iteration": {iteration}, "images"' in text:
@@ -84,11 +86,41 @@ def wait_for(process: subprocess.Popen[str], output: Path, iteration: int) -> No
     raise AssertionError(process.communicate())
 
 
+def process_of_rank(rank: int, output: Path) -> int:
+    """The process that torchrun started as ``rank`` of the run that writes to ``output``."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if f"RANK={rank}".encode() in environment and str(output).encode() in command:
+            return int(folder.name)
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def two_processes(*arguments: object) -> list[subprocess.Popen[str]]:
+    """Two processes of a group as torchrun starts them, without torchrun."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    places = [{"RANK": rank, "LOCAL_RANK": rank} for rank in "01"]
+    return [
+        subprocess.Popen(
+            [sys.executable, *map(str, arguments)], text=True, stdout=subprocess.PIPE,
+            env={**os.environ, **group, **place},
+        )
+        for place in places
+    ]  # fmt: skip
+
+
 def test_two_processes_have_the_gradient_of_one_and_leave_no_thread(data: Path) -> None:
     """A thread that outlived the group would abort the interpreter now and then, on its way out."""
-    code, out, _ = finish(torchrun(gradient_process.__file__, data, data / "two.safetensors"))
-    assert code == 0
-    assert "gloo" not in out
+    started = two_processes(gradient_process.__file__, data, data / "two.safetensors")
+    said = [process.communicate(timeout=PATIENCE)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert "gloo" not in "".join(said)
     gradient_process.main(data, data / "one.safetensors")
     one, two = (load_file(data / f"{name}.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
@@ -108,21 +140,27 @@ def assert_same_run(one: Path, two: Path) -> None:
         assert off <= 0.01 * size + 1e-4 * first[key].numel() ** 0.5, f"{key}: {off} of {size}"
 
 
-def test_two_processes_stop_together_and_train_the_model_that_one_does(data: Path) -> None:
+def test_two_processes_end_together_and_train_the_model_that_one_does(data: Path) -> None:
+    """Ended by a process that is killed, then by a signal; then one process goes on alone."""
     two, one = data / "two", data / "one"
     process = torchrun("-m", "MedDiffusionLib.train", *arguments(data, two, 100_000))
     wait_for(process, two, 2)
+    os.kill(process_of_rank(1, two), signal.SIGKILL)
+    code, _, errors = finish(process)
+    assert code == 1
+    assert "Another process of this run is gone; iteration" in errors
+    assert "--resume" in errors
+    saved = read_log(two)[-1]["iteration"]
+    assert saved >= 2
+    process = torchrun("-m", "MedDiffusionLib.train", *arguments(data, two, 100_000), "--resume")
+    wait_for(process, two, saved + 2)
     process.send_signal(signal.SIGTERM)
     code, _, errors = finish(process)
     assert code != 0
     assert "by SIGTERM; the checkpoint is in" in errors
-    # An end that comes after the next one or two steps.
-    end = read_log(two)[-1]["iteration"] + 2
-    process = torchrun("-m", "MedDiffusionLib.train", *arguments(data, two, end), "--resume")
-    code, out, errors = finish(process)
-    assert (code, out) == (0, f"{two}\n")
-    # One of the two speaks.
-    assert (len(errors.splitlines()), errors.count("meddiffusion export")) == (1, 1)
+    # Any number of processes may go on; here one, and just far enough to leave a model.
+    end = read_log(two)[-1]["iteration"] + 1
+    assert main(["train", *map(str, arguments(data, two, end)), "--resume"]) == 0
     assert main(["train", *map(str, arguments(data, one, end))]) == 0
     assert_same_run(one, two)
     assert read_bundle(two).manifest.to_json()["training"]["iterations"] == end
@@ -141,6 +179,8 @@ def test_two_processes_learn_the_representation_and_the_denoiser_that_one_does(d
     half = len(given) // 2
     code, out, errors = finish(torchrun("-m", "MedDiffusionLib.train", *given[half:]))
     assert (code, out) == (0, f"{outputs[1]}\n"), errors
+    # One of the two speaks.
+    assert (len(errors.splitlines()), errors.count("meddiffusion export")) == (1, 1)
     assert main(["train", *map(str, given[:half])]) == 0
     kept = [load_file(output / "representation" / "checkpoint.safetensors") for output in outputs]
     for name in ("codebook", "share"):
@@ -150,36 +190,6 @@ def test_two_processes_learn_the_representation_and_the_denoiser_that_one_does(d
         lines = [[x["loss"] for x in read_log(o / folder) if "loss" in x] for o in outputs]
         assert lines[0] == pytest.approx(lines[1], rel=0.02)
     assert_same_run(*outputs)
-
-
-def process_of_rank(rank: int, output: Path) -> int:
-    """The process that torchrun started as ``rank`` of the run that writes to ``output``."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (folder / "environ").read_bytes().split(b"\0")
-            command = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if f"RANK={rank}".encode() in environment and str(output).encode() in command:
-            return int(folder.name)
-    raise AssertionError(f"no process of rank {rank}")
-
-
-def test_a_killed_process_ends_the_run_with_a_sentence_and_a_checkpoint(data: Path) -> None:
-    output = data / "model"
-    process = torchrun("-m", "MedDiffusionLib.train", *arguments(data, output, 100_000))
-    wait_for(process, output, 5)
-    os.kill(process_of_rank(1, output), signal.SIGKILL)
-    code, _, errors = finish(process)
-    assert code == 1
-    assert "Another process of this run is gone; iteration" in errors
-    assert "--resume" in errors
-    saved = read_log(output)[-1]["iteration"]
-    assert saved >= 5
-    # Any number of processes may go on; here one, and just far enough to leave a model.
-    options = [*arguments(data, output, saved + 1), "--resume"]
-    assert main(["train", *map(str, options)]) == 0
-    assert read_bundle(output).manifest.to_json()["training"]["iterations"] == saved + 1
 
 
 def test_more_processes_than_samples_in_a_batch_are_refused(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ def run(tmp_path: Path, text: str, *options: str, **more: str) -> str:
     return done.stdout
 
 
-def test_tests_share_one_process_which_is_not_the_runner(tmp_path: Path) -> None:
+def test_tests_of_a_file_or_a_kind_share_one_process_which_is_not_the_runner(
+    tmp_path: Path,
+) -> None:
     text = (
         "import pytest\n"
         "def test_a():\n    os.environ['SEEN'] = '1'\n"
@@ -38,8 +40,13 @@ def test_tests_share_one_process_which_is_not_the_runner(tmp_path: Path) -> None
         "def test_c():\n    assert False, 'on purpose'\n"
         "@pytest.mark.skip(reason='no reason')\ndef test_d():\n    pass\n"
     )
+    for name, line in {
+        "a": "os.environ['SCENE'] = '1'",
+        "b": "assert 'SCENE' in os.environ",
+    }.items():
+        (tmp_path / f"test_scene_{name}.py").write_text(f"{HEAD}def test_{name}():\n    {line}\n")
     output = run(tmp_path, text)
-    assert "1 failed, 3 passed, 1 skipped" in output
+    assert "1 failed, 5 passed, 1 skipped" in output
     assert "on purpose" in output
 
 
@@ -94,7 +101,7 @@ def test_a_file_whose_tests_keep_crashing_is_given_up(tmp_path: Path) -> None:
     output = run(tmp_path, text)
     assert "6 failed, 1 passed" in output
     assert output.count("Fatal Python error: Aborted") == 4
-    assert "not run: 4 processes of this file's tests have died" in output
+    assert "not run: 4 processes of these tests have died" in output
 
 
 def test_a_crash_at_the_end_is_not_overlooked(tmp_path: Path) -> None:

@@ -131,11 +131,6 @@ def source(tmp_path: Path) -> Path:
     return copy
 
 
-def use(python: Path, what: str, modules: Path, output: Path) -> None:
-    """Synthesize a volume with the installed engine or panel; raises Failed."""
-    run(python, USE, what, modules, output, modules=modules)
-
-
 def files_below(folder: Path) -> Iterator[str]:
     """The files of a folder by relative path, without what Python and editors leave there."""
     for path in folder.rglob("*"):
@@ -199,18 +194,12 @@ def test_the_bundled_model_is_found_in_the_same_tree(python: Path, trees: Trees,
     assert modules in Path(run(python, "-c", FIND, modules=modules).strip()).parents
 
 
-def test_the_installed_engine_synthesizes_without_the_source_tree(
-    python: Path, trees: Trees, tmp_path: Path
-) -> None:
-    use(python, "engine", trees.installed, tmp_path / "volume.nii.gz")
-    assert_equal_geometry(tmp_path / "volume.nii.gz", trees.installed / EXAMPLE)
-
-
 @on_host
 def test_the_installed_panel_synthesizes_without_the_source_tree(
     python: Path, trees: Trees, tmp_path: Path
 ) -> None:
-    use(python, "panel", trees.installed, tmp_path / "volume.nrrd")
+    """Its engine is that of a command: ``test_cli_modules_headless.py`` has an installed one."""
+    run(python, USE, trees.installed, tmp_path / "volume.nrrd", modules=trees.installed)
     assert_equal_geometry(tmp_path / "volume.nrrd", trees.installed / EXAMPLE)
 
 

@@ -20,9 +20,18 @@ from MedDiffusionLib.compute.errors import Cancelled, UserError
 from MedDiffusionLib.scene.jobs import PREVIEW_NAME, SceneLogic
 from MedDiffusionLib.synthesis.settings import Settings
 from MedDiffusionLib.volumes.volume import Kind, Volume
-from scene_nodes import label_node, logic, manifest, put_under, same_geometry, segmentation, wait
+from scene_nodes import (
+    label_node,
+    lasting_logic,
+    logic,
+    manifest,
+    put_under,
+    same_geometry,
+    segmentation,
+    wait,
+)
 
-__all__ = ["booted_mrml", "logic", "manifest", "scene"]
+__all__ = ["booted_mrml", "lasting_logic", "logic", "manifest", "scene"]
 
 pytest_plugins = ("host.isolation",)
 

@@ -18,9 +18,9 @@ from MedDiffusionLib.scene.canvas import add_label_map, new_canvas
 from MedDiffusionLib.scene.jobs import SceneLogic
 from MedDiffusionLib.scene.label_maps import read_label_node
 from MedDiffusionLib.synthesis.labels import match_labels
-from scene_nodes import logic, manifest, same_geometry, wait
+from scene_nodes import lasting_logic, logic, manifest, same_geometry, wait
 
-__all__ = ["booted_mrml", "logic", "manifest", "scene"]
+__all__ = ["booted_mrml", "lasting_logic", "logic", "manifest", "scene"]
 
 pytest_plugins = ("host.isolation",)
 

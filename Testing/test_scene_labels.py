@@ -20,9 +20,9 @@ from MedDiffusionLib.scene.jobs import SceneLogic
 from MedDiffusionLib.scene.label_maps import label_map_state, read_label_node
 from MedDiffusionLib.synthesis.labels import match_labels
 from MedDiffusionLib.volumes.volume import Kind, Volume
-from scene_nodes import label_node, logic, manifest, put_under, segmentation, wait
+from scene_nodes import label_node, lasting_logic, logic, manifest, put_under, segmentation, wait
 
-__all__ = ["booted_mrml", "logic", "manifest", "scene"]
+__all__ = ["booted_mrml", "lasting_logic", "logic", "manifest", "scene"]
 
 pytest_plugins = ("host.isolation",)
 

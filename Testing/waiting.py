@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds that anything may take, on whatever machine: only what never happens takes them."""
 
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import pytest
 
+T = TypeVar("T")
+_kept: dict[str, Any] = {}
+
+
+def once(name: str, make: Callable[[], T]) -> T:
+    """What a process makes once, however many files share it."""
+    if name not in _kept:
+        _kept[name] = make()
+    return _kept[name]
+
 
 @pytest.fixture(scope="module")
-def booted_mrml() -> Iterator[Any]:
+def booted_mrml(pytestconfig: pytest.Config) -> Any:
     """MRML without Qt."""
-    from host.mrml import boot
+    from host.mrml import Mrml, boot
 
-    booted = boot()
-    yield booted
-    booted.close()
+    def start() -> Mrml:
+        booted = boot()
+        pytestconfig.add_cleanup(booted.close)
+        return booted
+
+    return once("mrml", start)
 
 
 @pytest.fixture
@@ -26,12 +39,15 @@ def scene(booted_mrml: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def started_host() -> Iterator[Any]:
-    from host.application import start
+def started_host(pytestconfig: pytest.Config) -> Any:
+    from host.application import Host, start
 
-    host = start()
-    yield host
-    host.close()
+    def begin() -> Host:
+        host = start()
+        pytestconfig.add_cleanup(host.close)
+        return host
+
+    return once("host", begin)
 
 
 @pytest.fixture

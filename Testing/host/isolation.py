@@ -4,8 +4,9 @@ MRML and Qt are booted once per process and never quite shut down, and a crash i
 all other tests with it. A test file asks by the line ``pytest_plugins = ("host.isolation",)``; its
 tests are then collected and reported as usual, but run together in one fresh pytest. Such a file
 imports nothing of slicer or Qt at file scope, as it is also imported where tests are collected.
+Booting takes longer than most tests: files that :func:`process_of` gives one name share a process.
 
-A test that ends the process or hangs fails, and the file's other tests run in a new process.
+A test that ends the process or hangs fails, and the other tests run in a new process.
 Whatever goes wrong between the two processes is a failed test with a sentence, never the end of the
 session.
 """
@@ -31,7 +32,17 @@ NAME = "host.isolation"
 REPORTS = "HOST_REPORTS"  # Set in the child: the file that its reports go to.
 LIMIT = "HOST_LIMIT"  # May be set: the seconds after which a child that reports nothing hangs.
 USUAL_LIMIT = 600.0
-PROCESSES = 4  # A file whose tests end so many is given up.
+PROCESSES = 4  # Tests that end so many are given up.
+SHARED = {
+    "test_module_annotation": "annotation",  # It leaves a layout of six views.
+    "test_module_training": "training",  # Its panels know the module that trains.
+    "test_module_rating": "rating",
+    "test_rating_views": "rating",
+    "test_module": "panel",
+    "test_tutorial": "panel",
+    "test_scene": "scene",
+}
+"""By the beginning of a file's name, the process that it shares with others."""
 # pytest's own exit codes for "all passed" and "some failed"; anything else is a crash.
 FINISHED = (0, 1)
 
@@ -50,6 +61,12 @@ class Child(NamedTuple):
 # ---- in the process that collects
 
 
+def process_of(file: str) -> str:
+    """The name of the process that the tests of a file, given by its path, run in."""
+    name = Path(file).name
+    return next((SHARED[start] for start in SHARED if name.startswith(start)), file)
+
+
 def wants_own_process(item: pytest.Item) -> bool:
     module = getattr(item, "module", None)
     return NAME in getattr(module, "pytest_plugins", ()) and REPORTS not in os.environ
@@ -57,12 +74,16 @@ def wants_own_process(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    """Run the whole file at its first test, and hand out the reports test by test."""
+    """Run all tests of a process at the first one's turn, and hand out the reports test by test."""
     if not wants_own_process(item):
         return None
     finished = item.config.stash.setdefault(_finished, {})
     if item.nodeid not in finished:
-        items = [other for other in item.session.items if other.path == item.path]
+        ours = process_of(str(item.path))
+        items = [
+            other for other in item.session.items
+            if wants_own_process(other) and process_of(str(other.path)) == ours
+        ]  # fmt: skip
         finished.update(run_in_children(item.config, items))
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in finished[item.nodeid]:
@@ -96,7 +117,7 @@ def run_in_children(config: pytest.Config, items: list[pytest.Item]) -> Reports:
             left = [item for item in unfinished if item is not blamed]
             if not left:
                 return done
-        reason = f"not run: {PROCESSES} processes of this file's tests have died"
+        reason = f"not run: {PROCESSES} processes of these tests have died"
     except Exception:
         reason = f"these tests cannot run in a process of their own:\n{traceback.format_exc()}"
     return done | {item.nodeid: [failure(item, reason)] for item in left if item.nodeid not in done}

@@ -191,20 +191,21 @@ class qMRMLLayoutManager(_LayoutFactory, metaclass=StandIn):
         for node in self._nodes("vtkMRMLSliceNode"):
             if node.GetLayoutName() not in self._slices:
                 logic = slicer.vtkMRMLSliceLogic()
-                self._slices[node.GetLayoutName()] = make_widget(qMRMLSliceWidget, logic)
+                self._slices[node.GetLayoutName()] = make_widget(qMRMLSliceWidget, logic, node)
+                connect(logic)
                 logic.SetSliceNode(node)
                 application.GetSliceLogics().AddItem(logic)
                 logic.ResizeSliceNode(*VIEW_SIZE)
-                self._slices[node.GetLayoutName()].__dict__["_node"] = node
         for node in self._nodes("vtkMRMLViewNode"):
             if node.GetLayoutName() not in self._views:
                 self._add_three_d(node.GetLayoutName(), node)
 
     def _add_three_d(self, name: str, node: Any) -> None:
         logic = slicer.vtkMRMLViewLogic()
-        self._views[name] = make_widget(qMRMLThreeDWidget, logic)
+        self._views[name] = widget = make_widget(qMRMLThreeDWidget, logic, node)
+        connect(logic)
         slicer.app.applicationLogic().GetViewLogics().AddItem(logic)
-        self._views[name].__dict__["_node"] = node or logic.AddViewNode(name)
+        widget.__dict__["_node"] = node or logic.AddViewNode(name)
 
 
 class qSlicerLayoutManager(qMRMLLayoutManager, metaclass=StandIn):
@@ -214,13 +215,20 @@ class qSlicerLayoutManager(qMRMLLayoutManager, metaclass=StandIn):
         qMRMLLayoutManager._setup(self)
 
 
-def make_widget(cls: Any, logic: Any) -> Any:
-    """Make a view widget around a logic that knows the application and the scene."""
+def make_widget(cls: Any, logic: Any, node: Any) -> Any:
+    """Make a view widget around a logic."""
+    widget = cls()
+    widget.__dict__.update(_logic=logic, _node=node)
+    return widget
+
+
+def connect(logic: Any) -> None:
+    """Let a view's logic know the application and the scene.
+
+    It adds nodes then, and who watches the scene asks for all views: its widget has to be known.
+    """
     logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
     logic.SetMRMLScene(slicer.mrmlScene)
-    widget = cls()
-    widget.__dict__["_logic"] = logic
-    return widget
 
 
 def fit(logic: Any) -> None:

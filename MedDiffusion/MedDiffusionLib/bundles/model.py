@@ -94,8 +94,7 @@ def build_model(manifest: Manifest, folder: Path | None = None) -> Model:
         label_count=len(manifest.labels),
         factors=representation.factors,
     )
-    each = network.multiple
-    coarsest = (each, each, each) if isinstance(each, int) else each
+    coarsest = smallest_latent(network)
     multiples = [f * n for f, n in zip(representation.factors, coarsest, strict=True)]
     if any(n % m for n, m in zip(manifest.grid.size, multiples, strict=True)):
         same = len(set(multiples)) == 1
@@ -104,3 +103,10 @@ def build_model(manifest: Manifest, folder: Path | None = None) -> Model:
     schedule = build(SCHEDULES, architecture.schedule, "schedule")
     denoiser = Denoiser(network, schedule, PARAMETERIZATIONS[architecture.parameterization])
     return Model(manifest, denoiser, representation, folder)
+
+
+def smallest_latent(network: nn.Module) -> tuple[int, int, int]:
+    """The smallest latent that a network can take; all others are multiples of it."""
+    each = network.multiple
+    x, y, z = (each, each, each) if isinstance(each, int) else each  # type: ignore[misc]
+    return x, y, z

@@ -3,8 +3,9 @@
 Memory beyond what the process has already, as peak bytes: of sampling, eight latents of the region
 and the network on one block; of the output, the region's image and the volumes themselves, with
 what interpolating them takes. What the network takes is the share below of all that its layers put
-out, which are counted on PyTorch's meta device (shapes without data): five networks of fields of
-view of 64 to 160 voxels took 0.14 to 0.30 of it.
+out, which are counted on a small grid, and grow with the voxels: five networks
+of fields of view of 64 to 160 voxels took 0.14 to 0.30 of it. (PyTorch's meta device would count
+without computing, and takes a second to load.)
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..bundles.model import Model, build_model
+from ..bundles.model import Model, smallest_latent
 from ..compute.errors import UserError
 from ..compute.memory import available_memory
 from ..diffusion.blocks import block_starts
@@ -135,19 +136,25 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:,.1f} hours"
 
 
+@torch.inference_mode()
 def network_bytes(model: Model) -> int:
     """The memory of the network on one block, by the rule above."""
-    with torch.device("meta"):
-        shapes = build_model(model.manifest)
-    network, size = shapes.denoiser.network, model.manifest.grid.size
-    with _counted(network) as outputs, torch.inference_mode(), torch.device("meta"):
+    network = model.denoiser.network
+    device = next(network.parameters()).device
+    # Twice the smallest: no norm takes a single voxel.
+    latent = [
+        min(2 * n, m) for n, m in zip(smallest_latent(network), model.latent_size, strict=True)
+    ]
+    size = [n * f for n, f in zip(latent, model.representation.factors, strict=True)]
+    with _counted(network) as outputs:
         network(
-            torch.ones(1, *shapes.latent_shape),
-            torch.ones(1),
-            torch.zeros(1, *size, dtype=torch.long),
-            torch.ones(1, len(shapes.labels)),
+            torch.zeros(1, model.representation.latent_channels, *latent, device=device),
+            torch.ones(1, device=device),
+            torch.zeros(1, *size, dtype=torch.long, device=device),
+            torch.ones(1, len(model.labels), device=device),
         )
-    return int(_NETWORK_SHARE * sum(outputs))
+    larger = math.prod(model.latent_size) / math.prod(latent)
+    return int(_NETWORK_SHARE * sum(outputs) * larger)
 
 
 @contextmanager
