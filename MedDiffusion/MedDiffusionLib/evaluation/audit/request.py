@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ PLANTED = 60
 FEWEST_PART = 10
 """Cases of either part that any of the tests needs."""
 _FEWEST = 2 * FEWEST_NEW
+_NEW = 1 / 3
+"""Share of the patients that the encoder does not learn from, where there are enough."""
 _SPLIT_NAME = "split.json"
 
 
@@ -73,7 +76,7 @@ class AuditRequest:
 @dataclass(frozen=True, eq=False)
 class AuditedCases:
     """The cases, training cases first. All arrays ``[n]``: ``digests`` are SHA-256 of the contents
-    of a case's files; ``is_seen``: what the encoder learns from, half of each part."""
+    of a case's files; ``is_seen``: what the encoder learns from, the same share of each part."""
 
     files: tuple[CaseFiles, ...]
     digests: tuple[str, ...]
@@ -132,8 +135,14 @@ def find_audited(request: AuditRequest, manifest: Manifest) -> AuditedCases:
         )
     digests = tuple(digest_of(take_stamps(case)) for case in files)
     refuse_same([case.name for case in files], digests)
-    return AuditedCases(files, digests, is_member, _seen(patients, is_member, request.seed),
-                        patients)  # fmt: skip
+    seen = _seen(patients, is_member, request.seed)
+    if (new := int((~seen).sum())) < FEWEST_NEW:
+        raise UserError(
+            f"Only {new} cases, of few patients, are left that the encoder does not learn from",
+            f"give more patients: {FEWEST_NEW} such cases are needed for the threshold of a copy",
+            code="too-few-cases",
+        )
+    return AuditedCases(files, digests, is_member, seen, patients)
 
 
 def _is_of(case: CaseFiles, record: TrainingImages) -> bool:
@@ -188,12 +197,16 @@ def _refuse_too_few(trained: int, held_out: int) -> None:
 def _seen(
     patients: NDArray[np.int64], is_member: NDArray[np.bool_], seed: int
 ) -> NDArray[np.bool_]:
-    """Half of the patients of each part, by chance; the held-out part rounds down."""
+    """What the encoder may learn from: of each part the same share of the patients, by chance.
+
+    Two thirds, or as many as leave enough new ones for the threshold, half at least.
+    """
     random = np.random.default_rng(seed)
+    new = min(max(_NEW, (FEWEST_NEW + 1) / len(np.unique(patients))), 0.5)
     seen = np.zeros(len(patients), bool)
     for part in (is_member, ~is_member):
         own = random.permutation(np.unique(patients[part]))
-        seen |= np.isin(patients, own[: len(own) // 2])
+        seen |= np.isin(patients, own[: len(own) - math.ceil(new * len(own))])
     return seen
 
 

@@ -1,9 +1,14 @@
-"""The contrastive encoder: volumes that show one scan lie together, those of different ones apart.
+"""The contrastive encoder: views of one scan lie together, those of different ones apart.
 
-Chen et al. 2020 (NT-Xent), as Dar et al. 2025 use it to find copies. A small 3D network is trained
-on the user's own real volumes and needs nothing else. It sees them coarsely: that a scan was
-copied shows there, grain and sharpness do not matter; a few seconds to minutes on a CPU suffice,
-whatever the field of view.
+Dar et al. 2025 find copies by such an encoder. A small 3D network learns from the user's own real
+volumes and needs nothing else. It sees them coarsely: that a scan was copied shows there, grain and
+sharpness do not matter; seconds to a minute on a CPU suffice, whatever the field of view.
+
+What is contrasted, the variance between scans with that between random views of one, has its best
+linear features in closed form; with these the network begins. Steps of NT-Xent (Chen et al. 2020)
+go on from there, with all layers. On 220 scans of the hippocampus the beginning found every kind of
+planted copy, and up to 300 steps, at several rates and temperatures, made it no better and mostly
+worse for blends: so the audit takes none unless it is asked to.
 """
 
 from __future__ import annotations
@@ -41,7 +46,8 @@ _RIDGE = 0.1
 class EncoderSettings:
     """How an encoder is made and trained. Features have ``size`` numbers; ``channels`` are those of
     its layers, each at half the resolution of the one before; ``parts``, an odd number: into how
-    many the field of view is divided along each axis in the end."""
+    many the field of view is divided along each axis in the end; ``steps`` of NT-Xent follow the
+    closed form, each on ``batch`` volumes."""
 
     steps: int = 0
     batch: int = 32
