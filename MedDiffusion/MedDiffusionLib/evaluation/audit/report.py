@@ -77,10 +77,10 @@ def _proof(content: Mapping[str, Any]) -> Section:
         for kind, row in detector["planted_copies_found"].items()
     ]
     said = [
-        "Copies of training cases were planted. The detector, which learned from a part of the "
-        "cases what views of one scan have in common, calls a copy what is nearer to a training "
-        f"case than {detector['distance']:.3f} (correlation distance). 59 of 60 found, or 49 of 50, "
-        "prove that at least 90 % of such copies are."
+        "Copies of training cases were planted. The detector learned from a part of the cases what "
+        "views of one scan have in common. It calls a copy what is nearer to a training case than "
+        f"{detector['distance']:.3f} (correlation distance). 59 of 60 found, or 49 of 50, prove "
+        "that at least 90 % of such copies are."
     ]
     if pairs := content["real_cases_that_are_alike"]:
         named = ", ".join(" and ".join(pair["cases"]) for pair in pairs[:_MOST_NAMED])
