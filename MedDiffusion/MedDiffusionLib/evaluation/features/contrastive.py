@@ -53,7 +53,7 @@ class EncoderSettings:
     batch: int = 32
     channels: tuple[int, ...] = (16,)
     parts: int = 7
-    size: int = 128
+    size: int = 160
     rate: float = 1e-3
     temperature: float = 0.2
     views: Views = field(default_factory=Views)
