@@ -238,7 +238,7 @@ def test_a_kind_of_copy_that_is_not_found_makes_the_verdict_inconclusive_and_is_
 def test_few_held_out_cases_make_it_inconclusive_and_it_says_what_could_not_be_seen() -> None:
     judged = judge(simulated(3, trained=30, held_out=10, samples=60), 0)
     assert judged.verdict == "inconclusive"
-    assert any("could not be told from 0.5" in sentence for sentence in judged.sentences)
+    assert any("not be told from 0.5" in sentence for sentence in judged.sentences)
 
 
 def test_honest_models_are_rarely_failed() -> None:

@@ -20,7 +20,7 @@ from .verdict import FAILED, INCONCLUSIVE, PASSED, Judged
 PAGE_NAME = "report.html"
 _PAIRS = 12
 _MOST_NAMED = 12
-_HEIGHT = 150
+_HEIGHT = 200
 """Pixels of a picture, about."""
 _MEANS = {
     PASSED: "no test found more than chance gives, and the detector finds what was planted",

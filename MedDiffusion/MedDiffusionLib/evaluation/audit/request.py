@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -227,11 +227,10 @@ def sample_plan(cases: AuditedCases, samples: int, seed: int) -> list[tuple[int,
 
 def identity(request: AuditRequest, cases: AuditedCases, weights: str, version: str) -> Any:
     """All that what is measured of a case or a sample depends on besides its number."""
-    encoder = request.encoder
     return {
         "meddiffusion": version,
         "weights": weights,
         "data": cases.sha256,
         "seed": request.seed,
-        "encoder": [encoder.steps, encoder.batch, list(encoder.channels), encoder.size],
+        "encoder": asdict(request.encoder),
     }

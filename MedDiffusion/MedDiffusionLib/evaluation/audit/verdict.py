@@ -99,9 +99,9 @@ def _unproved(proof: Mapping[str, Found], kinds: list[str]) -> list[str]:
 
 def _blind(tests: list[Test], positive: list[Test]) -> list[str]:
     return [
-        f"With {test.counts[0]} training and {test.counts[1]} held-out cases a {test.name} of "
-        f"{test.null + test.half_width:.2f} could not be told from {test.null:g}: give more "
-        "held-out cases."
+        f"With {test.counts[0]} training and {test.counts[1]} held-out cases the {test.name} could "
+        f"be {test.null + test.half_width:.2f} and not be told from {test.null:g}: give more "
+        "held-out cases, or more samples."
         for test in tests
         if test not in positive
     ]
