@@ -19,8 +19,8 @@ from conftest import TINY, make_bundle
 from data_factory import ordinary_user
 from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.bundles.catalog import find_model, load_manifests
+from MedDiffusionLib.bundles.generators import load_generator
 from MedDiffusionLib.bundles.manifest import read_manifest
-from MedDiffusionLib.bundles.shape_model import load_shape_model
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.compute.files import file_sha256
@@ -174,7 +174,7 @@ def test_a_shape_model_with_such_tensors_is_refused(
     content = {**manifest.to_json(), "shape_model": {"sha256": file_sha256(path)}}
     (tmp_path / "model.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=said):
-        load_shape_model(tmp_path, read_manifest(tmp_path))
+        load_generator(tmp_path, read_manifest(tmp_path))
 
 
 # ---- one broken bundle among others

@@ -46,7 +46,11 @@ def box(size: int, labelled: int, spacing: float = 1.0) -> Volume:
 def test_blocks_and_evaluations_are_counted(made: Synthesizer) -> None:
     seen: list[int] = []
     made._denoiser.network.register_forward_hook(lambda *_: seen.append(1))
-    for settings in (Settings(samples=2, steps=3), Settings(steps=1, guidance=2.0)):
+    for settings in (
+        Settings(samples=2, steps=3),
+        Settings(steps=1, guidance=2.0),
+        Settings(steps=3, guidance=2.0, guidance_range=(0.1, 0.9)),
+    ):
         prepared = made.prepare(box(24, 20), settings)
         costs = prepared.costs(settings.samples)
         # 20 voxels and a quarter of the field of view of 16: 24, in blocks that overlap by half.

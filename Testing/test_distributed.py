@@ -22,7 +22,7 @@ from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.distributed import Ranks
 from MedDiffusionLib.compute.errors import UserError
-from test_training_stages import staged_plan
+from stages_factory import staged_plan
 from training_factory import make_plan, read_log, run, write_data
 
 PATIENCE = 600.0

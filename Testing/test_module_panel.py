@@ -226,10 +226,12 @@ def test_a_look_at_a_large_label_map_takes_in_so_many_voxels_and_no_more(
     assert sum(looked) <= 1000
 
 
-def test_example_and_random_become_segmentations_that_fit(
+def test_example_random_and_vary_become_segmentations_that_fit(
     host: Any, panel: Any, own_user_folder: Path
 ) -> None:
-    import slicer
+    import slicer.util
+
+    from MedDiffusionLib.widget.views import source_volume
 
     choose_model(panel, "hippocampus-mr")
     fits = "fits the model: anterior, posterior."
@@ -246,6 +248,20 @@ def test_example_and_random_become_segmentations_that_fit(
     assert panel.panel.parameters.label_node.GetName().startswith("hippocampus-mr random ")
     assert panel.ui.fitLabel.text.endswith(fits)
     assert panel.ui.randomButton.enabled
+    before = panel.panel.parameters.label_node
+    panel.ui.varyButton.click()
+    assert not panel.ui.varyButton.enabled and not panel.ui.randomButton.enabled
+    wait(host, lambda: panel.panel.parameters.label_node is not before)
+    varied = panel.panel.parameters.label_node
+    assert varied.GetName().startswith(before.GetName() + " varied ")
+    assert panel.ui.fitLabel.text.endswith(fits)
+    assert panel.ui.varyButton.enabled
+    grid = source_volume(before)
+    one, other = (
+        slicer.util.arrayFromSegmentBinaryLabelmap(node, "anterior", grid)
+        for node in (before, varied)
+    )
+    assert one.any() and other.any() and (one != other).any()
 
 
 def rows(panel: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from MedDiffusionLib.training.data.findings import CaseFacts, DataReport, Intens
 from MedDiffusionLib.training.data.preflight import check
 from MedDiffusionLib.training.data.store import CaseStore
 from MedDiffusionLib.training.plan.estimates import footprint
+from MedDiffusionLib.training.plan.layouts import HAAR_VOXELS_CPU
 from MedDiffusionLib.training.plan.planning import (
     describe_plan,
     estimate,
@@ -185,6 +187,7 @@ def test_where_no_latent_can_be_learned_the_grid_gets_coarser_instead(
     made = plan(*head(count), device=device, minutes=minutes)
     assert made["manifest"]["architecture"]["representation"] == {"name": "haar", "levels": 1}
     assert made["manifest"]["grid"]["spacing"][0] > 2
+    assert math.prod(made["manifest"]["grid"]["size"]) <= HAAR_VOXELS_CPU
     assert "representation" not in made["training"]
     refusal = why_not_learned(count, device, minutes)
     assert words in why_representation(made["manifest"], device, refusal)
@@ -219,13 +222,24 @@ def test_views_are_as_many_as_cases_disk_and_time_allow() -> None:
     assert views(100, minutes=600.0) == 20
 
 
+def test_a_plan_says_that_guidance_is_to_be_learned() -> None:
+    made = plan(cube(40))
+    assert "Guidance " not in describe_plan(made, estimate(made, "cpu"), 10**9)
+    made["training"]["distillation"] = {"share": 0.15}
+    read_settings(made["training"])
+    text = describe_plan(made, estimate(made, "cpu"), 10**9)
+    assert "Guidance        learned in the last 15% of the run" in text
+
+
 def test_a_plan_without_labels_has_none() -> None:
     made = plan(*[facts((192, 224, 192), (2, 2, 2), values=())] * 20)
     manifest = check_manifest(made["manifest"])
     assert (manifest.labels, manifest.label_dropout, manifest.sampling.guidance) == ((), 0, 1)
     assert manifest.architecture.representation.options["labels"] is False
     assert made["training"]["augmentation"]["flip_axes"] == []
-    assert "Labels          none" in describe_plan(made, estimate(made, "cpu"), 10**9)
+    text = describe_plan(made, estimate(made, "cpu"), 10**9)
+    assert "Labels          none" in text
+    assert "Random maps" not in text
 
 
 def test_the_finest_axes_get_coarser_first() -> None:
@@ -339,6 +353,7 @@ def test_a_plan_builds_its_network_and_is_described() -> None:
     text = describe_plan(made, estimate(made, "cpu"), 1_234_000_000)
     assert "48 x 48 x 32 voxels of 1 x 1 x 1 mm, RAS" in text
     assert "2: a, b" in text
+    assert "Random maps     drawn from distances or, where a label is thin, from templates" in text
     assert "batch 8, learning rate 0.001, left-right flips" in text
     assert "1.2 GB for the cases" in text
     assert "at least 2,000 iterations" in text

@@ -137,10 +137,14 @@ def test_there_is_no_table_where_there_is_nothing_or_too_much_to_ask(manifest: M
 CT = Scan("CT")
 
 
+FITS = Fit(True, "map fits the model: anterior.")
+
+
 def refusals(
-    model: ChosenModel, has_example: bool, drawing: bool, scan: Scan = CT
+    model: ChosenModel, has_example: bool, drawing: bool, scan: Scan = CT, fit: Fit = FITS
 ) -> Mapping[str, str]:
-    return {name: one.refusal for name, one in controls(model, has_example, drawing, scan).items()}
+    buttons = controls(model, has_example, drawing, scan, fit)
+    return {name: one.refusal for name, one in buttons.items()}
 
 
 def test_each_way_to_a_label_map_says_why_it_is_closed(manifest: Manifest, tmp_path: Path) -> None:
@@ -150,10 +154,14 @@ def test_each_way_to_a_label_map_says_why_it_is_closed(manifest: Manifest, tmp_p
         "drawOnScanButton": "",
         "exampleButton": "There is no example for this model.",
         "randomButton": "This model has not learned shapes.",
+        "varyButton": "",
     }
     (tmp_path / "shape.safetensors").touch()
     assert set(refusals(model, True, False).values()) == {""}
-    assert refusals(model, True, True)["randomButton"] == "A label map is being drawn."
+    for button in ("randomButton", "varyButton"):
+        assert refusals(model, True, True)[button] == "A label map is being drawn."
+    empty = describe_fit(Drawn("map"), manifest, {})
+    assert refusals(model, True, False, fit=empty)["varyButton"] == empty.sentence
     lost = ChosenModel("lost", refusal="It is gone.")
     assert set(refusals(lost, False, True).values()) == {"It is gone."}
 
@@ -179,5 +187,5 @@ def test_drawing_on_a_scan_says_which_scan_or_what_is_lacking(
         "grid holds no scan: choose another volume."
     )
     assert refusal(Scan("CT")) == ""
-    button = controls(model, True, False, Scan("CT"))["drawOnScanButton"]
+    button = controls(model, True, False, Scan("CT"), FITS)["drawOnScanButton"]
     assert "labels on CT, and start to draw" in button.tip

@@ -20,7 +20,6 @@ from MedDiffusionLib.training.objectives.adversarial import (
     discriminator_loss,
 )
 from MedDiffusionLib.training.objectives.losses import Losses
-from MedDiffusionLib.training.objectives.predictability import predictability
 from MedDiffusionLib.training.objectives.reconstruction import Reconstruction, ReconstructionBatch
 
 ALONE = Ranks()
@@ -225,15 +224,3 @@ def test_a_collapsed_latent_raises_an_alarm_and_a_lively_one_none(
 def test_a_model_without_a_learned_representation_is_not_trained_so() -> None:
     with pytest.raises(TypeError, match="learned"):
         Reconstruction(build_model(tiny_manifest(architecture=copy.deepcopy(TINY["architecture"]))))
-
-
-def test_a_smooth_latent_is_more_predictable_than_noise() -> None:
-    torch.manual_seed(0)
-    noise = torch.randn(4, 2, 9, 8, 8)
-    smooth = torch.nn.functional.interpolate(noise[..., :2, :2, :2], (9, 8, 8), mode="trilinear")
-    smooth = (smooth - smooth.mean()) / smooth.std()
-    execution = Execution(torch.device("cpu"))
-    found = [predictability(latents, execution, steps=40) for latents in (noise, smooth)]
-    assert found[0] == pytest.approx(1, abs=0.1)
-    assert found[1] < found[0] - 0.1
-    assert predictability(noise, execution, steps=2) == predictability(noise, execution, steps=2)

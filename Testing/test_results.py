@@ -246,6 +246,21 @@ def test_a_volume_of_another_label_map_assignment_or_model_is_not_there_already(
     assert contents(made) == before
 
 
+def test_a_record_from_before_ranges_of_guidance_vouches_for_its_volume(
+    tmp_path: Path, out: Path, model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = nifti(tmp_path / "labels.nii.gz"), out / "v.nii.gz", model, "--guidance", "2"
+    assert synthesize(*command) == 0
+    record = json.loads((out / "v.json").read_text())
+    assert record.pop("guidance_range") == "0 to 1"
+    (out / "v.json").write_text(json.dumps(record))
+    capfd.readouterr()
+    assert synthesize(*command) == 0
+    assert "was there already" in capfd.readouterr().out
+    assert synthesize(*command, "--guidance-range", "0.2", "0.8") == 1
+    assert "was not made with these settings" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.png"])
 def test_what_was_changed_or_damaged_since_is_said_and_kept(
     tmp_path: Path, model: Path, capfd: pytest.CaptureFixture[str], name: str

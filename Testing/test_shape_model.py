@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from conftest import tiny_manifest
+from MedDiffusionLib.bundles.generators import load_generator
 from MedDiffusionLib.bundles.manifest import Label, Manifest
 from MedDiffusionLib.bundles.names import SHAPE_MODEL_NAME
 from MedDiffusionLib.bundles.shape_model import (
     ShapeModel,
     _coefficients,
     fit_shape_model,
-    load_shape_model,
     save_shape_model,
 )
 from MedDiffusionLib.compute.errors import UserError
@@ -238,7 +238,7 @@ def test_maps_that_make_no_model_are_refused(maps: list[Volume], message: str) -
 def test_a_loaded_model_samples_the_same_maps_with_the_manifests_names(
     model: ShapeModel, tmp_path: Path
 ) -> None:
-    loaded = load_shape_model(tmp_path, manifest(save_shape_model(model, tmp_path)))
+    loaded = load_generator(tmp_path, manifest(save_shape_model(model, tmp_path)))
     np.testing.assert_array_equal(loaded.sample(5).array, model.sample(5).array)
     assert loaded.sample(5).segments == (Segment(3, "front", "SCT:1"), Segment(7, "back"))
     assert [p.name for p in tmp_path.iterdir()] == [SHAPE_MODEL_NAME]
@@ -255,14 +255,14 @@ def test_a_damaged_file_is_refused(model: ShapeModel, tmp_path: Path) -> None:
     content[-100] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="does not match the SHA-256"):
-        load_shape_model(tmp_path, vouched)
+        load_generator(tmp_path, vouched)
 
 
 def test_a_missing_file_and_a_bundle_without_shape_model_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"has no {SHAPE_MODEL_NAME}"):
-        load_shape_model(tmp_path, manifest("0" * 64))
+        load_generator(tmp_path, manifest("0" * 64))
     with pytest.raises(UserError, match="egg has no shape model"):
-        load_shape_model(tmp_path, manifest(None))
+        load_generator(tmp_path, manifest(None))
 
 
 def test_a_file_that_is_no_shape_model_is_refused(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_file_that_is_no_shape_model_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps({"not": "tensors"}))
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(UserError, match="is damaged"):
-        load_shape_model(tmp_path, manifest(sha256))
+        load_generator(tmp_path, manifest(sha256))
 
 
 @pytest.mark.parametrize(
@@ -287,4 +287,4 @@ def test_a_model_of_another_grid_or_other_labels_is_refused(
 ) -> None:
     sha256 = save_shape_model(model, tmp_path)
     with pytest.raises(UserError, match="does not fit the grid or the labels"):
-        load_shape_model(tmp_path, manifest(sha256, **changes))
+        load_generator(tmp_path, manifest(sha256, **changes))

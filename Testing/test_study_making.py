@@ -15,7 +15,7 @@ import pytest
 import SimpleITK as sitk
 
 from conftest import make_bundle
-from MedDiffusionLib.bundles import shape_model
+from MedDiffusionLib.bundles import generators
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import Cancelled, UserError
 from MedDiffusionLib.compute.locks import folder_lock
@@ -438,7 +438,7 @@ class Shapes:
 def test_the_example_says_when_both_arms_are_synthetic(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, own: bool
 ) -> None:
-    monkeypatch.setattr(shape_model, "load_shape_model", lambda *given: Shapes())
+    monkeypatch.setattr(generators, "load_generator", lambda *given: Shapes())
     model = str(make_bundle(tmp_path / "tiny"))
     command = [
         "study",

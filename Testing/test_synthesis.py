@@ -181,12 +181,49 @@ def test_a_cancelled_synthesis_makes_nothing_more(tmp_path: Path) -> None:
         (Settings(steps=10**6), "steps"),
         (Settings(guidance=-0.5), "guidance"),
         (Settings(guidance=float("nan")), "guidance"),
+        (Settings(guidance=2.0, guidance_range=(0.5, 0.5)), "guidance_range"),
+        (Settings(guidance=2.0, guidance_range=(0.5, 2.0)), "guidance_range"),
+        (Settings(guidance=2.0, guidance_range=(float("nan"), 1.0)), "guidance_range"),
         (Settings(sampler="euler"), "no sampler euler: use one of dpmpp-2m"),
     ],
 )
 def test_settings_out_of_range_are_refused(tmp_path: Path, settings: Settings, words: str) -> None:
     with pytest.raises(UserError, match=words):
         next(synthesizer(tmp_path).samples(label_map(), settings))
+
+
+def test_guidance_between_two_noise_levels_costs_evaluations_there_alone(tmp_path: Path) -> None:
+    made, labels = synthesizer(tmp_path), label_map(size=(16, 16, 16))
+    whole, none, part = (
+        arrays(made, labels, steps=4, native=True, **guidance)[0]
+        for guidance in (
+            {"guidance": 2.0, "guidance_range": (0.0, 1.0)},
+            {"guidance": 2.0, "guidance_range": (0.9999, 0.99995)},
+            {"guidance": 2.0, "guidance_range": (0.2, 0.8)},
+        )
+    )
+    assert (whole == arrays(made, labels, steps=4, native=True, guidance=2.0)[0]).all()
+    assert (none == arrays(made, labels, steps=4, native=True, guidance=1.0)[0]).all()
+    assert (part != whole).any()
+    assert (part != none).any()
+    asked: list[float] = []
+    made._denoiser.network.register_forward_hook(lambda _, given, __: asked.append(float(given[1])))
+    arrays(made, labels, steps=4, native=True, guidance=2.0, guidance_range=(0.2, 0.8))
+    # The cosine schedule's noise has the deviation sin(t pi / 2): .2 at t = .13, .8 at t = .59.
+    guided = {t for t in asked if asked.count(t) == 2}
+    assert guided == {t for t in asked if 0.13 < t < 0.59}
+    assert 0 < len(guided) < 4
+
+
+def test_a_range_of_guidance_is_the_models_unless_it_is_asked_for(tmp_path: Path) -> None:
+    sampling = {"sampler": "ddim", "steps": 2, "guidance": 2.0, "guidance_range": [0.2, 0.8]}
+    made = synthesizer(tmp_path, sampling=sampling)
+    assert made.model.manifest.to_json()["sampling"] == sampling
+    for settings, said in ((Settings(), "0.2 to 0.8"),
+                           (Settings(guidance_range=(0.0, 1.0)), "0 to 1"),
+                           (Settings(guidance=1.0), "0 to 1")):  # fmt: skip
+        prepared = made.prepare(label_map(), settings)
+        assert prepared.recipe(0, "T1w").guidance_range == said
 
 
 def test_guidance_needs_label_dropout(tmp_path: Path) -> None:

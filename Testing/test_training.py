@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 from MedDiffusionLib.bundles.bundle import read_bundle
+from MedDiffusionLib.bundles.generators import load_generator
 from MedDiffusionLib.bundles.membership import TrainingImages, voxels_sha256
 from MedDiffusionLib.bundles.model import build_model
-from MedDiffusionLib.bundles.shape_model import load_shape_model
 from MedDiffusionLib.compute.distributed import Ranks
 from MedDiffusionLib.compute.errors import Cancelled, UserError
 from MedDiffusionLib.training.data.cases import CaseFiles
@@ -108,7 +108,7 @@ def test_a_run_fits_a_shape_model_where_its_label_maps_have_all_labels(
 ) -> None:
     run(cases, tmp_path / "model", 1)
     manifest = read_bundle(tmp_path / "model").manifest
-    drawn = load_shape_model(tmp_path / "model", manifest).sample(0)
+    drawn = load_generator(tmp_path / "model", manifest).sample(0)
     assert set(np.unique(drawn.array)) == {0, 1, 2}
 
     write(tmp_path / "labels", "case 0.nrrd", boxes() % 2)

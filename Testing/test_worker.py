@@ -20,7 +20,7 @@ from data_factory import AFFINES, two_boxes
 from MedDiffusionLib import load
 from MedDiffusionLib.diffusion.representations import Haar
 from MedDiffusionLib.synthesis.synthesizer import Synthesizer
-from MedDiffusionLib.volumes.volume import Volume
+from MedDiffusionLib.volumes.volume import Kind, Volume
 from MedDiffusionLib.widget.wording import sentence
 from MedDiffusionLib.worker.client import Event, Job, WorkerClient
 from MedDiffusionLib.worker.jobs import Worker
@@ -236,7 +236,7 @@ def test_a_line_that_means_nothing_does_not_make_the_worker_deaf(
     assert warm.process_id == pid
 
 
-def test_a_random_label_map_is_drawn_by_the_worker(warm: WorkerClient) -> None:
+def test_a_random_label_map_is_drawn_and_varied_by_the_worker(warm: WorkerClient) -> None:
     drawn: list[Volume] = []
 
     def take(event: Event) -> None:
@@ -248,6 +248,19 @@ def test_a_random_label_map_is_drawn_by_the_worker(warm: WorkerClient) -> None:
     wait(warm, lambda: not warm.busy)
     assert set(np.unique(drawn[0].array)) == {0, 1, 2}
     assert [s.name for s in drawn[0].segments] == ["anterior", "posterior"]
+
+    def vary(folder: Path) -> Event:
+        # With values of its own, which the request says what they are.
+        foreign = Volume((10 * drawn[0].array).astype(np.uint8), drawn[0].affine, Kind.LABEL)
+        return {"do": "vary", "model": "hippocampus-mr", "strength": 0.5, "seed": 1,
+                "labels": put_volume(folder / "labels.npy", foreign),
+                "overrides": {"10": "anterior", "20": "posterior"}}  # fmt: skip
+
+    warm.submit(vary, take)
+    wait(warm, lambda: not warm.busy)
+    assert set(np.unique(drawn[1].array)) == {0, 1, 2}
+    assert (drawn[1].affine == drawn[0].affine).all()
+    assert (drawn[1].array != drawn[0].array).any()
 
 
 def test_a_running_job_is_cancelled_between_two_steps_and_the_process_stays_warm(

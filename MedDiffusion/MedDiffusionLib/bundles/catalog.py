@@ -8,7 +8,7 @@ from pathlib import Path
 from ..compute.errors import UserError
 from ..compute.files import user_folder
 from ..compute.parsing import shortened
-from .manifest import Manifest, read_manifest
+from .manifest import Manifest, Sampling, read_manifest
 from .names import MANIFEST_NAME
 
 DEFAULT_MODEL = "hippocampus-mr"
@@ -87,7 +87,7 @@ def describe(folder: Path, manifest: Manifest) -> str:
         *(f"  {c.name}, {c.range[0]:g} to {c.range[1]:g} ({c.units})" for c in manifest.channels),
         f"Field of view  {size} voxels of {spacing} mm, {grid.orientation}",
         f"Defaults       {sampling.sampler}, {sampling.steps} steps, "
-        f"guidance {sampling.guidance:g}",
+        f"guidance {sampling.guidance:g}{_where(manifest)}",
     ]
     if manifest.labels:
         lines.append(f"Labels may be missing  {_may_lack(manifest)}")
@@ -127,6 +127,13 @@ def _audit_hashes(manifest: Manifest) -> str:
     if audit is None:
         return ""
     return f" (SHA-256 of audit.json {audit.report_sha256}, of the data {audit.data_sha256})"
+
+
+def _where(manifest: Manifest) -> str:
+    """Where in the noise there is guidance, unless it is everywhere."""
+    low, high = manifest.sampling.guidance_range
+    whole = (low, high) == Sampling.guidance_range
+    return "" if whole else f" at noise levels from {low:g} to {high:g}"
 
 
 def _may_lack(manifest: Manifest) -> str:

@@ -26,6 +26,8 @@ from .names import MANIFEST_NAME
 BUNDLE_VERSION = 2
 """The newest manifest version that this code reads, and that it writes."""
 MOST_MANIFEST_BYTES = 2**20
+DEFAULT_KIND = "shape"
+"""The kind of label map generator of a manifest that names none."""
 SCHEMA_PATH = Path(__file__).with_name("manifest.schema.json")
 
 
@@ -83,6 +85,16 @@ class Sampling:
     sampler: str
     steps: int
     guidance: float
+    guidance_range: tuple[float, float] = (0.0, 1.0)
+    """Noise levels between which there is guidance (Kynkäänniemi et al. 2024, eq. 5); here the
+    standard deviation of the noise, from 0 to 1."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As in a manifest, which says a range where it is not all there is."""
+        content = asdict(self)
+        if self.guidance_range == Sampling.guidance_range:
+            del content["guidance_range"]
+        return content
 
 
 @dataclass(frozen=True)
@@ -172,6 +184,7 @@ class Manifest:
     source: Source | None = None
     shape_model_sha256: str | None = None
     audit: Audit | None = None
+    shape_model_kind: str = DEFAULT_KIND
     read_version: int = BUNDLE_VERSION
 
     @property
@@ -195,7 +208,7 @@ class Manifest:
             "channels": [asdict(channel) for channel in self.channels],
             "grid": asdict(self.grid),
             "intensity": _without_none(asdict(self.intensity)),
-            "sampling": asdict(self.sampling),
+            "sampling": self.sampling.to_json(),
             "license": self.license,
             "attribution": self.attribution,
             "figures": [asdict(figure) for figure in self.figures],
@@ -208,6 +221,9 @@ class Manifest:
             content["source"] = asdict(self.source)
         if self.shape_model_sha256 is not None:
             content["shape_model"] = {"sha256": self.shape_model_sha256}
+            # Not said of the first kind: manifests stay as they are, and older programs read them.
+            if self.shape_model_kind != DEFAULT_KIND:
+                content["shape_model"]["kind"] = self.shape_model_kind
         if self.audit is not None:
             content["audit"] = asdict(self.audit)
         # Tuples become lists, as reading the file would give them.
@@ -307,6 +323,7 @@ def _problem(content: Any, schema: Schema, where: str = MANIFEST_NAME) -> str | 
     ranges = [channel["range"] for channel in content["channels"]]
     ends = {"a channel's range": ranges, "a window of its intensity": windows}
     ends |= {"the percentiles of its intensity": [intensity.get("percentiles", [0, 1])]}
+    ends |= {"its guidance_range": [content["sampling"].get("guidance_range", [0, 1])]}
     for words, pairs in ends.items():
         # What computes with them has float32.
         if any(np.float32(low) >= np.float32(high) for low, high in pairs):
@@ -350,7 +367,7 @@ def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
             tuple(intensity["percentiles"]) if "percentiles" in intensity else None,
             tuple(map(tuple, intensity["window"])) if "window" in intensity else None,
         ),
-        sampling=Sampling(**content["sampling"]),
+        sampling=_sampling(content["sampling"]),
         license=content["license"],
         attribution=content["attribution"],
         training=TrainingFacts.from_json(training) if training else None,
@@ -359,8 +376,14 @@ def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
         source=Source(**source) if source else None,
         shape_model_sha256=content.get("shape_model", {}).get("sha256"),
         audit=Audit(**content["audit"]) if "audit" in content else None,
+        shape_model_kind=content.get("shape_model", {}).get("kind", DEFAULT_KIND),
         read_version=read_version,
     )
+
+
+def _sampling(content: Mapping[str, Any]) -> Sampling:
+    low, high = content.get("guidance_range", Sampling.guidance_range)
+    return Sampling(content["sampler"], content["steps"], content["guidance"], (low, high))
 
 
 def _without_none(content: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from ..diffusion.networks import NETWORKS
 from ..diffusion.parameterizations import PARAMETERIZATIONS
 from ..diffusion.representations import REPRESENTATIONS, Representation
 from ..diffusion.schedules import SCHEDULES
+from .generators import Generator, load_generator
 from .manifest import Channel, Label, Manifest
-from .shape_model import ShapeModel, load_shape_model
 
 
 class Model(nn.Module):
@@ -61,13 +61,13 @@ class Model(nn.Module):
         return self.manifest.weights.sha256 if self.manifest.weights else ""
 
     @cached_property
-    def shape_model(self) -> ShapeModel:
+    def shape_model(self) -> Generator:
         """Read when first needed; raises UserError where the bundle has none."""
         if self.folder is None:
             raise UserError(
                 f"The model {self.manifest.name} has no shape model", "give a label map instead"
             )
-        return load_shape_model(self.folder, self.manifest)
+        return load_generator(self.folder, self.manifest)
 
 
 def build_model(manifest: Manifest, folder: Path | None = None) -> Model:

@@ -7,7 +7,6 @@ of variation (principal components). It is stored with a bundle as ``shape.safet
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +15,16 @@ from statistics import NormalDist
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from ..compute.errors import UserError
-from ..compute.files import atomic, file_sha256
 from ..volumes.grids import GridSpec, fov_grid
 from ..volumes.resampling import resample, signed_distance
+from ..volumes.variation import Limits
 from ..volumes.volume import Grid, Kind, Segment, Volume
-from .files import check_file
-from .manifest import Manifest, damaged, unreadable
-from .names import MANIFEST_NAME, SHAPE_MODEL_NAME
+from .manifest import Manifest
+from .shape_file import Shapes, read_shape_file, write_shape_file
 
+KIND = "shape"
 _TENSORS = ("mean", "modes", "explained", "volumes")
 _REACH = 5.0
 """Distances are cut off at this many voxels: farther away they would only add to the variance."""
@@ -48,7 +45,8 @@ class ShapeModel:
     ``mean`` is ``[1 + L, X, Y, Z]``; ``modes`` is ``[M, 1 + L, X, Y, Z]``, each mode one standard
     deviation long; ``explained`` is ``[M]``, the share of the training maps' variance, in falling
     order; ``volumes`` is ``[2]``, the least and the greatest labelled volume of a training map
-    in mm³.
+    in mm³; ``label_volumes`` is ``[2, L]``, the 1st and the 99th percentile of each label's, where
+    they were kept.
     """
 
     spec: GridSpec
@@ -57,6 +55,17 @@ class ShapeModel:
     modes: NDArray[np.float16]
     explained: NDArray[np.float32]
     volumes: NDArray[np.float32]
+    label_volumes: NDArray[np.float32] | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """The usual volumes in mm³: of each label where they were kept, else of all together."""
+        values = [segment.value for segment in self.segments]
+        if self.label_volumes is None:
+            low, high = self.volumes
+            return {tuple(values): (float(low), float(high))}
+        ends = zip(values, *self.label_volumes, strict=True)
+        return {(value,): (float(low), float(high)) for value, low, high in ends}
 
     def sample(self, seed: int) -> Volume:
         """A random label map, a function of ``seed`` (0 or above) alone.
@@ -106,11 +115,13 @@ def fit_shape_model(
     The maps need not share a grid. Raises UserError when a map lacks one of the labels, and when
     there are no two different maps.
     """
-    rows, volumes = [], []
+    rows, volumes, counts = [], [], []
     for labels in label_maps:
         centered = _center(labels, spec, label_values)
         rows.append(_fields(centered, label_values).ravel())
         volumes.append(_labelled_volume(centered))
+        found = centered.label_statistics.counts
+        counts.append([found[value] for value in label_values])
     if len(rows) < 2:
         raise UserError("A shape model needs at least two label maps", "give more")
     table = np.stack(rows)
@@ -129,66 +140,40 @@ def fit_shape_model(
         deviations.reshape(count, *shape).astype(np.float16),
         (variances[:count] / variances.sum()).astype(np.float32),
         np.array([min(volumes), max(volumes)], np.float32),
+        volume_percentiles(counts, spec),
     )
+
+
+def volume_percentiles(counts: Sequence[Sequence[int]], spec: GridSpec) -> NDArray[np.float32]:
+    """The 1st and the 99th percentile ``[2, L]`` of labels' volumes in mm³, from their voxels in
+    each label map ``[N][L]`` on a grid of the model's spacing."""
+    table = np.array(counts, float) * float(np.prod(spec.spacing))
+    return np.percentile(table, (1, 99), axis=0).astype(np.float32)
 
 
 def save_shape_model(model: ShapeModel, folder: Path) -> str:
     """Write ``shape.safetensors`` into a bundle folder; returns its SHA-256 for the manifest."""
-    path = folder / SHAPE_MODEL_NAME
     tensors = {name: getattr(model, name) for name in _TENSORS}
-    metadata = _metadata(model.spec, [s.value for s in model.segments])
-    with atomic(path) as temporary:
-        temporary.write_bytes(_in_order(save(tensors, metadata)))
-    return file_sha256(path)
+    if model.label_volumes is not None:
+        tensors["label_volumes"] = model.label_volumes
+    return write_shape_file(folder, tensors, model.spec, [s.value for s in model.segments])
 
 
-def _in_order(content: bytes) -> bytes:
-    """A safetensors file with its metadata sorted: the library writes them in any order, and the
-    same model is to be the same bytes."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    return content[:8] + text.ljust(start - 8) + content[start:]
-
-
-def load_shape_model(bundle_folder: Path, manifest: Manifest) -> ShapeModel:
-    """Load a bundle's shape model, its segments named as in the manifest.
-
-    Raises UserError when the bundle has none, and when the file is damaged, is not the one that
-    the manifest vouches for, or was fitted on another grid or to other labels than the manifest's.
-    """
-    path = bundle_folder / SHAPE_MODEL_NAME
-    if manifest.shape_model_sha256 is None:
-        raise UserError(f"The model {manifest.name} has no shape model", "give a label map instead")
-    check_file(bundle_folder, SHAPE_MODEL_NAME, manifest)
+def read_shape_model(folder: Path, manifest: Manifest) -> ShapeModel:
+    """Load a bundle's generator of this kind; raises UserError as :func:`.load_generator` does."""
     segments = tuple(Segment(label.value, label.name, label.code) for label in manifest.labels)
     shape = (1 + len(segments), *_coarse_size(manifest.grid))
-    try:
-        with safe_open(path, framework="numpy") as file:
-            kinds = {name: file.get_slice(name) for name in _TENSORS}
-            sizes = {name: tuple(kind.get_shape()) for name, kind in kinds.items()}
-            types = [kind.get_dtype() for kind in kinds.values()]
-            count = min((*sizes["explained"], _MOST_MODES))
-            wanted = {"mean": shape, "modes": (count, *shape), "explained": (count,)}
-            if (
-                file.metadata() != _metadata(manifest.grid, [s.value for s in segments])
-                or sizes != {**wanted, "volumes": (2,)}
-                or types != ["F16", "F16", "F32", "F32"]
-            ):
-                raise UserError(
-                    f"does not fit the grid or the labels in {MANIFEST_NAME}",
-                    "fit the shape model anew",
-                    path=path,
-                )
-            mean, modes, explained, volumes = map(file.get_tensor, _TENSORS)
-    except SafetensorError as error:
-        raise damaged(path, error) from error
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if not all(np.isfinite(tensor).all() for tensor in (mean, modes, explained, volumes)):
-        raise damaged(path, "it has NaN or infinite numbers")
-    return ShapeModel(manifest.grid, segments, mean, modes, explained, volumes)
+
+    def fits(shapes: Shapes) -> bool:
+        count = min((*shapes["explained"], _MOST_MODES))
+        wanted = {"mean": shape, "modes": (count, *shape), "explained": (count,), "volumes": (2,)}
+        if "label_volumes" in shapes:
+            wanted["label_volumes"] = (2, len(segments))
+        return shapes == wanted
+
+    types = dict(zip((*_TENSORS, "label_volumes"), ("F16", "F16", *["F32"] * 3), strict=True))
+    _, tensors = read_shape_file(folder, manifest, types, fits, optional=("label_volumes",))
+    return ShapeModel(manifest.grid, segments, **tensors)
 
 
 def _center(labels: Volume, spec: GridSpec, label_values: Sequence[int]) -> Volume:
@@ -236,9 +221,13 @@ def _upsample(field: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
 
 
 def _coefficients(count: int, seed: int, draw: int) -> NDArray[np.float64]:
+    return truncated_normal(np.random.default_rng((seed, draw)).random(count))
+
+
+def truncated_normal(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Numbers of the normal distribution cut off at 2 standard deviations, from uniform ones."""
     normal = NormalDist()
     low, high = normal.cdf(-_LIMIT), normal.cdf(_LIMIT)
-    shares = np.random.default_rng((seed, draw)).random(count)
     return np.array([normal.inv_cdf(low + (high - low) * share) for share in shares])
 
 
@@ -254,9 +243,3 @@ def _label_indices(fields: NDArray[np.float32]) -> NDArray[np.int64]:
 def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     pieces = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
     return sitk.GetArrayFromImage(sitk.RelabelComponent(pieces)) == 1
-
-
-def _metadata(spec: GridSpec, label_values: Sequence[int]) -> dict[str, str]:
-    """What the file's header says of the grid and the labels; compared as text when loading."""
-    grid = [spec.orientation, [float(s) for s in spec.spacing], [int(n) for n in spec.size]]
-    return {"grid": json.dumps(grid), "labels": json.dumps([int(v) for v in label_values])}

@@ -6,24 +6,21 @@ import argparse
 import importlib
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..bundles.catalog import DEFAULT_MODEL
 from ..compute.devices import DEVICES
 from ..compute.errors import Cancelled, UserError, unexpected
-from ..compute.files import refuse_existing, refuse_overlap
 from ..compute.threads import wait_passively
 from ..compute.version import __version__
-from ..synthesis.settings import check_seed
 from . import audit as cli_audit
 from . import evaluate as cli_evaluate
-from . import generate, synthesize
+from . import generate, labelmap, synthesize
 from . import models as cli_models
 from . import study as cli_study
 from . import train as cli_train
 from .interrupts import CANCELLED, undo_first
 from .parsers import Parser
-from .terminal import is_debugged, is_stdout_whole, say, say_error, tell
+from .terminal import is_debugged, is_stdout_whole, say, say_error
 from .wording import COMMAND
 
 
@@ -57,27 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def label_map(options: argparse.Namespace) -> int:
-    """``meddiffusion labelmap``: draw a random label map from the model's shape model."""
-    from ..bundles.catalog import find_model
-    from ..bundles.manifest import read_manifest
-    from ..bundles.shape_model import load_shape_model
-    from ..volumes.volume import Kind
-    from ..volumes.writing import check_format, check_writable, write_volume
-
-    check_seed(options.seed)
-    check_format(options.output, Kind.LABEL)
-    check_writable(options.output)
-    if not options.overwrite:
-        refuse_existing([options.output])
-    folder = find_model(options.model)
-    refuse_overlap([options.output], folder.iterdir())
-    shape_model = load_shape_model(folder, read_manifest(folder))
-    write_volume(options.output, shape_model.sample(options.seed))
-    tell(options.output)
-    return 0
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="meddiffusion", description="Turn label maps into synthetic volumes.")
     parser.add_argument("--version", action="version", version=f"meddiffusion {__version__}")
@@ -100,14 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_device(command)
     _add_overwrite(command)
 
-    command = commands.add_parser("labelmap", help="draw a random label map")
-    command.set_defaults(run=label_map, engine="..bundles.shape_model")
-    command.add_argument(
-        "--random", action="store_true", required=True, help="from the shape model"
-    )
-    command.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    command = commands.add_parser("labelmap", help="draw new label maps, or vary one")
+    command.set_defaults(run=labelmap.run, engine="..synthesis.variants")
+    labelmap.add_options(command)
     _add_seed(command)
-    _add_model(command)
     _add_overwrite(command)
 
     cli_models.add_commands(commands)

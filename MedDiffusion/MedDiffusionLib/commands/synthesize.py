@@ -33,6 +33,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--guidance", type=float, metavar="W", help="1 is none; default: the model's"
     )
+    command.add_argument(
+        "--guidance-range", type=float, nargs=2, metavar=("LOW", "HIGH"),
+        help="noise levels, from 0 to 1, between which there is guidance; default: the model's",
+    )  # fmt: skip
     command.add_argument("--label", type=label, action="append", default=[], metavar="V=NAME",
                          help="label value V is the model's label NAME, or background")  # fmt: skip
     command.add_argument("--native", action="store_true", help="stay on the model's own grid")
@@ -52,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
     settings = Settings(
         options.samples, options.seed, options.steps, options.sampler, options.guidance,
-        options.native, options.yes,
+        options.native, options.yes, options.guidance_range,
     )  # fmt: skip
     overrides = overrides_from(options.label)
     bundle = find_model(options.model)

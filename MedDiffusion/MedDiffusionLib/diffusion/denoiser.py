@@ -6,11 +6,16 @@ every prediction becomes an estimate of the clean latent x_0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from .parameterizations import Parameterization
 from .schedules import NoiseSchedule
+
+Predict = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+"""Of :meth:`Denoiser.predict`."""
 
 
 class Denoiser(nn.Module):
@@ -32,7 +37,7 @@ class Denoiser(nn.Module):
     def forward(self, xt: Tensor, t: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
         """The estimate of x_0, float32, of the shape of ``xt``."""
         alpha, sigma = self.levels(t, xt)
-        prediction = self._prediction(xt, t, labels, annotated)
+        prediction = self.predict(xt, t, labels, annotated)
         return self.parameterization.estimate(xt, prediction, alpha, sigma)
 
     def loss_sum(
@@ -43,8 +48,11 @@ class Denoiser(nn.Module):
         weight: Tensor,
         t: Tensor,
         noise: Tensor,
+        teacher: Predict | None = None,
     ) -> Tensor:
         """Squared error of the prediction, weighted and summed over latent voxels (scalar).
+
+        The error is that from the truth, or from what a ``teacher`` predicts from the same.
 
         ``weight``: ``[B, 1, x, y, z]``, how much each voxel counts; 0: not at all. A sum and not a
         mean, because a batch may be computed in parts: the loss is the sum of the parts' sums over
@@ -52,12 +60,16 @@ class Denoiser(nn.Module):
         """
         alpha, sigma = self.levels(t, x0)
         xt = alpha * x0 + sigma * noise
-        prediction = self._prediction(xt, t, labels, annotated)
-        target = self.parameterization.target(x0, noise, alpha, sigma)
+        prediction = self.predict(xt, t, labels, annotated)
+        if teacher is None:
+            target = self.parameterization.target(x0, noise, alpha, sigma)
+        else:
+            target = teacher(xt, t, labels, annotated)
         squared = (prediction - target).square() * self.parameterization.loss_weight(alpha, sigma)
         return (squared * weight).sum()
 
-    def _prediction(self, xt: Tensor, t: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
+    def predict(self, xt: Tensor, t: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
+        """What the network is trained to predict, float32, of the shape of ``xt``."""
         predicted: Tensor = self.network(xt, self.schedule.network_time(t), labels, annotated)
         return predicted.float()
 

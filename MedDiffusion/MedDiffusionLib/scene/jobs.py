@@ -219,11 +219,39 @@ class SceneLogic:
 
         def take(event: Event) -> None:
             if event["event"] == "labelmap":
-                onFinished(add_drawn(manifest, take_volume(event["volume"]), seed))
+                name = _("{model} random {seed}").format(model=manifest.name, seed=seed)
+                onFinished(add_made(manifest, take_volume(event["volume"]), name))
             elif event["event"] == "failed":
                 onFailed(take_error(event))
 
         return self.submit(lambda folder: {"do": "labelmap", "model": model, "seed": seed}, take)
+
+    def startVariation(
+        self,
+        labelNode: Any,
+        model: str,
+        overrides: Mapping[int | str, str],
+        strength: float,
+        seed: int,
+        onFinished: Callable[[Any], None],
+        onFailed: Callable[[UserError], None] = _ignore,
+    ) -> Job:
+        """Make a label map node of another shape into a new segmentation node.
+
+        ``overrides`` are those of :meth:`startSynthesis`, which raises the same; ``strength`` goes
+        from 0 to 1.
+        """
+        prepared = prepare(labelNode, model, None, overrides)
+        manifest = read_manifest(prepared.folder)
+
+        def take(event: Event) -> None:
+            if event["event"] == "labelmap":
+                name = _("{labels} varied {seed}").format(labels=prepared.name, seed=seed)
+                onFinished(add_made(manifest, take_volume(event["volume"]), name))
+            elif event["event"] == "failed":
+                onFailed(take_error(event))
+
+        return self.submit(lambda files: prepared.variation(files, strength, seed), take)
 
     def startImport(
         self,
@@ -319,8 +347,7 @@ class SceneLogic:
             time.sleep(0.005)
 
 
-def add_drawn(manifest: Manifest, labels: Volume, seed: int) -> Any:
-    """A drawn label map as a segmentation node, named for its seed."""
-    name = _("{model} random {seed}").format(model=manifest.name, seed=seed)
+def add_made(manifest: Manifest, labels: Volume, name: str) -> Any:
+    """A drawn or varied label map as a segmentation node."""
     node, _volume = add_label_map(slicer.mrmlScene, manifest, labels, name)
     return node

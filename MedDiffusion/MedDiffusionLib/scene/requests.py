@@ -1,4 +1,4 @@
-"""What a synthesis from a label map node asks of the worker."""
+"""What a synthesis from a label map node, or its variation, asks of the worker."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ class Prepared:
             "do": "synthesize", "model": str(self.folder), "device": device,
             "labels": put_volume(files / "labels.npy", self.source.labels),
             "label_map": self.name, "overrides": self.by_value, "settings": asdict(settings),
+        }  # fmt: skip
+
+    def variation(self, files: Path, strength: float, seed: int) -> Event:
+        """The worker's request for a label map of another shape."""
+        return {
+            "do": "vary", "model": str(self.folder), "overrides": self.by_value,
+            "labels": put_volume(files / "labels.npy", self.source.labels),
+            "strength": strength, "seed": seed,
         }  # fmt: skip
 
 

@@ -70,12 +70,12 @@ def planned(generation: Generation, arm: Arm, work: Work) -> list[Source]:
 
 def _drawn_label_maps(generation: Generation, arm: Arm, work: Work) -> tuple[Path, ...]:
     from ..bundles.catalog import find_model
+    from ..bundles.generators import load_generator
     from ..bundles.manifest import read_manifest
-    from ..bundles.shape_model import load_shape_model
     from ..volumes.writing import write_volume
 
     bundle = find_model(generation.model)
-    shapes = load_shape_model(bundle, read_manifest(bundle))
+    shapes = load_generator(bundle, read_manifest(bundle))
     draws = Draws(f"label maps\n{arm}\n{work.nonce}")
     folder = work.folder / "labels" / arm
     folder.mkdir(parents=True)

@@ -22,6 +22,7 @@ from ..bundles.model import Model, smallest_latent
 from ..compute.errors import UserError
 from ..compute.memory import available_memory
 from ..diffusion.blocks import block_starts
+from ..diffusion.schedules import NoiseSchedule
 from ..volumes.resampling import share_lattice
 from ..volumes.volume import Grid
 from .settings import ResolvedSettings
@@ -87,7 +88,6 @@ def estimate_costs(
         )
     ]
     blocks = math.prod(starts)
-    passes = 1 if settings.guidance == 1 else 2
     labels = _LABEL_BYTES * voxels
     if source is not None and not share_lattice(source, region):
         labels += _SOURCE_BYTES * math.prod(source.size)
@@ -105,8 +105,14 @@ def estimate_costs(
     peak = [labels, output, decoded, *([] if on_device else [voxels + sampling])]
     return Costs(
         region.size, target.size, max(peak), sampling + 3 * image + decoding if on_device else 0,
-        blocks, samples * settings.steps * passes * blocks,
+        blocks, samples * blocks * _evaluations(model.denoiser.schedule, settings),
     )  # fmt: skip
+
+
+def _evaluations(schedule: NoiseSchedule, settings: ResolvedSettings) -> int:
+    """Of a block in a sample: one a step, two where there is guidance."""
+    levels = schedule(schedule.times(settings.steps)[:-1])[1].tolist()
+    return sum(1 if settings.guidance_at(level) == 1 else 2 for level in levels)
 
 
 def check_memory(costs: Costs, device: torch.device) -> None:

@@ -30,6 +30,10 @@ NO_LABELS = LabelSource("", "", "")
 """What a volume is made from that is made from no label map."""
 
 
+EVERYWHERE = "0 to 1"
+"""The range of noise levels in which there is guidance where it is not limited."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Enough to make a volume again, and to know whether one that is there is just that.
@@ -51,6 +55,7 @@ class Recipe:
     steps: int
     sampler: str
     guidance: float
+    guidance_range: str
     native: bool
     meddiffusion_version: str
     license: str
@@ -115,11 +120,17 @@ def recipe_of(
         steps=settings.steps,
         sampler=settings.sampler,
         guidance=settings.guidance,
+        guidance_range=in_words(settings.guidance_range),
         native=settings.native,
         meddiffusion_version=__version__,
         license=manifest.license,
         attribution=manifest.attribution,
     )
+
+
+def in_words(levels: tuple[float, float]) -> str:
+    """A range of noise levels, as recipes say it."""
+    return f"{levels[0]:g} to {levels[1]:g}"
 
 
 def provenance_of(recipe: Recipe, execution: Execution) -> Provenance:

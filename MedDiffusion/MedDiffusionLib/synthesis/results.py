@@ -18,7 +18,7 @@ from ..volumes.resampling import resample
 from ..volumes.volume import Volume
 from ..volumes.writing import check_format, check_writable, put_volume, writing
 from .outputs import ResultFiles, provenance_path
-from .provenance import Provenance, Recipe
+from .provenance import EVERYWHERE, Provenance, Recipe
 
 _VOLUME_HASH, _PREVIEW_HASH = "volume_sha256", "preview_sha256"
 
@@ -105,7 +105,8 @@ def is_finished(files: Sequence[ResultFiles], recipes: Sequence[Recipe]) -> bool
 
 def _is_whole(files: ResultFiles, recipe: Recipe) -> bool:
     record = _read_record(files.record) if files.record else {}
-    is_ours = asdict(recipe).items() <= record.items()
+    # Older records say of no range: there was guidance everywhere.
+    is_ours = asdict(recipe).items() <= {"guidance_range": EVERYWHERE, **record}.items()
     there = [path for path in files if os.path.lexists(path)]
     if there and not is_ours:
         source = " from this label map" if recipe.label_map_sha256 else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..bundles.manifest import Manifest
+from ..bundles.manifest import Manifest, Sampling
 from ..compute.errors import UserError
 from ..compute.parsing import shortened
 from ..diffusion.samplers import SAMPLERS
@@ -13,6 +13,7 @@ MAX_SEED = 2**31 - 1
 MAX_SAMPLES = 1000
 MAX_STEPS = 1000
 MAX_GUIDANCE = 20.0
+ALL_LEVELS = Sampling.guidance_range
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Settings:
     """Leave the result on the model's own grid."""
     accept_costs: bool = False
     """Also where more memory is needed than there is, or more time than an hour."""
+    guidance_range: tuple[float, float] | None = None
+    """Noise levels, from 0 to 1, between which there is guidance."""
 
     def resolve(self, manifest: Manifest) -> ResolvedSettings:
         """The settings with the model's defaults filled in; raises UserError when out of range."""
@@ -53,7 +56,17 @@ class Settings:
                 "for it",
                 "leave guidance at 1",
             )
-        return ResolvedSettings(self.samples, self.seed, steps, sampler, guidance, self.native)
+        levels = default.guidance_range if self.guidance_range is None else self.guidance_range
+        # What makes no difference is not told apart either.
+        low, high = ALL_LEVELS if guidance == 1 else levels
+        if not 0 <= low < high <= 1:
+            raise UserError(
+                f"guidance_range is {low:g} to {high:g}",
+                "it must end above its start, and lie between 0 and 1",
+            )
+        return ResolvedSettings(
+            self.samples, self.seed, steps, sampler, guidance, self.native, (low, high)
+        )
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,12 @@ class ResolvedSettings:
     sampler: str
     guidance: float
     native: bool
+    guidance_range: tuple[float, float] = ALL_LEVELS
+
+    def guidance_at(self, level: float) -> float:
+        """The guidance at a noise level, which is the standard deviation of the noise."""
+        low, high = self.guidance_range
+        return self.guidance if low <= level <= high else 1.0
 
 
 def most_steps(manifest: Manifest) -> int:

@@ -62,6 +62,7 @@ class Synthesizer:
         steps: int | None = None,
         sampler: str | None = None,
         guidance: float | None = None,
+        guidance_range: tuple[float, float] | None = None,
         native: bool = False,
         accept_costs: bool = False,
         overrides: Mapping[int, str] | None = None,
@@ -76,7 +77,9 @@ class Synthesizer:
         ``is_cancelled`` is asked then, and Cancelled raised when it says so. Raises UserError for
         input that cannot be used. For one sample at a time, see :meth:`samples`.
         """
-        settings = Settings(samples, seed, steps, sampler, guidance, native, accept_costs)
+        settings = Settings(
+            samples, seed, steps, sampler, guidance, native, accept_costs, guidance_range
+        )
         if isinstance(labels, Volume):
             volume = labels
         else:
@@ -207,6 +210,7 @@ class Synthesizer:
     ) -> Tensor:
         """The latent of sample ``index``, ``[1, C, x, y, z]``; ``report``: step and estimate."""
         device, factors = self.execution.device, self._representation.factors
+        schedule = self._denoiser.schedule
         size = self._representation.latent_size(region.indices.shape[1:])
         shape = (1, self._representation.latent_channels, *size)
         # On the CPU whatever the device, so that a seed means the same noise everywhere.
@@ -216,17 +220,18 @@ class Synthesizer:
             return torch.randn(shape, generator=generator).to(device)
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
+            guidance = settings.guidance_at(float(schedule(t)[1]))
+
             def denoise_block(part: Tensor, place: Place) -> Tensor:
                 where = voxels_of(place, factors)
                 labels = region.indices[(slice(None), *where)]
-                return self._estimate(part, t, labels, region.annotated, settings.guidance)
+                return self._estimate(part, t, labels, region.annotated, guidance)
 
             x0 = denoise_in_blocks(denoise_block, x, self.model.latent_size)
             for constrain in editing.constraints:
                 x0 = constrain(x0, t)
             return x0
 
-        schedule = self._denoiser.schedule
         times = schedule.times(settings.steps, editing.start)
         x = noise()
         if editing.latent is not None:

@@ -24,6 +24,7 @@ from .loop.checkpoint import is_checkpoint
 from .loop.names import (
     CHECKPOINT_NAME,
     CURVE_NAME,
+    DISTILLATION_NAME,
     LOG_NAME,
     MONTAGE_NAME,
     PLAN_NAME,
@@ -35,7 +36,7 @@ from .loop.names import (
 _WRITTEN = (
     CHECKPOINT_NAME, CURVE_NAME, LOG_NAME, MONTAGE_NAME, PLAN_NAME, PRIVATE_NAME, STOP_NAME,
     MANIFEST_NAME, WEIGHTS_NAME, SHAPE_MODEL_NAME, FOLDER_NAME, f"{FOLDER_NAME}/{FINGERPRINT_NAME}",
-    *(f"{REPRESENTATION_NAME}/{name}" for name in (
+    *(f"{folder}/{name}" for folder in (REPRESENTATION_NAME, DISTILLATION_NAME) for name in (
         CHECKPOINT_NAME, CURVE_NAME, LOG_NAME, MONTAGE_NAME, WEIGHTS_NAME,
     )),
 )  # fmt: skip

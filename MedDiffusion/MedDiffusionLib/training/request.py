@@ -58,6 +58,7 @@ from .plan.reuse import (
 from .plan.settings import (
     Limits,
     RepresentationSettings,
+    check_distillation,
     check_manifest,
     read_settings,
     with_defaults,
@@ -348,6 +349,7 @@ def _plan(
     if not request.resume:
         check_representation(checked, settings.representation)
         check_start(checked, settings.start_from)
+        check_distillation(checked, settings)
     return {"manifest": manifest, "training": plan["training"]}
 
 

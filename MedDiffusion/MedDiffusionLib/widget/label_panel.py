@@ -25,7 +25,7 @@ from .label_table import LabelTable
 from .model_panel import ModelPanel
 from .presenters.choices import MAX_SEED
 from .presenters.fit import Drawn, Fit, describe_fit
-from .presenters.label_map import Scan, controls, editor_control, not_a_scan
+from .presenters.label_map import VARIATION, Scan, controls, editor_control, not_a_scan
 from .presenters.overrides import make_table
 from .runner import Runner
 from .views import composite_nodes, show_label_map, show_new_label_map
@@ -68,6 +68,7 @@ class LabelPanel(VTKObservationMixin):
         ui.drawOnScanButton.connect("clicked(bool)", self._on_draw_on_scan)
         ui.exampleButton.connect("clicked(bool)", self._on_example)
         ui.randomButton.connect("clicked(bool)", self._on_random)
+        ui.varyButton.connect("clicked(bool)", self._on_vary)
 
     def set_parameters(self, parameters: Any) -> None:
         self._parameters = parameters
@@ -107,6 +108,7 @@ class LabelPanel(VTKObservationMixin):
         else:
             self.fit = describe_fit(drawn_in(self._observed), model.manifest, overrides)
         self._table.show(make_table(self.fit, model.manifest), overrides)
+        self._show_buttons()
         self._say(self.fit.text)
         self._on_changed()
 
@@ -153,7 +155,7 @@ class LabelPanel(VTKObservationMixin):
     def _show_buttons(self) -> None:
         model = self._models.chosen
         has_example = model.manifest is not None and example_for(model.manifest.name) is not None
-        show_controls(self._ui, controls(model, has_example, self._drawing, self._scan()))
+        show_controls(self._ui, controls(model, has_example, self._drawing, self._scan(), self.fit))
 
     def _scan(self) -> Scan:
         """The chosen scan, and what is wrong with it."""
@@ -219,6 +221,22 @@ class LabelPanel(VTKObservationMixin):
             self._runner.start_random_label_map(
                 self._parameters.model, seed, self._on_drawn, self._on_draw_failed
             )
+        except UserError as error:
+            self._say(sentence(error))
+            return
+        self._drawing = True
+        self._say(_("A label map is being drawn…"))
+        self._show_buttons()
+
+    def _on_vary(self) -> None:
+        if not ensure_installed(self._say):
+            return
+        parameters = self._parameters
+        try:
+            self._runner.start_variation(
+                parameters.label_node, parameters.model, self.look_now().overrides, VARIATION,
+                secrets.randbelow(MAX_SEED + 1), self._on_drawn, self._on_draw_failed,
+            )  # fmt: skip
         except UserError as error:
             self._say(sentence(error))
             return

@@ -47,6 +47,11 @@ class Runner:
         self.scene_logic.startRandomLabelMap(*arguments)
         self._timer.start()
 
+    def start_variation(self, *arguments: Any) -> None:
+        """See SceneLogic.startVariation."""
+        self.scene_logic.startVariation(*arguments)
+        self._timer.start()
+
     def start_import(self, *arguments: Any) -> None:
         """See SceneLogic.startImport."""
         self.scene_logic.startImport(*arguments)

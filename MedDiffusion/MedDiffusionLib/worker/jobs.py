@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..bundles.catalog import find_model
+from ..bundles.generators import load_generator
 from ..bundles.importers import import_checkpoint, parse_options
 from ..bundles.manifest import read_manifest
-from ..bundles.shape_model import load_shape_model
 from ..compute.errors import Cancelled, UserError
 from ..compute.memory import out_of_memory_as_user_error
+from ..synthesis.labels import match_labels
 from ..synthesis.settings import MAX_STEPS, Settings, check_seed
 from ..synthesis.synthesis import Step
 from ..synthesis.synthesizer import Synthesizer, load
+from ..synthesis.variants import prepare_variation
 from ..volumes.volume import Volume
 from .protocol import put_error, put_volume, take_volume
 
@@ -99,9 +101,19 @@ class Worker:
     def _label_map(self, request: dict[str, Any]) -> None:
         check_seed(request["seed"])
         folder = find_model(request["model"])
-        labels = load_shape_model(folder, read_manifest(folder)).sample(request["seed"])
+        labels = load_generator(folder, read_manifest(folder)).sample(request["seed"])
         path = Path(request["folder"]) / "labelmap.npy"
         self._send({"event": "labelmap", "job": request["job"], "volume": put_volume(path, labels)})
+
+    def _vary(self, request: dict[str, Any]) -> None:
+        check_seed(request["seed"])
+        folder = find_model(request["model"])
+        overrides = {int(value): name for value, name in request["overrides"].items()}
+        labels = match_labels(take_volume(request["labels"]), read_manifest(folder), overrides)
+        variation = prepare_variation(labels, folder)
+        varied = variation.sample(request["strength"], request["seed"]).labels
+        path = Path(request["folder"]) / "labelmap.npy"
+        self._send({"event": "labelmap", "job": request["job"], "volume": put_volume(path, varied)})
 
     def _import(self, request: dict[str, Any]) -> None:
         name = import_checkpoint(
@@ -132,5 +144,6 @@ class Worker:
         "synthesize": _synthesize,
         "generate": _synthesize,
         "labelmap": _label_map,
+        "vary": _vary,
         "import": _import,
     }

@@ -13,6 +13,8 @@ Requests:
   PATH}``: the same without a label map;
 - ``{"do": "labelmap", "job": 2, "model": NAME|PATH, "seed": 0, "folder": PATH}``: draws a random
   label map;
+- ``{"do": "vary", "job": 4, "model": NAME|PATH, "labels": VOLUME, "overrides": {...}, "strength":
+  0.5, "seed": 0, "folder": PATH}``: makes a label map of another shape, with the model's labels;
 - ``{"do": "import", "job": 3, "source": PATH, "name": NAME, "license": TEXT or null, "options":
   ["KEY=VALUE", ...], "overwrite": false, "folder": PATH}``: makes a checkpoint of another program a
   model of the user's;
@@ -31,7 +33,7 @@ Events:
   making them takes long;
 - ``{"event": "sample", "job": 1, "sample": 0, "volumes": [...], "provenance": [{...}, ...]}``: a
   finished sample;
-- ``{"event": "labelmap", "job": 2, "volume": VOLUME}``;
+- ``{"event": "labelmap", "job": 2, "volume": VOLUME}``: one that was drawn or varied;
 - ``{"event": "imported", "job": 3, "model": NAME}``;
 - then one of ``finished``, ``cancelled`` and ``failed`` per job, the last with the fields of the
   error: ``problem``, ``remedy``, ``path`` (a text or null), ``code`` and ``detail``.

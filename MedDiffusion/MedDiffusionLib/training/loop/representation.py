@@ -7,27 +7,18 @@ whatever end the run is given later.
 
 from __future__ import annotations
 
-import json
+import copy
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from ...bundles.model import Model
 from ...bundles.names import WEIGHTS_NAME
 from ...compute.distributed import Ranks
 from ...compute.errors import Cancelled, UserError
-from ...compute.files import atomic, open_regular
-from ...compute.parsing import parse_json
-from ...compute.schema import Schema, validate
-from ...diffusion.representations import Representation
+from ...diffusion.representations import Autoencoder, Representation
 from ..data.latents import (
     EncodedCase,
     LatentSamples,
@@ -35,17 +26,17 @@ from ..data.latents import (
     all_latents,
     encode_cases,
     encoded_cases,
-    scale_of,
     unscaled,
 )
 from ..data.loaded_cases import StoredCase
 from ..data.patches import PatchSamples
 from ..data.store import CaseStore
-from ..objectives.predictability import UNPREDICTABLE, predictability
+from ..objectives.predictability import predictability
 from ..objectives.reconstruction import Reconstruction
 from ..plan.reuse import read_representation
 from ..plan.settings import RepresentationSettings
 from .checkpoint import Identity, load_checkpoint, save_checkpoint
+from .effort import Effort, read_weights, write_weights
 from .job import TrainingJob
 from .log import TrainingLog, TrainingReport
 from .names import CHECKPOINT_NAME, REPRESENTATION_NAME
@@ -59,22 +50,6 @@ PART, DENOISER = "the representation", "the denoiser"
 """What the two stages train."""
 _JUDGED = 64
 """Cases whose latents are judged."""
-_FACTS: Schema = {
-    "type": "object",
-    "required": ["iterations", "seconds"],
-    "properties": {
-        "iterations": {"type": "integer", "minimum": 0},
-        "seconds": {"type": "number", "minimum": 0},
-    },
-}
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What a representation took: iterations, and seconds with the encoding of the cases."""
-
-    iterations: int
-    seconds: float
 
 
 class RepresentationStage:
@@ -212,27 +187,21 @@ class RepresentationStage:
 
     def _judge(self, encoded: Sequence[EncodedCase], iteration: int) -> None:
         """Measure how well the latents can be predicted, and say so."""
+        if not isinstance(self.representation, Autoencoder):
+            return
         chosen = [
             encoded[number * len(encoded) // min(len(encoded), _JUDGED)]
             for number in range(min(len(encoded), _JUDGED))
         ]
-        mean, deviation = scale_of(self.representation)
         latents = torch.from_numpy(np.stack([case.latent(0) for case in chosen])).float()
-        loss = predictability((latents - mean) / deviation, self.job.execution, self.job.seed)
+        found = predictability(latents, copy.deepcopy(self.representation.quantizer).cpu())
         self.folder.mkdir(exist_ok=True)
         log = TrainingLog(self.folder, 0.0)
-        sentences = [f"The latents can be predicted to a loss of {loss:.3f}; noise has 1."]
-        if loss > UNPREDICTABLE:
-            sentences.append(
-                f"The latents can hardly be predicted (a loss of {loss:.2f}, noise has 1): the "
-                "denoiser will learn little from them. Train a representation with more noise and "
-                "penalty, or fewer latent_channels."
-            )
-        for sentence in sentences:
-            log.note(iteration, sentence)
+        log.note(iteration, found.sentence)
         # What is as it should be is for the log alone.
-        for sentence in sentences[1:]:
-            self.report(TrainingReport("encoding", 1.0, note=sentence, part=PART))
+        if found.alarm:
+            log.note(iteration, found.alarm)
+            self.report(TrainingReport("encoding", 1.0, note=found.alarm, part=PART))
 
 
 def fit_scale(representation: Representation, encoded: Sequence[EncodedCase]) -> None:
@@ -249,35 +218,3 @@ def fit_scale(representation: Representation, encoded: Sequence[EncodedCase]) ->
         raise UserError(
             f"The representation cannot be used ({error})", "train it longer, or another one"
         ) from error
-
-
-def write_weights(path: Path, representation: Representation, effort: Effort) -> None:
-    """Keep a finished representation; raises OSError."""
-    tensors = {name: t.contiguous() for name, t in representation.state_dict().items()}
-    path.parent.mkdir(exist_ok=True)
-    with atomic(path) as temporary:
-        temporary.write_bytes(save(tensors, {"effort": json.dumps(asdict(effort))}))
-
-
-def read_weights(path: Path, representation: Representation) -> Effort:
-    """Take a finished representation's weights; raises UserError where they are not of its kind."""
-    try:
-        open_regular(path).close()
-        with safe_open(path, framework="pt") as file:
-            effort: dict[str, Any] = parse_json((file.metadata() or {})["effort"])
-            if problem := validate(effort, _FACTS, "its effort"):
-                raise ValueError(problem)
-            wanted = representation.state_dict()
-            if set(file.keys()) != wanted.keys():
-                raise ValueError("it is of another representation")
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in wanted}
-        if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-            raise ValueError("it has NaN or infinite numbers")
-        representation.load_state_dict(tensors)
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"cannot be used ({' '.join(str(error).split())[:200]})",
-            "bring back a copy, or start anew in another output folder",
-            path=path,
-        ) from error
-    return Effort(effort["iterations"], effort["seconds"])

@@ -103,7 +103,8 @@ class Run:
         self.validation = validation
         self._said_obstructed = False
         self._alarms: set[str] = set()
-        self.last = TrainingReport("training", 0.0, part=stage.part)
+        begun = stage.progress(state.iteration, state.seconds)
+        self.last = TrainingReport("training", begun, part=stage.part)
         self.log = TrainingLog(stage.folder, stage.settings.log_seconds, objective.figures)
         self.stepper = Stepper(state, stage.settings, execution, objective, ranks, self._note)
 

@@ -1,4 +1,4 @@
-"""A run's stages: first a representation where one is learned, then the denoiser."""
+"""A run's stages: a representation where one is learned, the denoiser, guidance where asked for."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Stage:
 
 
 def split_limits(whole: Limits, share: float) -> Limits:
-    """The end of the first stage of a run of two, of which it has ``share``."""
+    """The end of what has the first ``share`` of a run."""
     if whole.iterations is not None:
         return Limits(iterations=max(1, round(share * whole.iterations)))
     return Limits(minutes=share * (whole.minutes or 0))
 
 
-def second_stage(whole: Stage, iterations: int, seconds: float, part: str) -> Stage:
-    """What comes after a stage that took so much of a run; at least a step."""
+def next_stage(whole: Stage, iterations: int, seconds: float, part: str) -> Stage:
+    """What comes after so much of a run, until its ``limits``; at least a step."""
     end = whole.limits
     if end.iterations is not None:
         limits = Limits(iterations=max(1, end.iterations - iterations))

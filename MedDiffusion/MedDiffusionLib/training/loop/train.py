@@ -29,6 +29,7 @@ from ..data.store import CaseStore
 from ..objectives.denoising import Denoising
 from ..output import check_output, make_output
 from ..plan.reuse import check_representation, check_start, read_denoiser, training_images
+from ..plan.settings import check_distillation
 from .checkpoint import (
     Identity,
     check_same_run,
@@ -37,13 +38,15 @@ from .checkpoint import (
     no_checkpoint,
     save_checkpoint,
 )
+from .distillation import distil, has_teacher, keep_teacher, without_guidance
+from .effort import Effort
 from .finishing import write_notice, write_trained
 from .job import TrainingJob
 from .log import TrainingReport
-from .names import CHECKPOINT_NAME, PLAN_NAME, REPRESENTATION_NAME
-from .representation import DENOISER, Effort, RepresentationStage
+from .names import CHECKPOINT_NAME, DISTILLATION_NAME, PLAN_NAME, REPRESENTATION_NAME
+from .representation import DENOISER, RepresentationStage
 from .run import ENDLESS, OnReport, Outcome, Run
-from .stage import Stage, second_stage
+from .stage import Stage, next_stage, split_limits
 from .state import initial_state
 from .stopping import StopWatch
 from .validation import SynthesisValidation
@@ -77,6 +80,7 @@ def train(
     if not job.resume:
         check_representation(job.manifest, job.settings.representation)
         check_start(job.manifest, job.settings.start_from)
+        check_distillation(job.manifest, job.settings)
     try:
         with nullcontext(stop) if stop else _watched(job.output, ranks) as watch:
             identity = _prepare(job, watch, report) if ranks.is_main else {}
@@ -104,7 +108,8 @@ def _prepare(job: TrainingJob, stop: StopWatch, report: OnReport) -> Identity:
     make_output(job.output)
     store = CaseStore(job.output)
     store.clear_half_written()
-    for folder in (job.output, job.output / REPRESENTATION_NAME):
+    stages = job.output / REPRESENTATION_NAME, job.output / DISTILLATION_NAME
+    for folder in (job.output, *stages):
         if folder.is_dir():
             remove_temporaries(folder)
     cases, validation = (
@@ -146,14 +151,15 @@ def _run(
         write_json(job.output / PLAN_NAME, job.plan)
     samples: Samples
     effort = Effort(0, 0.0)
-    stage = Stage(job.output, job.settings, job.limits, job.limits)
+    share = job.settings.distillation.share
+    limits = split_limits(job.limits, 1 - share) if share else job.limits
+    stage = Stage(job.output, job.settings, limits, job.limits)
     if job.settings.representation is not None:
         first = RepresentationStage(job, model, store, cases, identity, ranks, stop, report)
         ended = first.run()
         if isinstance(ended, Outcome):
             return ended
         effort, samples = ended, first.samples()
-        stage = second_stage(stage, effort.iterations, effort.seconds, DENOISER)
     else:
         samples = TrainingSamples(
             cases, job.manifest.grid, [label.value for label in job.manifest.labels],
@@ -164,22 +170,41 @@ def _run(
     validation = None
     if job.validation and ranks.is_main:
         validation = SynthesisValidation(job, store, model)
-    run = Run(stage, job.execution, objective, state, identity, ranks, stop, report, validation)
-    outcome = run.to_the_end(objective.samples(samples, job.settings.batch))
-    if outcome.reason is None and state.iteration == 0:
-        raise UserError("The time was over before the first iteration", "give it more minutes")
+    if job.settings.representation is not None or share:
+        stage = next_stage(stage, effort.iterations, effort.seconds, DENOISER)
+    denoiser, manifest = cast(Denoiser, state.average), job.manifest
+    is_taught = ranks.broadcast(share > 0 and has_teacher(job))
+    if not is_taught:
+        run = Run(stage, job.execution, objective, state, identity, ranks, stop, report, validation)
+        outcome = run.to_the_end(objective.samples(samples, job.settings.batch))
+        if outcome.reason is None and state.iteration == 0:
+            raise UserError("The time was over before the first iteration", "give it more minutes")
+        effort = Effort(effort.iterations + state.iteration, effort.seconds + state.seconds)
+        if share and outcome.reason is None:
+            if ranks.is_main:
+                keep_teacher(job, denoiser, effort)
+            # The others wait here until it is there.
+            is_taught = ranks.broadcast(True)
+    if is_taught:
+        outcome, denoiser, run, effort = distil(
+            job, model, samples, identity, ranks, stop, report, validation
+        )
+        manifest = without_guidance(manifest)
     if ranks.is_main and outcome.is_written:
         report(replace(run.last, stage="writing"))
-        facts = TrainingFacts(
-            job.settings.data, len(job.cases), effort.iterations + state.iteration, job.command,
-            round((effort.seconds + state.seconds) / 60, 1),
-            training_images(store.images(job.cases), job.settings),
-        )  # fmt: skip
-        label_maps = [partial(store.label_map, case) for case in job.cases]
-        trained = Model(job.manifest, cast(Denoiser, state.average), model.representation)
-        write_trained(job.output, trained, label_maps, facts)
-        store.remove_voxels()
+        _write(job, store, Model(manifest, denoiser, model.representation), effort)
     return outcome
+
+
+def _write(job: TrainingJob, store: CaseStore, trained: Model, effort: Effort) -> None:
+    """Write the bundle, and remove what is needed no more."""
+    facts = TrainingFacts(
+        job.settings.data, len(job.cases), effort.iterations, job.command,
+        round(effort.seconds / 60, 1), training_images(store.images(job.cases), job.settings),
+    )  # fmt: skip
+    label_maps = [partial(store.label_map, case) for case in job.cases]
+    write_trained(job.output, trained, label_maps, facts)
+    store.remove_voxels()
 
 
 def check_folder(output: Path, resume: bool) -> None:

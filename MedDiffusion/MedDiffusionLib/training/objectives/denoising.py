@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...bundles.model import Model
 from ...compute.distributed import Ranks
-from ...diffusion.denoiser import Denoiser, total_weight
+from ...diffusion.denoiser import Denoiser, Predict, total_weight
 from ...diffusion.representations import Factors, coarsen_mask
 from ..data.samples import Samples
 from .base import Player
@@ -38,14 +38,18 @@ class DenoisingBatch(Batch):
 class Denoising:
     """The loss of a denoiser: the error of its predictions at the batch's times and noise.
 
-    ``encoded``: samples are latents already, and are not encoded for each step anew.
+    ``encoded``: samples are latents already, and are not encoded for each step anew. ``teacher``:
+    what it is to predict instead of the truth.
     """
 
-    def __init__(self, model: Model, *, encoded: bool = False) -> None:
+    def __init__(
+        self, model: Model, *, encoded: bool = False, teacher: Predict | None = None
+    ) -> None:
         self._denoiser = model.denoiser
         self._representation = model.representation
         self._latent_shape = model.latent_shape
         self._encoded = encoded
+        self._teacher = teacher
 
     @property
     def players(self) -> tuple[Player, ...]:
@@ -87,7 +91,7 @@ class Denoising:
         if not self._encoded:
             latent = self._representation.encode(latent)
         return trained.loss_sum(
-            latent, labels, batch.annotated, batch.weight, batch.time, batch.noise
+            latent, labels, batch.annotated, batch.weight, batch.time, batch.noise, self._teacher
         )
 
     def figures(self) -> dict[str, float]:

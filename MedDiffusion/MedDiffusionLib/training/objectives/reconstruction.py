@@ -119,10 +119,11 @@ class Reconstruction:
         quantizer = self._representation.quantizer
         if quantizer.steps < _EARLY or not quantizer.is_collapsed():
             return []
-        used = ", ".join(f"{name} {value:.3g}" for name, value in quantizer.usage().items())
+        # No figure here: a sentence is said once, and the log has them with every line.
         return [
-            f"The latent has collapsed ({used}): nearly all images become the same; train anew "
-            "with a lower learning rate, another quantizer, or less noise and penalty."
+            "The latent has collapsed: nearly all images become the same (the log says how it is "
+            "used); train anew with a lower learning rate, another quantizer, or less noise and "
+            "penalty."
         ]
 
     def _representation_loss(self, batch: ReconstructionBatch) -> Tensor:

@@ -67,6 +67,12 @@ def describe_plan(
         f"Training        batch {training['batch']}, learning rate {training['learning_rate']:g}, "
         f"{flips}",
         *_stages(training),
+        *_guidance(training),
+        *(
+            ["Random maps     drawn from distances or, where a label is thin, from templates"]
+            if labels
+            else []
+        ),
         f"Memory          {estimate.memory_bytes / 1e9:.1f} GB",
         f"Disk            {disk_bytes / 1e9:.1f} GB for the cases, until the training is done",
     ]
@@ -91,6 +97,14 @@ def _stages(training: dict[str, Any]) -> list[str]:
         f"{_times(own['patch'])}, batch {own['batch']}), then the denoiser, on {own['views']} "
         "latents of each case"
     ]
+
+
+def _guidance(training: dict[str, Any]) -> list[str]:
+    """What is said of guidance, where it is learned."""
+    own = training.get("distillation") or {}
+    if not own.get("share"):
+        return []
+    return [f"Guidance        learned in the last {own['share']:.0%} of the run"]
 
 
 def _times(values: Sequence[float]) -> str:

@@ -84,7 +84,9 @@ def choose_layout(
         multiples = [f * 2 ** (levels - 1) for f in factors]
         sizes = zip(voxels.tolist(), multiples, strict=True)
         size = tuple(math.ceil(n / multiple) * multiple for n, multiple in sizes)
-        if math.prod(size) <= limits.voxels and (limits.may_learn or not learned):
+        # Where there is no way but wavelets, what is rounded up must be within their limit too.
+        most = limits.voxels if limits.may_learn else min(limits.voxels, limits.haar_voxels)
+        if math.prod(size) <= most:
             return Layout(coarsened, size, factors, learned, levels)
         finest *= 1.02
 

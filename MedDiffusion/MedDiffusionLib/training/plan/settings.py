@@ -54,6 +54,15 @@ _TRAINING: dict[str, Any] = {
         "micro_batch": _COUNT,
         "recompute": {"type": "boolean"},
         "representation": _REPRESENTATION,
+        "distillation": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "share": {"type": "number", "minimum": 0, "maximum": 0.95},
+                "guidance": {"type": "number", "minimum": 0, "maximum": 20},
+                "learning_rate": _POSITIVE,
+            },
+        },
         "augmentation": {
             "type": "object",
             "additionalProperties": False,
@@ -93,6 +102,17 @@ class RepresentationSettings:
 
 
 @dataclass(frozen=True)
+class DistillationSettings:
+    """How guidance is learned at the end, so that it costs nothing (Meng et al. 2023)."""
+
+    share: float = 0.0
+    """Of the run, its last part; 0: not at all."""
+    guidance: float = 1.5
+    """What the denoiser with guidance predicts is learned by the same without."""
+    learning_rate: float = 1e-4
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """The ``training`` part of a plan or preset."""
 
@@ -105,7 +125,9 @@ class TrainingSettings:
     warmup: int
     """Iterations in which the learning rate rises from 0."""
     ema: float
-    """Decay of the moving average of the weights, which is what the bundle holds."""
+    """Decay of the moving average of the weights, which is what the bundle holds: at most, for
+    the average spans about the last tenth of the iterations so far (power averaging: Karras et
+    al. 2024, sec. 3.1)."""
     clip: float
     """Largest norm of the gradient."""
     outside_weight: float
@@ -122,11 +144,16 @@ class TrainingSettings:
     """Activation checkpointing: see :class:`...diffusion.networks.resunet.ResUNet`."""
     representation: RepresentationSettings | None = None
     """Only where the representation is learned, or taken from a model."""
+    distillation: DistillationSettings = DistillationSettings()
 
     def of_representation(self) -> TrainingSettings:
         """The settings by which the representation is trained: its own, else these."""
         own = self.representation or RepresentationSettings()
         return replace(self, batch=own.batch, learning_rate=own.learning_rate, micro_batch=None)
+
+    def of_distillation(self) -> TrainingSettings:
+        """The settings by which guidance is learned."""
+        return replace(self, learning_rate=self.distillation.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -167,6 +194,7 @@ def read_settings(training: dict[str, Any]) -> TrainingSettings:
         **training,
         "augmentation": Augmentation(**drift),
         "representation": _representation(own) if own is not None else None,
+        "distillation": DistillationSettings(**training.get("distillation", {})),
     })  # fmt: skip
 
 
@@ -191,6 +219,7 @@ def with_defaults(training: dict[str, Any]) -> dict[str, Any]:
     return {
         **defaults,
         "micro_batch": training["batch"],
+        "distillation": asdict(DistillationSettings()),
         **training,
         "representation": representation,
     }
@@ -242,3 +271,12 @@ def check_manifest(content: dict[str, Any]) -> Manifest:
             f"The plan's manifest cannot be used ({error})", "correct the preset"
         ) from error
     return manifest
+
+
+def check_distillation(manifest: Manifest, settings: TrainingSettings) -> None:
+    """Raise UserError where guidance is to be learned and has no meaning."""
+    if settings.distillation.share and not (manifest.labels and manifest.label_dropout):
+        raise UserError(
+            "The plan has training.distillation, and its model no guidance to learn",
+            "give it labels and a label_dropout above 0, or leave distillation out",
+        )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..wording import _
 from .control import Control
+from .fit import Fit
 from .models import ChosenModel
 
 
@@ -34,10 +35,15 @@ def not_a_scan(name: str) -> str:
     return _("{name} holds no scan: choose another volume.").format(name=name)
 
 
+VARIATION = 0.5
+"""How strongly Vary changes the shape: half way to the rim of what is plausible."""
+
+
 def controls(
-    model: ChosenModel, has_example: bool, drawing: bool, scan: Scan
+    model: ChosenModel, has_example: bool, drawing: bool, scan: Scan, fit: Fit
 ) -> dict[str, Control]:
-    """The buttons by their names in the form; ``drawing``: a random label map is on its way."""
+    """The buttons by their names in the form; ``drawing``: a new label map is on its way, ``fit``:
+    how the chosen one fits the model."""
     no_example = "" if has_example else _("There is no example for this model.")
     busy = _("A label map is being drawn.") if drawing else ""
     no_shapes = "" if model.has_shapes else _("This model has not learned shapes.")
@@ -55,6 +61,10 @@ def controls(
         "randomButton": Control(
             _("Draw a new label map by chance, from the shapes that the model has learned."),
             model.refusal or busy or no_shapes,
+        ),
+        "varyButton": Control(
+            _("Make a new label map of the chosen one: the same parts in another shape."),
+            model.refusal or busy or ("" if fit.ok else fit.sentence),
         ),
     }
 

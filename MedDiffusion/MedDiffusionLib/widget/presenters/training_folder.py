@@ -13,7 +13,13 @@ from ...bundles.names import MANIFEST_NAME
 from ...compute.errors import UserError
 from ...compute.files import read_regular
 from ...compute.parsing import parse_json, read_json
-from ...training.loop.names import CHECKPOINT_NAME, LOG_NAME, REPRESENTATION_NAME, STOP_NAME
+from ...training.loop.names import (
+    CHECKPOINT_NAME,
+    DISTILLATION_NAME,
+    LOG_NAME,
+    REPRESENTATION_NAME,
+    STOP_NAME,
+)
 from ...worker.protocol import take_error
 from ..wording import _, plain, rich
 from .card import table
@@ -46,6 +52,9 @@ class TrainingFolder:
     @property
     def stage(self) -> Path:
         """The folder with the log and the pictures of what is being trained."""
+        last = self.path / DISTILLATION_NAME
+        if (last / LOG_NAME).is_file():
+            return last
         return self.path / REPRESENTATION_NAME if self.first_stage else self.path
 
     def ask_to_stop(self) -> None:
