@@ -115,9 +115,13 @@ def test_an_untrained_model_is_not_flagged(
     folder: Path, untrained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_steps, "PLANTED", 2)
-    audited = run_audit(request(folder, untrained, output=folder / "untrained-report", samples=40))
+    asked = request(folder, untrained, samples=40, reidentify=True, vary=0.5)
+    audited = run_audit(replace(asked, output=folder / "untrained-report"))
     content = json.loads((folder / "untrained-report" / "audit.json").read_text("utf-8"))
     assert np.mean([sample["is_copy"] for sample in content["samples"]]) <= 0.08
+    varied = content["reidentification"]["varied label maps"]["label Dice"]
+    assert varied["volumes"] == 30
+    assert varied["area"]["estimate"] <= 1
     # Two planted copies prove no detector.
     assert audited.verdict == "inconclusive"
     assert any("found" in sentence and "of 2" in sentence for sentence in audited.sentences)

@@ -127,4 +127,6 @@ def test_no_volume_is_called_anonymous() -> None:
         if re.search("anonym|de-?identified", sentence, re.IGNORECASE)
     ]
     assert said != []  # The README speaks of it.
-    assert [s for s in said if not re.search(r"\b(no|not|never|nobody)\b", s, re.IGNORECASE)] == []
+    assert [
+        s for s in said if not re.search(r"\b(no|not|never|nobody|neither)\b", s, re.IGNORECASE)
+    ] == []

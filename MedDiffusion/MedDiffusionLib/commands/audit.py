@@ -30,6 +30,9 @@ def add_options(command: Any) -> None:
     command.add_argument("--reidentify", action="store_true",
                          help="also measure whether volumes and label maps tell whose they "
                          "are")  # fmt: skip
+    command.add_argument("--vary", type=options.number, metavar="S",
+                         help="with --reidentify: also from label maps varied so "
+                         "much, 0 to 1")  # fmt: skip
     command.add_argument("--varied", type=options.path, metavar="DIR",
                          help="with --reidentify: varied label maps, named as the "
                          "cases")  # fmt: skip
@@ -53,7 +56,7 @@ def run(chosen: argparse.Namespace) -> int:
     verdict = ""
     if has_data:
         names = ("model", "output", "data", "images", "labels", "split", "group_pattern", "seed",
-                 "device", "reidentify", "varied")  # fmt: skip
+                 "device", "reidentify", "vary", "varied")  # fmt: skip
         request = AuditRequest(
             **{name: getattr(chosen, name) for name in names},
             samples=SAMPLES if chosen.samples is None else chosen.samples,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from ...synthesis.region import make_region
 from ...synthesis.settings import Settings
 from ...synthesis.synthesizer import Synthesizer
 from ...volumes.reading import image_files, read_label_map, stem
+from ...volumes.variation import Variation
 from ...volumes.volume import Volume
 from ..cases import Pair, noise_seed, real_case, synthetic
 from ..features.contrastive import (
@@ -230,10 +232,9 @@ class Audit:
                 evidence.samples.features[first], shapes, own, evidence, real
             )
         }
-        if self._request.varied is not None:
-            label_maps = varied_label_maps(self._request.varied, self._cases)
-            made = [self._varied(case, path, n, len(label_maps))
-                    for n, (case, path) in enumerate(label_maps.items())]  # fmt: skip
+        if label_maps := self._varied_maps(own):
+            made = [self._varied(case, read, n, len(label_maps))
+                    for n, (case, read) in enumerate(label_maps.items())]  # fmt: skip
             features = _features(extractor, made)
             cases = np.array(list(label_maps))
             found["varied label maps"] = self._ways(features, made, cases, evidence, real)
@@ -261,10 +262,25 @@ class Audit:
             for way, similarity in similarities.items()
         }
 
-    def _varied(self, case: int, path: Path, done: int, total: int) -> Arrays:
+    def _varied_maps(self, own: NDArray[np.int64]) -> dict[int, Callable[[], Volume]]:
+        """Varied label maps by the number of their case, where they are asked for."""
+        request = self._request
+        if request.varied is not None:
+            found = varied_label_maps(request.varied, self._cases)
+            return {case: partial(read_label_map, path) for case, path in found.items()}
+        if request.vary is None:
+            return {}
+        return {int(case): partial(self._variant, int(case), request.vary) for case in own}
+
+    def _variant(self, case: int, strength: float) -> Volume:
+        """A label map of the same anatomy in another shape."""
+        variation = Variation(self._read(case).source)
+        return variation.sample(strength, self._request.seed, case).labels
+
+    def _varied(self, case: int, read: Callable[[], Volume], done: int, total: int) -> Arrays:
         """What is measured of a sample from a varied label map of a case."""
         self._on_progress("varied samples", done, total)
-        labels = read_label_map(path)
+        labels = read()
         name = f"varied-{case}-{_digest(labels)}"
         if known := self.work.read(name):
             return known

@@ -21,6 +21,7 @@ from ...training.data.cases import CaseFiles, find_data
 from ...training.data.fingerprint import digest_of, take_stamps
 from ...training.plan.presets import Split, read_split
 from ...volumes.reading import read_image
+from ...volumes.variation import check_strength
 from ..features.contrastive import EncoderSettings
 from .detector import FEWEST_NEW
 
@@ -52,6 +53,7 @@ class AuditRequest:
     seed: int = 0
     device: str = "auto"
     reidentify: bool = False
+    vary: float | None = None
     varied: Path | None = None
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
 
@@ -69,7 +71,11 @@ class AuditRequest:
                 f"give {2 * FEWEST_PART} to {MOST_SAMPLES:,}: half of them are made from training "
                 "label maps, half from held-out ones",
             )
-        if self.varied is not None and not self.reidentify:
+        if self.vary is not None:
+            check_strength(self.vary)
+        if self.vary is not None and self.varied is not None:
+            raise UserError("Label maps are to be varied, and varied ones are given", "do one")
+        if (self.varied is not None or self.vary is not None) and not self.reidentify:
             raise UserError("Varied label maps are for re-identification", "ask for it as well")
 
 
