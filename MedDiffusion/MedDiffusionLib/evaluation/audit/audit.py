@@ -274,8 +274,9 @@ class Audit:
 
     def _variant(self, case: int, strength: float) -> Volume:
         """A label map of the same anatomy in another shape."""
-        variation = Variation(self._read(case).source)
-        return variation.sample(strength, self._request.seed, case).labels
+        pair = self._read(case)
+        seed = noise_seed(pair.name, self._request.seed)
+        return Variation(pair.source).sample(strength, seed).labels
 
     def _varied(self, case: int, read: Callable[[], Volume], done: int, total: int) -> Arrays:
         """What is measured of a sample from a varied label map of a case."""
