@@ -15,13 +15,23 @@ import numpy as np
 import pytest
 
 import MedDiffusionLib.evaluation.measuring as measuring
+from conftest import make_bundle
 from evaluation_factory import HELD_OUT, make_request, run, write_cases
+from MedDiffusionLib.bundles.bundle import read_bundle
+from MedDiffusionLib.bundles.manifest import parse_manifest
 from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import Cancelled
 from MedDiffusionLib.evaluation.cases import Pair, half_of, noise_seed, real_case, synthetic
 from MedDiffusionLib.evaluation.checking import beyond, differences
 from MedDiffusionLib.evaluation.evaluate import Evaluation
-from MedDiffusionLib.evaluation.figure import AS_REAL, DIFFERS, INCONCLUSIVE, TOO_EASY, Figure
+from MedDiffusionLib.evaluation.figure import (
+    AS_REAL,
+    DIFFERS,
+    INCONCLUSIVE,
+    TOO_EASY,
+    Figure,
+    at_most,
+)
 from MedDiffusionLib.evaluation.figures.intervals import Interval
 from MedDiffusionLib.evaluation.report.pictures import chosen_cases
 from MedDiffusionLib.evaluation.results import Results
@@ -56,6 +66,7 @@ def test_a_real_case_lies_on_the_models_grid_and_range_with_its_labels_and_what_
     pair = real_case(files, synthesizer)
     image, labels = read_image(files.images[0]), read_image(files.labels or Path())
     assert pair.grid.size == (16, 16, 16)
+    assert pair.source is not None
     assert pair.grid.equals(synthesizer.grid(pair.source))
     low, high = np.percentile(image.array, [0.5, 99.5])
     for index in ((8, 8, 8), (5, 9, 6)):
@@ -115,6 +126,22 @@ def test_the_page_needs_nothing_from_elsewhere_and_shows_pictures(evaluated: Eva
     assert "not to be passed on" in (evaluated.folder / "PRIVATE.txt").read_text("utf-8")
 
 
+def test_a_card_has_figures_with_the_command_that_makes_them(
+    evaluated: Evaluation, folder: Path
+) -> None:
+    figures = json.loads((evaluated.folder / "card.json").read_text("utf-8"))
+    content = {**read_bundle(folder / "tiny").manifest.to_json(), "figures": figures}
+    content["training"] = {"data": "d", "cases": 1, "iterations": 1, "command": "c"}
+    read = parse_manifest(json.dumps(content).encode(), folder).figures
+    assert len(read) == len(figures) > 3
+    assert {each.command for each in read} == {
+        "meddiffusion evaluate --model tiny --images images --labels labels --split split.json "
+        "--seeds 0 --segmenter-iterations 2 -o report"
+    }
+    noise = figure(evaluated.figures, "noise/T1w").value
+    assert any(f"{noise.estimate:.3f} [{noise.low:.3f}" in each.value for each in read)
+
+
 def test_nothing_of_patients_is_left_among_the_segmenters(
     evaluated: Evaluation, folder: Path
 ) -> None:
@@ -161,6 +188,16 @@ def test_other_settings_find_nothing_of_it(evaluated: Evaluation, folder: Path) 
     other = run(replace(request, output=folder / "other"))
     assert not keys & {case["key"] for case in other.content["cases"]}
     assert {figure.subject for figure in other.figures} == {"noise"}
+
+
+def test_a_model_that_knows_no_labels_is_judged_by_what_needs_none(folder: Path) -> None:
+    make_bundle(folder / "free", labels=[], label_dropout=0.0)
+    request = make_request(folder, model=str(folder / "free"), labels=None)
+    found = run(replace(request, output=folder / "free report"))
+    subjects = {figure.subject for figure in found.figures}
+    assert subjects == {"noise", "distribution", "diversity", "geometry"}
+    assert figure(found.figures, "geometry/share").value.estimate == 1
+    assert (folder / "free report" / "report.html").is_file()
 
 
 def planted(
@@ -219,6 +256,16 @@ def test_a_difference_of_dice_is_judged_by_its_interval(low: float, high: float,
     interval = Interval((low + high) / 2, low, high)
     assert verdict(interval, 0.9) == said
     assert verdict(interval, 0.3) == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("low", "estimate", "high", "said"),
+    [(0.2, 0.3, 0.6, AS_REAL), (0.3, 0.6, 0.9, INCONCLUSIVE), (0.6, 0.8, 0.9, DIFFERS)],
+)
+def test_a_distance_is_to_be_no_more_than_between_patients(
+    low: float, estimate: float, high: float, said: str
+) -> None:
+    assert at_most(Interval(estimate, low, high), Interval(0.4, 0.2, 0.5)) == said
 
 
 def test_cases_of_one_patient_count_once(evaluated: Evaluation) -> None:

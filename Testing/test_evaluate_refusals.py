@@ -15,6 +15,7 @@ from evaluation_factory import make_request, run, write_cases
 from MedDiffusionLib.bundles.bundle import read_bundle
 from MedDiffusionLib.bundles.manifest import Manifest, parse_manifest
 from MedDiffusionLib.bundles.membership import TrainingImages, voxels_sha256
+from MedDiffusionLib.commands.cli import main
 from MedDiffusionLib.compute.errors import UserError
 from MedDiffusionLib.evaluation.cases import real_case
 from MedDiffusionLib.evaluation.checking import read_gate, read_report
@@ -179,6 +180,13 @@ def test_what_is_odd_about_a_case_is_said() -> None:
     assert any("c2 looks like another contrast" in sentence for sentence in said)
 
 
+def test_a_case_that_cannot_be_used_is_said_before_anything_is_trained(folder: Path) -> None:
+    write(folder / "images", "case8.nii.gz", np.full_like(NOISE, 3))
+    with pytest.raises(UserError, match=r"case8.nii.gz has the value 3 everywhere"):
+        run(make_request(folder))
+    assert not (folder / "segmenters").exists()
+
+
 def test_a_folder_of_others_is_not_written_to(folder: Path) -> None:
     (folder / "report").mkdir()
     (folder / "report" / "thesis.txt").write_text("mine")
@@ -192,6 +200,15 @@ def test_weights_of_a_wrong_kind_are_refused_before_anything_is_made(folder: Pat
     with pytest.raises(UserError, match="cannot be read as a safetensors file"):
         run(make_request(folder, weights=(folder / "weights.safetensors",)))
     assert not (folder / "report").exists()
+
+
+def test_without_a_folder_for_its_report_there_is_no_evaluation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["evaluate"]) == 1
+    assert "An evaluation needs a folder for its report: give one with -o." in (
+        capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"meddiffusion_evaluation": 1}', "{1", "nonsense"])

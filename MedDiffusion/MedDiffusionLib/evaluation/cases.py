@@ -19,13 +19,13 @@ from ..bundles.manifest import Manifest
 from ..compute.errors import UserError
 from ..synthesis.region import make_region
 from ..synthesis.settings import MAX_SEED, Settings
-from ..synthesis.synthesis import OnStep
+from ..synthesis.synthesis import OnStep, Synthesis
 from ..synthesis.synthesizer import Synthesizer
 from ..training.data.cases import CaseFiles
 from ..training.data.loaded_cases import make_case
 from ..volumes.normalization import to_model_range
 from ..volumes.reading import read_image, read_label_map
-from ..volumes.volume import Grid, Volume
+from ..volumes.volume import Grid, Kind, Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,8 @@ class Pair:
     """``[X, Y, Z]``."""
     annotated: NDArray[np.bool_]
     grid: Grid
-    source: Volume
+    source: Volume | None
+    """None for a model that knows no labels: its volumes have no label map in common with any."""
 
 
 def real_case(files: CaseFiles, synthesizer: Synthesizer) -> Pair:
@@ -55,8 +56,10 @@ def real_case(files: CaseFiles, synthesizer: Synthesizer) -> Pair:
     volume is constant, or the label map does not fit the model.
     """
     manifest = synthesizer.model.manifest
-    images, labels = _read(files, manifest)
-    synthesis = synthesizer.prepare(labels, Settings(native=True), name=files.name)
+    images, source = _read(files, manifest)
+    if source is None:
+        return _without_labels(files.name, images, manifest)
+    synthesis = synthesizer.prepare(source, Settings(native=True), name=files.name)
     values = [label.value for label in manifest.labels]
     assert synthesis.labels is not None
     case = make_case(
@@ -77,8 +80,17 @@ def real_case(files: CaseFiles, synthesizer: Synthesizer) -> Pair:
         valid,
         region.annotated[0].numpy(),
         synthesis.grid,
-        labels,
+        source,
     )
+
+
+def _without_labels(name: str, images: Sequence[Volume], manifest: Manifest) -> Pair:
+    """A real case of a model that knows no labels: the field of view in the middle of the scan."""
+    nothing = Volume(np.zeros(images[0].array.shape, np.uint8), images[0].affine, Kind.LABEL)
+    case = make_case(name, images, nothing, manifest.grid, [], manifest.intensity)
+    labels = np.zeros(case.fov.size, np.uint8)
+    valid = case.validity(case.fov)
+    return Pair(name, case.images_on(case.fov), labels, valid, np.zeros(0, bool), case.fov, None)
 
 
 def synthetic(
@@ -93,19 +105,30 @@ def synthetic(
     It depends on the label map's case name and on ``seed``: cases do not share their noise.
     """
     wanted = replace(settings, samples=1, seed=noise_seed(pair.name, seed), native=True)
-    (made,) = synthesizer.prepare(pair.source, wanted, name=pair.name).samples(on_step=on_step)
+    (made,) = _prepared(synthesizer, pair, wanted).samples(on_step=on_step)
     parts = [to_model_range(volume.array, volume.channel.range) for volume in made.volumes]
     return np.stack(parts)
 
 
 def keeps_geometry(synthesizer: Synthesizer, pair: Pair) -> bool:
-    """Whether volumes that are synthesized of a pair's label map lie on just its grid.
+    """Whether volumes that are synthesized of a pair's label map lie on just its grid; without one,
+    on the model's field of view.
 
     They are made in one step: where they lie does not depend on how well they are made.
     """
     settings = Settings(steps=1, guidance=1.0)
-    (made,) = synthesizer.prepare(pair.source, settings, name=pair.name).samples()
-    return all(volume.grid.equals(pair.source.grid) for volume in made.volumes)
+    prepared = _prepared(synthesizer, pair, settings)
+    (made,) = prepared.samples()
+    wanted = prepared.grid if pair.source is None else pair.source.grid
+    return all(volume.grid.equals(wanted) for volume in made.volumes)
+
+
+def _prepared(synthesizer: Synthesizer, pair: Pair, settings: Settings) -> Synthesis:
+    """The synthesis of a pair's label map; without one, on the model's own axes."""
+    if pair.source is not None:
+        return synthesizer.prepare(pair.source, settings, name=pair.name)
+    synthesis = synthesizer.prepare_without_labels(settings)
+    return replace(synthesis, target=synthesis.grid)
 
 
 def noise_seed(name: str, seed: int) -> int:
@@ -131,10 +154,8 @@ def _name_hash(name: str) -> bytes:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
 
 
-def _read(files: CaseFiles, manifest: Manifest) -> tuple[list[Volume], Volume]:
+def _read(files: CaseFiles, manifest: Manifest) -> tuple[list[Volume], Volume | None]:
     """The images and the label map of a case, on one grid; raises UserError."""
-    if files.labels is None:
-        raise UserError(f"{files.name} has no label map", "give one, or leave the case out")
     if len(files.images) != len(manifest.channels):
         names = ", ".join(channel.name for channel in manifest.channels)
         raise UserError(
@@ -143,15 +164,20 @@ def _read(files: CaseFiles, manifest: Manifest) -> tuple[list[Volume], Volume]:
             "give the contrasts that it makes",
             code="other-contrasts",
         )
+    if not manifest.labels:
+        first = read_image(files.images[0])
+        return [_read_on(path, first.grid, files.images[0]) for path in files.images], None
+    if files.labels is None:
+        raise UserError(f"{files.name} has no label map", "give one, or leave the case out")
     labels = read_label_map(files.labels)
     return [_read_on(path, labels.grid, files.labels) for path in files.images], labels
 
 
-def _read_on(path: Path, grid: Grid, labels: Path) -> Volume:
+def _read_on(path: Path, grid: Grid, other: Path) -> Volume:
     image = read_image(path)
     if not image.grid.equals(grid):
         raise UserError(
-            f"lies on another grid than {labels.name}",
+            f"lies on another grid than {other.name}",
             "see whether both are of one patient, and resample one onto the other",
             path=path,
             code="other-grid",

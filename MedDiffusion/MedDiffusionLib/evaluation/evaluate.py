@@ -39,6 +39,7 @@ from .figure import Figure
 from .figures.similarity import pairs_of
 from .findings import findings_of, refuse_mixed
 from .measuring import Plan, measured, measured_pair, medians
+from .report.card import card
 from .report.page import page
 from .report.pictures import pictures
 from .request import EvaluationData, EvaluationRequest, KnownCase, find_evaluation_data
@@ -56,6 +57,8 @@ from .summary import summarize
 
 JSON_NAME = "report.json"
 PAGE_NAME = "report.html"
+CARD_NAME = "card.json"
+"""Figures as a model's card has them."""
 PICTURES_NAME = "pictures"
 CASES_NAME = "cases"
 MARK_NAME = "evaluation.json"
@@ -105,6 +108,7 @@ def evaluate(
     settings = request.settings.resolve(synthesizer.model.manifest)
     data = find_evaluation_data(request, synthesizer.model.manifest)
     with held_report(request.output):
+        _check_cases(data.held_out, synthesizer, stop, on_progress)
         segmenters = _segmenters(request, synthesizer, data, stop, on_progress)
         tools = Tools(synthesizer, segmenters, [*_extractors(segmenters), *weights])
         content = _measure(request, settings, data, tools, stop, on_progress)
@@ -112,7 +116,7 @@ def evaluate(
         evaluation = concluded(content, request.output)
         on_progress("writing the report")
         with _written(request.output):
-            _write_report(evaluation, synthesizer.model.manifest)
+            _write_report(evaluation, synthesizer.model.manifest, card(request, evaluation.figures))
     return evaluation
 
 
@@ -133,8 +137,13 @@ def concluded(content: dict[str, Any], folder: Path) -> Evaluation:
     return Evaluation(whole, tuple(figures), tuple(missing), tuple(findings), folder)
 
 
-def _write_report(evaluation: Evaluation, manifest: Manifest) -> None:
-    """The page, and last the JSON, which vouches for it; raises OSError."""
+def _write_report(
+    evaluation: Evaluation, manifest: Manifest, figures: list[dict[str, str]]
+) -> None:
+    """The page, ``figures`` for a card, and last the JSON, which vouches for all.
+
+    Raises OSError.
+    """
     folder = evaluation.folder
     shown = pictures(Results(evaluation.content), manifest, folder / CASES_NAME)
     (folder / PICTURES_NAME).mkdir(exist_ok=True)
@@ -145,6 +154,7 @@ def _write_report(evaluation: Evaluation, manifest: Manifest) -> None:
     with atomic(folder / PAGE_NAME) as temporary:
         text = page(evaluation.content, evaluation.figures, shown)
         temporary.write_text(text, "utf-8", newline="")
+    write_json(folder / CARD_NAME, figures)
     write_json(folder / JSON_NAME, evaluation.content)
 
 
@@ -191,6 +201,16 @@ def _written(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _check_cases(
+    cases: Sequence[KnownCase], synthesizer: Synthesizer, stop: StopWatch, on_progress: OnProgress
+) -> None:
+    """Raise UserError for the first case that cannot be used, before minutes are spent."""
+    for number, case in enumerate(cases, start=1):
+        _refuse_to_go_on(stop)
+        on_progress(f"checking cases, {number}/{len(cases)}")
+        real_case(case.files, synthesizer)
+
+
 def _segmenters(
     request: EvaluationRequest,
     synthesizer: Synthesizer,
@@ -199,9 +219,10 @@ def _segmenters(
     on_progress: OnProgress,
 ) -> list[Segmenter]:
     """The segmenters that are wanted, trained where they are not yet."""
-    if not any(SUBJECTS[name].needs_segmenters for name in request.subjects):
-        return []
     manifest, digests = synthesizer.model.manifest, [case.digest for case in data.training]
+    needed = any(SUBJECTS[name].needs_segmenters for name in request.subjects)
+    if not needed or not manifest.labels:
+        return []
     folder, effort = request.segmenters_in, request.effort(manifest)
     wanted = request.segmenters
     are_there = all(is_trained(name, manifest, digests, folder, effort) for name in wanted)

@@ -71,6 +71,15 @@ def within(value: Interval, real: Interval) -> str:
     return INCONCLUSIVE
 
 
+def at_most(value: Interval, real: Interval) -> str:
+    """The verdict on a distance that is to be no more than between real cases."""
+    if math.isnan(value.estimate) or math.isnan(real.high):
+        return ""
+    if value.estimate <= real.high:
+        return AS_REAL
+    return DIFFERS if value.low > real.high else INCONCLUSIVE
+
+
 def _bounds(interval: Interval) -> list[float | None]:
     return [listed(interval.estimate), listed(interval.low), listed(interval.high)]
 

@@ -68,7 +68,7 @@ def measured(
         "digest": digest,
         "key": plan.key(files.name, digest),
         "size": list(pair.grid.size),
-        "spacing": pair.source.grid.spacing.tolist(),
+        "spacing": (pair.source.grid if pair.source else pair.grid).spacing.tolist(),
         "lacks": lacking(pair, tools),
         "medians": medians(pair),
         "real": _of_case(pair, plan, tools),

@@ -10,7 +10,7 @@ from ..bundles.manifest import Manifest
 from ..bundles.membership import TrainingImages, voxels_sha256
 from ..compute.errors import UserError
 from ..synthesis.settings import Settings, check_seed
-from ..training.data.cases import CaseFiles, find_data
+from ..training.data.cases import LAYOUTS, CaseFiles, find_data
 from ..training.data.fingerprint import FileStamp, digest_of, take_stamps
 from ..training.plan.presets import read_split
 from ..volumes.reading import read_image
@@ -124,6 +124,8 @@ def find_evaluation_data(request: EvaluationRequest, manifest: Manifest) -> Eval
     """
     split = read_split(request.split) if request.split else None
     names = [*split.train, *split.validation] if split else None
+    if request.data is None and request.labels is None and manifest.labels:
+        raise UserError("The label maps are missing", LAYOUTS)
     data = find_data(request.data, request.images, request.labels, request.group_pattern, names)
     by_name = {case.name: case for case in data.cases}
     record = manifest.training.images if manifest.training else None

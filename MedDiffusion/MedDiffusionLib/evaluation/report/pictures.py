@@ -34,10 +34,11 @@ def pictures(results: Results, manifest: Manifest, folder: Path) -> list[Shown]:
     for words, number in chosen_cases(results).items():
         case = results.content["cases"][number]
         volumes = kept(folder, case)
-        labels = Volume(volumes.labels, volumes.grid.affine, Kind.LABEL)
+        affine = volumes.grid.affine
+        labels = Volume(volumes.labels, affine, Kind.LABEL) if manifest.labels else None
         images = (volumes.real[0], volumes.synthetic[0][0])
         real, synthetic = (
-            _png(Volume(np.where(volumes.valid, image, -1.0), labels.affine, Kind.INTENSITY),
+            _png(Volume(np.where(volumes.valid, image, -1.0), affine, Kind.INTENSITY),
                  labels, colors)
             for image in images
         )  # fmt: skip
@@ -71,7 +72,7 @@ def _order(results: Results) -> Sequence[int]:
     return sorted(by_name, key=lambda number: -np.nan_to_num(scores[number], nan=-np.inf))
 
 
-def _png(image: Volume, labels: Volume, colors: Mapping[int, tuple[int, int, int]]) -> bytes:
+def _png(image: Volume, labels: Volume | None, colors: Mapping[int, tuple[int, int, int]]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
         write_preview(path, image, labels, colors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -15,7 +16,7 @@ from ..figures.checks import Floats
 from ..figures.frechet import fit_dimensions, frechet_distance, project
 from ..figures.intervals import Interval
 from ..figures.kernel import kernel_distance
-from ..figures.neighbours import neighbour_figures
+from ..figures.neighbours import NeighbourFigures, neighbour_figures
 from ..figures.null import compare_alike, split_halves
 from ..json_arrays import listed
 from ..results import Results
@@ -77,9 +78,15 @@ def _comparisons(real: Floats) -> dict[str, Compare]:
         first, second = project(real, one, other, dimensions=dimensions)
         return frechet_distance(first, second)
 
+    known: dict[bytes, NeighbourFigures] = {}
+
     def of_neighbours(name: str) -> Compare:
         def compare(one: Floats, other: Floats) -> float:
-            return float(getattr(neighbour_figures(one, other, NEIGHBOURS, real), name))
+            # All four are asked of the same parts, since these are drawn by the same seed.
+            key = hashlib.sha256(one.tobytes() + other.tobytes()).digest()
+            if key not in known:
+                known[key] = neighbour_figures(one, other, NEIGHBOURS, real)
+            return float(getattr(known[key], name))
 
         return compare
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cases import Pair
-from ..figure import Figure
+from ..figure import Figure, at_most
 from ..figures.checks import Floats
 from ..figures.intensities import intensity_distances, label_quantiles, quantile_distance
 from ..figures.intervals import Interval, mean_interval
@@ -25,7 +25,8 @@ class Intensities(Subject):
     title: ClassVar[str] = "Intensities"
     meaning: ClassVar[str] = (
         "How far a label's intensities lie from those of the real volume of the same label map, in "
-        "real interquartile ranges; 0 is the same. Real: between two patients' volumes."
+        "real interquartile ranges; 0 is the same. Real: between two patients' volumes; as real is "
+        "what is no more."
     )
     fewest: ClassVar[int] = 3
 
@@ -50,12 +51,14 @@ class Intensities(Subject):
                 mean = nanmean(own, 1)
                 if (~np.isnan(mean)).sum() < self.fewest:
                     continue
+                value = mean_interval(mean, SEED)
+                real = self._between_patients(results, channel, label)
                 figures.append(Figure(
                     f"{self.name}/{contrast}/{words}",
                     f"Distance of the intensities of {words} in {contrast}; beside it that of two "
                     "patients' real volumes",
-                    mean_interval(mean, SEED), tuple(float(np.nanmean(seed)) for seed in own.T),
-                    self._between_patients(results, channel, label),
+                    value, tuple(float(np.nanmean(seed)) for seed in own.T), real,
+                    at_most(value, real),
                 ))  # fmt: skip
         return figures
 
