@@ -275,6 +275,7 @@ class Audit:
     def _variant(self, case: int, strength: float) -> Volume:
         """A label map of the same anatomy in another shape."""
         pair = self._read(case)
+        assert pair.source is not None  # of a model that knows labels, as all that are audited
         seed = noise_seed(pair.name, self._request.seed)
         return Variation(pair.source).sample(strength, seed).labels
 
