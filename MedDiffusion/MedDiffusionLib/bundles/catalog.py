@@ -100,6 +100,7 @@ def describe(folder: Path, manifest: Manifest) -> str:
     if source := manifest.source:
         lines.append(f"Imported from  {source.file} ({source.importer}), SHA-256 {source.sha256}")
     lines += [
+        f"Copies         {audit_words(manifest)}{_audit_hashes(manifest)}",
         f"License        {manifest.license}",
         f"Attribution    {manifest.attribution}",
     ]
@@ -113,6 +114,19 @@ def describe(folder: Path, manifest: Manifest) -> str:
         lines += ["", "Figures (each with the command that reproduces it)"]
         lines += [f"  {f.name}: {f.value}\n      {f.command}" for f in manifest.figures]
     return "\n".join(lines)
+
+
+def audit_words(manifest: Manifest) -> str:
+    """Whether it was audited for copies of training cases, and the verdict."""
+    audit = manifest.valid_audit
+    return f"audit {audit.verdict} on {audit.date}" if audit else "not audited"
+
+
+def _audit_hashes(manifest: Manifest) -> str:
+    audit = manifest.valid_audit
+    if audit is None:
+        return ""
+    return f" (SHA-256 of audit.json {audit.report_sha256}, of the data {audit.data_sha256})"
 
 
 def _where(manifest: Manifest) -> str:

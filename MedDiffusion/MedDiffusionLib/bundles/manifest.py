@@ -136,6 +136,18 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """What an audit for memorization found: its verdict and day, and SHA-256 (in hexadecimal) of
+    the weights that it was about, of its cases and of its ``audit.json``."""
+
+    verdict: str
+    date: str
+    weights_sha256: str
+    data_sha256: str
+    report_sha256: str
+
+
+@dataclass(frozen=True)
 class Weights:
     """The weights that a manifest vouches for: SHA-256 in hexadecimal, count, stored type."""
 
@@ -171,8 +183,16 @@ class Manifest:
     weights: Weights | None = None
     source: Source | None = None
     shape_model_sha256: str | None = None
+    audit: Audit | None = None
     shape_model_kind: str = DEFAULT_KIND
     read_version: int = BUNDLE_VERSION
+
+    @property
+    def valid_audit(self) -> Audit | None:
+        """The audit, if it was about these weights."""
+        if self.audit and self.weights and self.audit.weights_sha256 == self.weights.sha256:
+            return self.audit
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """As ``model.json`` holds it, in the newest version; without what is None."""
@@ -204,6 +224,8 @@ class Manifest:
             # Not said of the first kind: manifests stay as they are, and older programs read them.
             if self.shape_model_kind != DEFAULT_KIND:
                 content["shape_model"]["kind"] = self.shape_model_kind
+        if self.audit is not None:
+            content["audit"] = asdict(self.audit)
         # Tuples become lists, as reading the file would give them.
         return json.loads(json.dumps(content))
 
@@ -353,6 +375,7 @@ def _from_json(content: Mapping[str, Any], read_version: int) -> Manifest:
         weights=Weights(**weights) if weights else None,
         source=Source(**source) if source else None,
         shape_model_sha256=content.get("shape_model", {}).get("sha256"),
+        audit=Audit(**content["audit"]) if "audit" in content else None,
         shape_model_kind=content.get("shape_model", {}).get("kind", DEFAULT_KIND),
         read_version=read_version,
     )

@@ -12,6 +12,7 @@ from ..compute.devices import DEVICES
 from ..compute.errors import Cancelled, UserError, unexpected
 from ..compute.threads import wait_passively
 from ..compute.version import __version__
+from . import audit as cli_audit
 from . import evaluate as cli_evaluate
 from . import generate, labelmap, synthesize
 from . import models as cli_models
@@ -100,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=cli_utility.run, engine="..evaluation")
     cli_utility.add_options(command)
     _add_device(command)
+
+    command = commands.add_parser("audit", help="see whether a model copies what it learned from")
+    command.set_defaults(run=cli_audit.run, engine="..evaluation")
+    cli_audit.add_options(command)
+    _add_seed(command)
+    _add_model(command)
+    _add_device(command)
+    _add_overwrite(command)
 
     cli_study.add_commands(commands)
     return parser

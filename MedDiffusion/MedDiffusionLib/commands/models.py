@@ -42,13 +42,13 @@ def add_commands(commands: Any) -> None:
 
 def models(options: argparse.Namespace) -> int:
     """``meddiffusion models``: a line per bundled and user model."""
-    from ..bundles.catalog import load_manifests
+    from ..bundles.catalog import audit_words, load_manifests
 
     for folder, manifest in load_manifests():
         if isinstance(manifest, UserError):
             tell(f"{folder.name:<20} unusable: {manifest}")
         else:
-            tell(f"{folder.name:<20} {manifest.title}")
+            tell(f"{folder.name:<20} {manifest.title} ({audit_words(manifest)})")
     return 0
 
 

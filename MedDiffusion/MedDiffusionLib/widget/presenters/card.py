@@ -42,9 +42,22 @@ def full_card(manifest: Manifest) -> str:
         rows += [(_("Trained on"), rich(training.data)), (_("Cases"), str(training.cases))]
     if manifest.source is not None:
         rows.append((_("Imported from"), rich(manifest.source.file)))
+    rows.append((_("Copies of training cases"), _audit(manifest)))
     rows.append((_("Attribution"), rich(manifest.attribution)))
     rows += [(rich(figure.name), rich(figure.value)) for figure in manifest.figures]
     return table(rows)
+
+
+def _audit(manifest: Manifest) -> str:
+    audit = manifest.valid_audit
+    if audit is None:
+        return _("not audited")
+    verdicts = {
+        "passed": _("audit passed on {date}"),
+        "failed": _("audit failed on {date}: its volumes may be copies"),
+        "inconclusive": _("audit inconclusive on {date}"),
+    }
+    return verdicts[audit.verdict].format(date=audit.date)
 
 
 def _units(units: str) -> str:
