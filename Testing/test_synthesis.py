@@ -261,5 +261,5 @@ def test_a_region_larger_than_the_field_of_view_is_synthesized_whole(tmp_path: P
     (array,) = arrays(made, wide_label_map())
     assert array.shape == (50, 20, 20)
     assert (array[4:46, 8:12, 8:12] > 0).mean() > 0.5
-    # The network's memory is that of one block, however large the region.
-    assert set(seen) == {(1, 8, 8, 8, 8)}
+    # The network's memory is that of one block, however large the region; it is counted on less.
+    assert max(seen) == (1, 8, 8, 8, 8)
