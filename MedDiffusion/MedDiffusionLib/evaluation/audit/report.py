@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reports.page import html_page
+from ...reports.pictures import picture_source, png
 from ...reports.tables import Cell, Section, shown_text, table
 from ...statistics.estimate import Estimate
 from .audit import Measured
@@ -171,16 +169,7 @@ def _picture(panels: Sequence[NDArray[np.uint8]]) -> str:
     row = np.concatenate([np.pad(p, ((0, height - p.shape[0]), (0, 2))) for p in panels], 1)
     scale = max(1, _HEIGHT // height)
     picture = row.repeat(scale, 0).repeat(scale, 1)
-    lines = b"".join(b"\0" + line.tobytes() for line in picture)
-    header = struct.pack(">IIBBBBB", picture.shape[1], picture.shape[0], 8, 0, 0, 0, 0)
-    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b"")]
-    file = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*part) for part in parts)
-    return f"data:image/png;base64,{base64.b64encode(file).decode('ascii')}"
-
-
-def _chunk(name: bytes, data: bytes) -> bytes:
-    check = struct.pack(">I", zlib.crc32(name + data))
-    return struct.pack(">I", len(data)) + name + data + check
+    return picture_source(png(picture))
 
 
 def _estimate(found: Mapping[str, Any]) -> Estimate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from ...compute.parsing import printable
 from ...reports import plots
 from ...reports.page import html_page
+from ...reports.pictures import picture_source
 from ...reports.tables import Cell, Section, shown, table
 from ...statistics.estimate import Estimate
 from ..figure import DIFFERS, INCONCLUSIVE, TOO_EASY, Figure
@@ -119,15 +119,11 @@ def _pictures(cases: Sequence[Shown]) -> Section:
 
 def _figure(case: Shown) -> str:
     images = "".join(
-        f'<p>{words}</p><img alt="{words}" src="data:image/png;base64,{_base64(png)}">'
+        f'<p>{words}</p><img alt="{words}" src="{picture_source(png)}">'
         for words, png in (("real", case.real), ("synthetic", case.synthetic))
     )
     title = escape(printable(f"{case.words}: {case.name}"))
     return f"<figure><figcaption>{title}</figcaption>{images}</figure>"
-
-
-def _base64(png: bytes) -> str:
-    return base64.b64encode(png).decode()
 
 
 def _cases(results: Results) -> Section:
