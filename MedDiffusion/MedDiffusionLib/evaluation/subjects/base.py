@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -46,7 +47,7 @@ class Kept:
     grid: Grid
 
 
-class Subject:
+class Subject(ABC):
     """Measures volumes one by one, and makes figures of what was measured.
 
     What is measured is an object of lists of numbers, as :func:`..json_arrays.listed` makes them.
@@ -82,9 +83,9 @@ class Subject:
             return []
         return [too_few(self.title, self.fewest, patients)]
 
+    @abstractmethod
     def figures(self, results: Results) -> list[Figure]:
         """All figures; raises UserError where the cases do not determine any."""
-        raise NotImplementedError
 
 
 def too_few(figure: str, fewest: int, patients: int) -> str:
